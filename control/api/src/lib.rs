@@ -2,13 +2,26 @@
 //! bodies of the REST API. Types only; who serves and who calls is elsewhere.
 
 /// gRPC between control and its gateways (`proto/selkie/control.proto`).
-#[allow(unreachable_pub, elided_lifetimes_in_paths, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[allow(
+    unreachable_pub,
+    elided_lifetimes_in_paths,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod control {
     tonic::include_proto!("selkie.control.v1");
 }
 
 /// gRPC between control and the agent beside a mariadbd (`proto/selkie/agent.proto`).
-#[allow(unreachable_pub, elided_lifetimes_in_paths, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[allow(
+    unreachable_pub,
+    elided_lifetimes_in_paths,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod agent {
     tonic::include_proto!("selkie.agent.v1");
 }
+
+/// The file that tells an agent what to run.
+pub mod spec;
