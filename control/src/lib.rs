@@ -1,1 +1,17 @@
-//! control
+//! The control plane: what projects, users and databases there are, which computes run, and who must know.
+//! `run` serves REST to people and gRPC to gateways, starts and stops computes through a driver, and keeps its state in
+//! a store. Nothing here sees a client's SQL, and no gateway waits for it while computes run.
+
+#![forbid(unsafe_code)]
+
+mod bootstrap;
+mod config;
+mod error;
+mod run;
+mod store;
+
+pub use bootstrap::{Bootstrap, bootstrap};
+pub use config::{Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, UidRange};
+pub use error::Error;
+pub use run::{Listening, run};
+pub use store::StoreError;

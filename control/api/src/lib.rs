@@ -25,3 +25,6 @@ pub mod agent {
 
 /// The file that tells an agent what to run.
 pub mod spec;
+
+/// The bodies of the REST API.
+pub mod rest;

@@ -1,0 +1,234 @@
+//! The bodies of the REST API under `/api/v1`: control serves them, `selkie` on the command line and scripts read them.
+//! Requests refuse unknown fields; answers may gain fields. Times are RFC 3339 in UTC; durations are text such as "60s".
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// POST /projects
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateProject {
+    /// `[a-z][a-z0-9-]{2,39}`; cannot be changed later, because clients log in with it.
+    #[schema(example = "demo")]
+    pub id: String,
+    /// 1 CU is 1 vCPU and 4 GiB; control's `default_size_cu` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_cu: Option<f64>,
+    /// From a client's first command to its first byte of answer; the gateway's own (60 s) where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "60s")]
+    pub wake_timeout: Option<String>,
+    /// A first user, made together with the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<CreateUser>,
+    /// A first database, made together with the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+}
+
+/// POST /projects/{id}/users, and the first user of POST /projects
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    /// The part of the login name after the first dot: `project.user`.
+    #[schema(example = "app")]
+    pub name: String,
+    /// Generated, and told once in the answer, where absent. Only its verifiers are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// May also CREATE USER.
+    #[serde(default)]
+    pub admin: bool,
+}
+
+impl fmt::Debug for CreateUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateUser")
+            .field("name", &self.name)
+            .field("admin", &self.admin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// POST /projects/{id}/databases
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDatabase {
+    /// Up to 64 characters, not one of the server's own.
+    #[schema(example = "app")]
+    pub name: String,
+}
+
+/// GET /projects/{id}
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Project {
+    /// Its name in logins.
+    pub id: String,
+    /// 1 CU is 1 vCPU and 4 GiB.
+    pub size_cu: f64,
+    /// Absent: the gateway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_timeout: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// What its compute does now.
+    pub compute: Compute,
+}
+
+/// Answer to POST /projects: the project, and its first user where one was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ProjectCreated {
+    /// As GET answers it.
+    #[serde(flatten)]
+    pub project: Project,
+    /// The first user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserCreated>,
+    /// The first database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+}
+
+/// GET /projects, in the order of ids. `?after=ID&limit=N` asks for the next page (N is 100 where absent, 1,000 at most).
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ProjectList {
+    /// This page.
+    pub projects: Vec<Project>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// GET /projects/{id}/users/{name}
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct User {
+    /// Without the project.
+    pub name: String,
+    /// May also CREATE USER.
+    pub admin: bool,
+    /// RFC 3339.
+    pub created_at: String,
+}
+
+/// Answer to POST /projects/{id}/users.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct UserCreated {
+    /// As GET answers it.
+    #[serde(flatten)]
+    pub user: User,
+    /// Only where it was generated, and only here: control does not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for UserCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserCreated")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// GET /projects/{id}/users
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct UserList {
+    /// In the order of names.
+    pub users: Vec<User>,
+}
+
+/// One database of a project.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// Made through this API; otherwise made in SQL and seen by the agent.
+    pub made_by_api: bool,
+}
+
+/// GET /projects/{id}/databases
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DatabaseList {
+    /// In the order of names.
+    pub databases: Vec<Database>,
+}
+
+/// The states of a compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeState {
+    /// Nothing runs.
+    Suspended,
+    /// mariadbd has been started and does not answer yet.
+    Starting,
+    /// Clients are served.
+    Ready,
+    /// It is being stopped.
+    Draining,
+    /// The last start failed; `reason` says why. The next wake tries again after a short back-off.
+    Failed,
+}
+
+impl ComputeState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Suspended,
+        Self::Starting,
+        Self::Ready,
+        Self::Draining,
+        Self::Failed,
+    ];
+
+    /// The word in JSON, in the store and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Suspended => "suspended",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for ComputeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// GET /projects/{id}/compute, and the answer to its `suspend` and `wake`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Compute {
+    /// What it does.
+    pub state: ComputeState,
+    /// The number of its last start; 0 before the first.
+    pub incarnation: u64,
+    /// 1 CU is 1 vCPU and 4 GiB.
+    pub size_cu: f64,
+    /// When it came into this state, RFC 3339.
+    pub since: String,
+    /// Why it failed, or stopped without being asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What its gateways said last of who uses it, for instance "2 commands in flight"; empty when nobody does.
+    #[serde(default)]
+    pub kept_awake_by: Vec<String>,
+}
+
+/// Every error answer (RFC 9457, `application/problem+json`).
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:selkie:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A short text that goes with the code.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong here and where.
+    pub detail: String,
+    /// Stable, for programs: `project_not_found`, `invalid_body`, ...
+    pub code: String,
+}

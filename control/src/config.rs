@@ -1,0 +1,300 @@
+//! Settings of the control plane: what stands under `control` in the file, in `SELKIE_CONTROL__...` and in flags comes in
+//! as `RawConfig`, a checked `Config` goes out. Every refusal names the setting as the user wrote it.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything under `control`, unchecked. All fields have defaults.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// `control.http`: REST, metrics and health.
+    pub http: RawListen,
+    /// `control.grpc`: gateways.
+    pub grpc: RawListen,
+    /// `control.process`: computes as processes of this machine.
+    pub process: RawProcess,
+    /// `control.default_size_cu`: the size of a project that was created without one.
+    pub default_size_cu: Option<f64>,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawListen {
+    /// `IP:PORT`; port 0 takes a free one.
+    pub listen: Option<String>,
+}
+
+/// How computes run as processes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawProcess {
+    /// The server binary; looked for on the PATH and in `/usr/sbin` where absent.
+    pub mariadbd: Option<PathBuf>,
+    /// `FIRST-LAST`: the OS users that projects get, one each, when control runs as root.
+    pub uid_range: Option<String>,
+    /// From exec to the first greeting.
+    pub start_timeout: Option<String>,
+    /// From asking mariadbd to stop to killing it.
+    pub stop_timeout: Option<String>,
+    /// The program whose `agent` subcommand runs beside each mariadbd; this very program where absent.
+    pub agent: Option<PathBuf>,
+}
+
+/// Checked settings; immutable.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the store, the projects' data and the template live.
+    pub data_dir: PathBuf,
+    /// REST; 127.0.0.1:7300, loopback because there is no TLS on it yet.
+    pub http_listen: SocketAddr,
+    /// Gateways; 127.0.0.1:7301, loopback because verifiers and secrets pass here.
+    pub grpc_listen: SocketAddr,
+    /// How computes run.
+    pub process: ProcessConfig,
+    /// 0.25: the smallest size that is comfortable for a small application.
+    pub default_size_cu: f64,
+}
+
+/// Checked settings of the process driver.
+#[derive(Debug, Clone)]
+pub struct ProcessConfig {
+    /// Absent: the agent looks for it.
+    pub mariadbd: Option<PathBuf>,
+    /// 200000-265535: above what Debian gives to people and to user namespaces of the first users.
+    pub uid_range: UidRange,
+    /// 60 s: crash recovery of a large redo log fits, a hanging start does not stay unseen.
+    pub start_timeout: Duration,
+    /// 60 s: a clean shut-down writes dirty pages; after it mariadbd is killed and recovers at the next start.
+    pub stop_timeout: Duration,
+    /// The program with the `agent` subcommand.
+    pub agent: PathBuf,
+}
+
+/// OS users for projects, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UidRange {
+    /// The first.
+    pub first: u32,
+    /// The last.
+    pub last: u32,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("setting {setting} = {value:?}: {problem}")]
+pub struct ConfigError {
+    /// As in the file: `control.http.listen`.
+    pub setting: &'static str,
+    /// What was written.
+    pub value: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Sizes that a compute may have: below, mariadbd does not start; above, no machine is.
+pub(crate) const SIZE_CU: std::ops::RangeInclusive<f64> = 0.05..=256.0;
+
+const HTTP_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7300);
+const GRPC_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7301);
+const UID_RANGE: UidRange = UidRange {
+    first: 200_000,
+    last: 265_535,
+};
+const TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_SIZE_CU: f64 = 0.25;
+
+impl Config {
+    /// Checks every setting. `data_dir` is common to all services and so stands outside of `control`.
+    pub fn check(data_dir: PathBuf, raw: RawConfig) -> Result<Self, ConfigError> {
+        // Exhaustive on purpose: a new raw field does not compile until it is checked here.
+        let RawConfig {
+            http,
+            grpc,
+            process,
+            default_size_cu,
+        } = raw;
+        let RawListen { listen: http_listen } = http;
+        let RawListen { listen: grpc_listen } = grpc;
+        let size_cu = default_size_cu.unwrap_or(DEFAULT_SIZE_CU);
+        if !SIZE_CU.contains(&size_cu) {
+            return Err(refuse(
+                "control.default_size_cu",
+                size_cu,
+                "must be between 0.05 and 256",
+            ));
+        }
+        Ok(Self {
+            data_dir: std::path::absolute(&data_dir)
+                .map_err(|error| refuse("data_dir", data_dir.display(), error.to_string()))?,
+            http_listen: listen("control.http.listen", http_listen, HTTP_LISTEN)?,
+            grpc_listen: listen("control.grpc.listen", grpc_listen, GRPC_LISTEN)?,
+            process: ProcessConfig::check(process)?,
+            default_size_cu: size_cu,
+        })
+    }
+}
+
+impl ProcessConfig {
+    fn check(raw: RawProcess) -> Result<Self, ConfigError> {
+        let RawProcess {
+            mariadbd,
+            uid_range,
+            start_timeout,
+            stop_timeout,
+            agent,
+        } = raw;
+        Ok(Self {
+            mariadbd,
+            uid_range: uid_range.map_or(Ok(UID_RANGE), uids)?,
+            start_timeout: timeout("control.process.start_timeout", start_timeout)?,
+            stop_timeout: timeout("control.process.stop_timeout", stop_timeout)?,
+            agent: match agent {
+                Some(path) => path,
+                None => std::env::current_exe().map_err(|error| {
+                    refuse(
+                        "control.process.agent",
+                        "",
+                        format!("cannot find this program's own file: {error}"),
+                    )
+                })?,
+            },
+        })
+    }
+}
+
+fn refuse(setting: &'static str, value: impl ToString, problem: impl Into<String>) -> ConfigError {
+    ConfigError {
+        setting,
+        value: value.to_string(),
+        problem: problem.into(),
+    }
+}
+
+fn listen(setting: &'static str, value: Option<String>, default: SocketAddr) -> Result<SocketAddr, ConfigError> {
+    let Some(value) = value else { return Ok(default) };
+    value.parse().map_err(|_| {
+        refuse(
+            setting,
+            value,
+            "must be IP:PORT, for instance 127.0.0.1:7300 or [::1]:7300",
+        )
+    })
+}
+
+fn timeout(setting: &'static str, value: Option<String>) -> Result<Duration, ConfigError> {
+    let Some(value) = value else { return Ok(TIMEOUT) };
+    let parsed = humantime::parse_duration(&value).map_err(|error| {
+        refuse(
+            setting,
+            &value,
+            format!("must be a duration such as \"5s\" or \"2m\": {error}"),
+        )
+    })?;
+    if parsed < Duration::from_secs(1) || parsed > Duration::from_secs(3600) {
+        return Err(refuse(setting, value, "must be between 1s and 1h"));
+    }
+    Ok(parsed)
+}
+
+fn uids(value: String) -> Result<UidRange, ConfigError> {
+    const SETTING: &str = "control.process.uid_range";
+    let range = value.split_once('-').and_then(|(first, last)| {
+        Some(UidRange {
+            first: first.trim().parse().ok()?,
+            last: last.trim().parse().ok()?,
+        })
+    });
+    match range {
+        Some(range) if range.first > range.last => Err(refuse(SETTING, value, "the first is above the last")),
+        // Below are the system's own users; uid 4294967295 means "none" to the kernel.
+        Some(range) if range.first < 1000 || range.last == u32::MAX => {
+            Err(refuse(SETTING, value, "must lie between 1000 and 4294967294"))
+        }
+        Some(range) => Ok(range),
+        None => Err(refuse(SETTING, value, "must be FIRST-LAST, for instance 200000-265535")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(raw: RawProcess) -> Result<Config, ConfigError> {
+        Config::check(
+            "/data".into(),
+            RawConfig {
+                process: raw,
+                ..RawConfig::default()
+            },
+        )
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let config = Config::check("/data".into(), RawConfig::default()).unwrap();
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:7300");
+        assert_eq!(config.grpc_listen.to_string(), "127.0.0.1:7301");
+        assert_eq!(
+            config.process.uid_range,
+            UidRange {
+                first: 200_000,
+                last: 265_535
+            }
+        );
+        assert_eq!(config.process.start_timeout, Duration::from_secs(60));
+        assert_eq!(config.default_size_cu, 0.25);
+    }
+
+    #[test]
+    fn refuses_unknown_key() {
+        let error = serde_json::from_str::<RawConfig>(r#"{"http": {"lisen": "x"}}"#).unwrap_err();
+        assert!(error.to_string().contains("lisen"), "{error}");
+    }
+
+    #[test]
+    fn refusal_names_setting_value_and_cure() {
+        let bad = |raw| process(raw).unwrap_err().to_string();
+        let duration = bad(RawProcess {
+            start_timeout: Some("5 bananas".into()),
+            ..RawProcess::default()
+        });
+        assert!(
+            duration.contains("control.process.start_timeout = \"5 bananas\""),
+            "{duration}"
+        );
+        let short = bad(RawProcess {
+            stop_timeout: Some("1ms".into()),
+            ..RawProcess::default()
+        });
+        assert!(short.contains("between 1s and 1h"), "{short}");
+        for range in ["200000", "9-8", "0-100", "x-y"] {
+            let text = bad(RawProcess {
+                uid_range: Some(range.into()),
+                ..RawProcess::default()
+            });
+            assert!(text.contains("control.process.uid_range"), "{text}");
+        }
+        let raw = RawConfig {
+            http: RawListen {
+                listen: Some("localhost".into()),
+            },
+            ..RawConfig::default()
+        };
+        let address = Config::check("/data".into(), raw).unwrap_err().to_string();
+        assert!(address.contains("control.http.listen = \"localhost\""), "{address}");
+    }
+
+    #[test]
+    fn refuses_sizes_that_cannot_run() {
+        for size in [0.0, -1.0, f64::NAN, 1e9] {
+            let raw = RawConfig {
+                default_size_cu: Some(size),
+                ..RawConfig::default()
+            };
+            assert!(Config::check("/data".into(), raw).is_err(), "{size}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Why the control plane does not start or had to end. What one request may be told is in `rest/problem.rs`; what one
+//! gateway may be told is in `grpc.rs`.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::store::StoreError;
+
+/// Fatal to the control plane; fit to be shown to the person who started it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Someone else listens there.
+    #[error("{setting} = {address}: another program listens there; stop it or choose another port")]
+    PortTaken {
+        /// As in the file.
+        setting: &'static str,
+        /// Which one.
+        address: SocketAddr,
+    },
+    /// The address cannot be used for another reason.
+    #[error("{setting} = {address}: cannot listen: {source}")]
+    Listen {
+        /// As in the file.
+        setting: &'static str,
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Two control planes would fight for one state.
+    #[error("{}: another control plane uses this data directory", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A file of the data directory cannot be made, read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The state cannot be read or written.
+    #[error("the control plane's state: {0}")]
+    Store(#[from] StoreError),
+    /// A server loop ended.
+    #[error("{what} ended: {source}")]
+    Serve {
+        /// REST or gRPC.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+}
