@@ -7,7 +7,9 @@
 mod bootstrap;
 mod config;
 mod error;
+mod name;
 mod run;
+mod secret;
 mod store;
 
 pub use bootstrap::{Bootstrap, bootstrap};

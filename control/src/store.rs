@@ -1,4 +1,168 @@
-/// Why the state could not be read or written.
+//! What control remembers across restarts. Each method is one transaction with a meaning of its own; callers see neither
+//! SQL nor connections, so that a second database can stand behind the same trait. `store/suite.rs` says what a store
+//! must do, whichever it is.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use control_api::rest::ComputeState;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::UidRange,
+    name::{DatabaseName, ProjectId, UserName},
+    secret::Verifiers,
+};
+
+mod sqlite;
+#[cfg(test)]
+pub(crate) mod suite;
+
+pub(crate) use sqlite::SqliteStore;
+
+/// Milliseconds since 1970, UTC.
+pub(crate) type EpochMs = i64;
+
+/// Why the state could not be read or changed.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(String);
+pub enum StoreError {
+    /// There is no such thing, or no such project.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The name is taken.
+    #[error("the {0} exists already")]
+    Exists(&'static str),
+    /// Every OS user of the range belongs to a project.
+    #[error("all OS users of control.process.uid_range are in use")]
+    NoFreeUid,
+    /// A row holds what this version cannot read.
+    #[error("unreadable row: {0}")]
+    Corrupt(String),
+    /// The database itself.
+    #[error(transparent)]
+    Backend(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A project to be made.
+pub(crate) struct NewProject {
+    pub(crate) id: ProjectId,
+    pub(crate) size_cu: f64,
+    pub(crate) wake_timeout_ms: Option<u32>,
+    /// Give it an OS user of its own from here.
+    pub(crate) uids: Option<UidRange>,
+    pub(crate) user: Option<NewUser>,
+    pub(crate) database: Option<DatabaseName>,
+    pub(crate) now: EpochMs,
+}
+
+/// A user to be made.
+#[derive(Clone)]
+pub(crate) struct NewUser {
+    pub(crate) name: UserName,
+    pub(crate) verifiers: Verifiers,
+    pub(crate) admin: bool,
+}
+
+/// A project as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ProjectRecord {
+    pub(crate) id: ProjectId,
+    pub(crate) size_cu: f64,
+    pub(crate) wake_timeout_ms: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) created: EpochMs,
+    pub(crate) compute: ComputeRecord,
+}
+
+/// What is kept of a compute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ComputeRecord {
+    pub(crate) state: ComputeState,
+    pub(crate) incarnation: u64,
+    pub(crate) since: EpochMs,
+    pub(crate) reason: Option<String>,
+}
+
+/// A user as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UserRecord {
+    pub(crate) name: UserName,
+    pub(crate) verifiers: Verifiers,
+    pub(crate) admin: bool,
+    pub(crate) created: EpochMs,
+}
+
+/// Who may come in and where to: the part of a project that REST changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) users: Vec<UserRecord>,
+    pub(crate) databases: Vec<DatabaseName>,
+}
+
+/// What the agent said of the server: the part of a project that only the server knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Observed {
+    pub(crate) version: String,
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) databases: Vec<String>,
+    pub(crate) grants: Vec<ObservedGrants>,
+}
+
+/// The databases that one account has rights on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ObservedGrants {
+    pub(crate) user: String,
+    pub(crate) host: String,
+    pub(crate) patterns: Vec<String>,
+}
+
+/// Everything of one project, read at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WholeProject {
+    pub(crate) record: ProjectRecord,
+    pub(crate) access: Access,
+    /// Absent before the first start.
+    pub(crate) observed: Option<Observed>,
+}
+
+/// The memory of a control plane. Projects that are being deleted are invisible to all but `deleting`, `finish_delete`
+/// and the uniqueness of ids and OS users.
+#[async_trait]
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Makes a project, suspended and never started, with its first user and database: all or nothing.
+    async fn create_project(&self, new: NewProject) -> Result<WholeProject, StoreError>;
+    async fn project(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError>;
+    async fn whole_project(&self, id: &ProjectId) -> Result<WholeProject, StoreError>;
+    /// In the order of ids, after `after`.
+    async fn projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<ProjectRecord>, StoreError>;
+    /// The same with everything in it, for a control plane that starts.
+    async fn whole_projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<WholeProject>, StoreError>;
+    /// From now on nobody sees the project.
+    async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError>;
+    /// Projects whose deletion has begun and not ended.
+    async fn deleting(&self) -> Result<Vec<ProjectRecord>, StoreError>;
+    /// Forgets the project; its id and OS user are free again.
+    async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError>;
+
+    async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<UserRecord, StoreError>;
+    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<(), StoreError>;
+    async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError>;
+    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError>;
+
+    /// Takes the next incarnation number, sets the state to starting, and reads what the start needs: one transaction,
+    /// durable when it returns, because nothing may ever start twice under one number.
+    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError>;
+    /// Keeps the state of that incarnation; a report of an older one changes nothing.
+    async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError>;
+    /// Keeps what the agent said. A database that was made here, was reported once and now is not, was dropped in SQL:
+    /// it is forgotten. Answers what is left.
+    async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError>;
+
+    /// Makes an API key, in the place of an older one of that name.
+    async fn put_key(&self, name: &str, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError>;
+    /// The name of the key that has this hash.
+    async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError>;
+
+    /// Waits for writes and closes.
+    async fn close(&self);
+}

@@ -1,0 +1,54 @@
+-- Times are milliseconds since 1970 in UTC. Verifiers are opaque to SQL.
+
+CREATE TABLE projects (
+    id              TEXT PRIMARY KEY NOT NULL,
+    size_cu         DOUBLE PRECISION NOT NULL,
+    wake_timeout_ms BIGINT,
+    -- The OS user of the project's processes; one project each.
+    os_uid          BIGINT UNIQUE,
+    created_ms      BIGINT NOT NULL,
+    -- Set when deleting has begun: from then on nobody sees the project, and a restart goes on deleting it.
+    deleting        BOOLEAN NOT NULL DEFAULT FALSE
+);
+
+CREATE TABLE users (
+    project_id   TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    name         TEXT NOT NULL,
+    native_sha1  BLOB NOT NULL,
+    caching_sha2 BLOB NOT NULL,
+    admin        BOOLEAN NOT NULL,
+    created_ms   BIGINT NOT NULL,
+    PRIMARY KEY (project_id, name)
+);
+
+CREATE TABLE databases (
+    project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    name       TEXT NOT NULL,
+    -- The agent has reported it; if a later report lacks it, it was dropped in SQL.
+    seen       BOOLEAN NOT NULL DEFAULT FALSE,
+    PRIMARY KEY (project_id, name)
+);
+
+CREATE TABLE computes (
+    project_id  TEXT PRIMARY KEY NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    state       TEXT NOT NULL,
+    -- Only grows.
+    incarnation BIGINT NOT NULL,
+    since_ms    BIGINT NOT NULL,
+    reason      TEXT
+);
+
+-- What the agent said last of the project's server; JSON.
+CREATE TABLE servers (
+    project_id TEXT PRIMARY KEY NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    version    TEXT NOT NULL,
+    variables  TEXT NOT NULL,
+    databases  TEXT NOT NULL,
+    grants     TEXT NOT NULL
+);
+
+CREATE TABLE api_keys (
+    name       TEXT PRIMARY KEY NOT NULL,
+    key_sha256 BLOB NOT NULL UNIQUE,
+    created_ms BIGINT NOT NULL
+);

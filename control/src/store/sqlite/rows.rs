@@ -1,0 +1,151 @@
+//! Rows as SQL has them, to and from what control works with. A row that does not parse is reported as corrupt, with the
+//! column and never with its content.
+
+use control_api::rest::ComputeState;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::super::{ComputeRecord, Observed, ProjectRecord, StoreError, UserRecord};
+use crate::{
+    name::{NameError, ProjectId, UserName},
+    secret::Verifiers,
+};
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ProjectRow {
+    id: String,
+    size_cu: f64,
+    wake_timeout_ms: Option<i64>,
+    os_uid: Option<i64>,
+    created_ms: i64,
+    #[sqlx(flatten)]
+    compute: ComputeRow,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ComputeRow {
+    pub(super) state: String,
+    pub(super) incarnation: i64,
+    pub(super) since_ms: i64,
+    pub(super) reason: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct UserRow {
+    name: String,
+    native_sha1: Vec<u8>,
+    caching_sha2: Vec<u8>,
+    admin: bool,
+    created_ms: i64,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ServerRow {
+    pub(super) version: String,
+    pub(super) variables: String,
+    pub(super) databases: String,
+    pub(super) grants: String,
+}
+
+fn corrupt<E>(column: &'static str) -> impl FnOnce(E) -> StoreError {
+    move |_| StoreError::Corrupt(column.into())
+}
+
+pub(super) fn name<T>(checked: Result<T, NameError>) -> Result<T, StoreError> {
+    checked.map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+impl TryFrom<ProjectRow> for ProjectRecord {
+    type Error = StoreError;
+
+    fn try_from(row: ProjectRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: name(ProjectId::new(&row.id))?,
+            size_cu: row.size_cu,
+            wake_timeout_ms: row
+                .wake_timeout_ms
+                .map(u32::try_from)
+                .transpose()
+                .map_err(corrupt("wake_timeout_ms"))?,
+            uid: row.os_uid.map(u32::try_from).transpose().map_err(corrupt("os_uid"))?,
+            created: row.created_ms,
+            compute: row.compute.try_into()?,
+        })
+    }
+}
+
+impl TryFrom<ComputeRow> for ComputeRecord {
+    type Error = StoreError;
+
+    fn try_from(row: ComputeRow) -> Result<Self, StoreError> {
+        let state = ComputeState::ALL.into_iter().find(|state| state.as_str() == row.state);
+        Ok(Self {
+            state: state.ok_or_else(|| StoreError::Corrupt("computes.state".into()))?,
+            incarnation: u64::try_from(row.incarnation).map_err(corrupt("computes.incarnation"))?,
+            since: row.since_ms,
+            reason: row.reason,
+        })
+    }
+}
+
+impl TryFrom<&ComputeRecord> for ComputeRow {
+    type Error = StoreError;
+
+    fn try_from(record: &ComputeRecord) -> Result<Self, StoreError> {
+        Ok(Self {
+            state: record.state.as_str().into(),
+            incarnation: i64::try_from(record.incarnation).map_err(corrupt("computes.incarnation"))?,
+            since_ms: record.since,
+            reason: record.reason.clone(),
+        })
+    }
+}
+
+impl TryFrom<UserRow> for UserRecord {
+    type Error = StoreError;
+
+    fn try_from(row: UserRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            name: name(UserName::new(&row.name))?,
+            verifiers: Verifiers {
+                native_sha1: row.native_sha1.try_into().map_err(corrupt("users.native_sha1"))?,
+                caching_sha2: row.caching_sha2.try_into().map_err(corrupt("users.caching_sha2"))?,
+            },
+            admin: row.admin,
+            created: row.created_ms,
+        })
+    }
+}
+
+fn json<T: Serialize>(value: &T, column: &'static str) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(corrupt(column))
+}
+
+fn parse<T: DeserializeOwned>(text: &str, column: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(corrupt(column))
+}
+
+impl TryFrom<&Observed> for ServerRow {
+    type Error = StoreError;
+
+    fn try_from(observed: &Observed) -> Result<Self, StoreError> {
+        Ok(Self {
+            version: observed.version.clone(),
+            variables: json(&observed.variables, "servers.variables")?,
+            databases: json(&observed.databases, "servers.databases")?,
+            grants: json(&observed.grants, "servers.grants")?,
+        })
+    }
+}
+
+impl TryFrom<ServerRow> for Observed {
+    type Error = StoreError;
+
+    fn try_from(row: ServerRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            variables: parse(&row.variables, "servers.variables")?,
+            databases: parse(&row.databases, "servers.databases")?,
+            grants: parse(&row.grants, "servers.grants")?,
+            version: row.version,
+        })
+    }
+}

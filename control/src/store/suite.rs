@@ -1,0 +1,260 @@
+//! What every store must do, written once and run by each of them on a fresh, empty store per fact.
+
+use control_api::rest::ComputeState;
+
+use super::*;
+use crate::secret::Password;
+
+pub(crate) fn new_project(id: &str) -> NewProject {
+    NewProject {
+        id: ProjectId::new(id).unwrap(),
+        size_cu: 0.25,
+        wake_timeout_ms: None,
+        uids: None,
+        user: None,
+        database: None,
+        now: 1_000,
+    }
+}
+
+pub(crate) fn new_user(name: &str) -> NewUser {
+    let verifiers = Verifiers::of(&Password::new("secret".into()).unwrap());
+    NewUser {
+        name: UserName::new(name).unwrap(),
+        verifiers,
+        admin: false,
+    }
+}
+
+fn id(name: &str) -> ProjectId {
+    ProjectId::new(name).unwrap()
+}
+
+fn database(name: &str) -> DatabaseName {
+    DatabaseName::new(name).unwrap()
+}
+
+/// Runs each fact on its own store; `G` keeps alive what the store stands on.
+pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
+    macro_rules! each {
+        ($($fact:ident),* $(,)?) => {$({
+            let (_guard, store) = open().await;
+            $fact(&store).await;
+        })*};
+    }
+    each!(
+        creates_all_or_nothing,
+        pages_in_the_order_of_ids,
+        gives_each_project_a_uid_of_its_own,
+        deleting_hides_then_frees,
+        users_and_databases_belong_to_a_project,
+        incarnations_only_grow,
+        forgets_databases_dropped_in_sql,
+        finds_a_key_by_its_hash_until_it_is_replaced,
+    );
+}
+
+async fn creates_all_or_nothing(store: &impl Store) {
+    let new = NewProject {
+        user: Some(new_user("app")),
+        database: Some(database("app")),
+        ..new_project("demo")
+    };
+    let whole = store.create_project(new).await.unwrap();
+    assert_eq!(whole.record.compute.state, ComputeState::Suspended);
+    assert_eq!(whole.record.compute.incarnation, 0);
+    assert_eq!(whole.access.users[0].verifiers, new_user("app").verifiers);
+    assert_eq!(store.whole_project(&id("demo")).await.unwrap(), whole);
+
+    let again = NewProject {
+        user: Some(new_user("other")),
+        ..new_project("demo")
+    };
+    assert!(matches!(
+        store.create_project(again).await,
+        Err(StoreError::Exists("project"))
+    ));
+    assert_eq!(store.whole_project(&id("demo")).await.unwrap().access.users.len(), 1);
+    assert!(matches!(
+        store.project(&id("none")).await,
+        Err(StoreError::NotFound("project"))
+    ));
+}
+
+async fn pages_in_the_order_of_ids(store: &impl Store) {
+    for name in ["ccc", "aaa", "bbb"] {
+        store.create_project(new_project(name)).await.unwrap();
+    }
+    let ids = |page: Vec<ProjectRecord>| {
+        page.into_iter()
+            .map(|project| project.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(store.projects(None, 2).await.unwrap()), ["aaa", "bbb"]);
+    assert_eq!(ids(store.projects(Some("bbb"), 2).await.unwrap()), ["ccc"]);
+    assert_eq!(store.whole_projects(Some("aaa"), 9).await.unwrap().len(), 2);
+}
+
+async fn gives_each_project_a_uid_of_its_own(store: &impl Store) {
+    let uids = Some(UidRange {
+        first: 200_000,
+        last: 200_002,
+    });
+    let create = async |name| {
+        store
+            .create_project(NewProject {
+                uids,
+                ..new_project(name)
+            })
+            .await
+    };
+    for (name, uid) in [("aaa", 200_000), ("bbb", 200_001), ("ccc", 200_002)] {
+        assert_eq!(create(name).await.unwrap().record.uid, Some(uid));
+    }
+    assert!(matches!(create("ddd").await, Err(StoreError::NoFreeUid)));
+    for gone in ["aaa", "bbb"] {
+        store.begin_delete(&id(gone)).await.unwrap();
+        assert!(
+            matches!(create("ddd").await, Err(StoreError::NoFreeUid)),
+            "not free before its files are gone"
+        );
+        store.finish_delete(&id(gone)).await.unwrap();
+        assert!(create("ddd").await.unwrap().record.uid.is_some());
+        store.begin_delete(&id("ddd")).await.unwrap();
+        store.finish_delete(&id("ddd")).await.unwrap();
+        store
+            .create_project(NewProject {
+                uids,
+                ..new_project(gone)
+            })
+            .await
+            .unwrap();
+    }
+}
+
+async fn deleting_hides_then_frees(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    store.begin_delete(&id("demo")).await.unwrap();
+    assert!(matches!(store.project(&id("demo")).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(
+        store.begin_delete(&id("demo")).await,
+        Err(StoreError::NotFound(_))
+    ));
+    assert!(matches!(
+        store.begin_start(&id("demo"), 1).await,
+        Err(StoreError::NotFound(_))
+    ));
+    assert!(matches!(
+        store.create_project(new_project("demo")).await,
+        Err(StoreError::Exists(_))
+    ));
+    assert!(store.projects(None, 9).await.unwrap().is_empty());
+    assert_eq!(store.deleting().await.unwrap().len(), 1);
+    store.finish_delete(&id("demo")).await.unwrap();
+    assert!(store.deleting().await.unwrap().is_empty());
+    store.create_project(new_project("demo")).await.unwrap();
+    store.finish_delete(&id("demo")).await.unwrap();
+    assert!(store.project(&id("demo")).await.is_ok(), "finishes only what was begun");
+}
+
+async fn users_and_databases_belong_to_a_project(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    store.create_project(new_project("other")).await.unwrap();
+    store.add_user(&id("demo"), new_user("app"), 5).await.unwrap();
+    store.add_user(&id("other"), new_user("app"), 5).await.unwrap();
+    assert!(matches!(
+        store.add_user(&id("demo"), new_user("app"), 6).await,
+        Err(StoreError::Exists("user"))
+    ));
+    assert!(matches!(
+        store.add_user(&id("none"), new_user("app"), 6).await,
+        Err(StoreError::NotFound("project"))
+    ));
+    store.add_database(&id("demo"), &database("app")).await.unwrap();
+    assert!(matches!(
+        store.add_database(&id("demo"), &database("app")).await,
+        Err(StoreError::Exists("database"))
+    ));
+
+    store.remove_user(&id("demo"), &new_user("app").name).await.unwrap();
+    let gone = store.remove_user(&id("demo"), &new_user("app").name).await;
+    assert!(matches!(gone, Err(StoreError::NotFound("user"))));
+    store.remove_database(&id("demo"), &database("app")).await.unwrap();
+    let gone = store.remove_database(&id("demo"), &database("app")).await;
+    assert!(matches!(gone, Err(StoreError::NotFound("database"))));
+    assert_eq!(
+        store.whole_project(&id("demo")).await.unwrap().access,
+        Access::default()
+    );
+    assert_eq!(store.whole_project(&id("other")).await.unwrap().access.users.len(), 1);
+}
+
+async fn incarnations_only_grow(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    let first = store.begin_start(&id("demo"), 10).await.unwrap().record.compute;
+    assert_eq!(
+        (first.state, first.incarnation, first.since),
+        (ComputeState::Starting, 1, 10)
+    );
+    let failed = ComputeRecord {
+        state: ComputeState::Failed,
+        incarnation: 1,
+        since: 20,
+        reason: Some("no space left".into()),
+    };
+    store.set_compute(&id("demo"), &failed).await.unwrap();
+    assert_eq!(store.project(&id("demo")).await.unwrap().compute, failed);
+    let second = store.begin_start(&id("demo"), 30).await.unwrap().record.compute;
+    assert_eq!((second.incarnation, second.reason.as_deref()), (2, None));
+    store.set_compute(&id("demo"), &failed).await.unwrap();
+    assert_eq!(
+        store.project(&id("demo")).await.unwrap().compute,
+        second,
+        "a late report changes nothing"
+    );
+}
+
+async fn forgets_databases_dropped_in_sql(store: &impl Store) {
+    store
+        .create_project(NewProject {
+            database: Some(database("app")),
+            ..new_project("demo")
+        })
+        .await
+        .unwrap();
+    let seen = |names: &[&str]| Observed {
+        version: "10.11.19-MariaDB".into(),
+        databases: names.iter().map(ToString::to_string).collect(),
+        grants: vec![ObservedGrants {
+            user: "app".into(),
+            host: "%".into(),
+            patterns: vec![r"a\_b".into()],
+        }],
+        ..Observed::default()
+    };
+    let before = store.set_observed(&id("demo"), &seen(&[])).await.unwrap();
+    assert_eq!(before.databases, [database("app")], "not made yet is not dropped");
+    let with_other = store
+        .set_observed(&id("demo"), &seen(&["app", "by_sql"]))
+        .await
+        .unwrap();
+    assert_eq!(with_other.databases, [database("app")]);
+    assert_eq!(
+        store.whole_project(&id("demo")).await.unwrap().observed,
+        Some(seen(&["app", "by_sql"]))
+    );
+    let dropped = store.set_observed(&id("demo"), &seen(&["by_sql"])).await.unwrap();
+    assert!(dropped.databases.is_empty());
+    let gone = store.set_observed(&id("none"), &seen(&[])).await;
+    assert!(matches!(gone, Err(StoreError::NotFound("project"))));
+}
+
+async fn finds_a_key_by_its_hash_until_it_is_replaced(store: &impl Store) {
+    store.put_key("up", [1; 32], 1).await.unwrap();
+    store.put_key("other", [2; 32], 1).await.unwrap();
+    assert_eq!(store.key_name([1; 32]).await.unwrap().as_deref(), Some("up"));
+    store.put_key("up", [3; 32], 2).await.unwrap();
+    assert_eq!(store.key_name([1; 32]).await.unwrap(), None);
+    assert_eq!(store.key_name([3; 32]).await.unwrap().as_deref(), Some("up"));
+    assert_eq!(store.key_name([2; 32]).await.unwrap().as_deref(), Some("other"));
+}
