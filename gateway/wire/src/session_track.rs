@@ -1,0 +1,98 @@
+//! What an OK packet says of changed session state.
+
+use crate::lenenc::{Malformed, Reader, put_bytes};
+
+const SYSTEM_VARIABLES: u8 = 0;
+const SCHEMA: u8 = 1;
+const STATE_CHANGE: u8 = 2;
+const GTIDS: u8 = 3;
+const TRANSACTION_CHARACTERISTICS: u8 = 4;
+const TRANSACTION_STATE: u8 = 5;
+
+/// One change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// A system variable has this value now.
+    SystemVariable {
+        /// Its name.
+        name: &'a [u8],
+        /// Its value.
+        value: &'a [u8],
+    },
+    /// The current database.
+    Schema(&'a [u8]),
+    /// Something changed, or did not.
+    StateChange(bool),
+    /// MySQL's GTIDs.
+    Gtids(&'a [u8]),
+    /// Statements that make a transaction like the one under way.
+    TransactionCharacteristics(&'a [u8]),
+    /// Eight letters about the transaction.
+    TransactionState(&'a [u8]),
+    /// A kind without a name here.
+    Unknown {
+        /// Its number.
+        kind: u8,
+        /// Its content.
+        raw: &'a [u8],
+    },
+}
+
+/// The changes of one OK packet's block, in order; one entry may hold several variables. Ends after the first error.
+pub fn changes(block: &[u8]) -> impl Iterator<Item = Result<Change<'_>, Malformed>> {
+    let mut entries = Reader::new(block);
+    let mut variables = Reader::new(&[]);
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed || (entries.is_empty() && variables.is_empty()) {
+            return None;
+        }
+        let change = one(&mut entries, &mut variables).transpose()?;
+        failed = change.is_err();
+        Some(change)
+    })
+}
+
+fn one<'a>(entries: &mut Reader<'a>, variables: &mut Reader<'a>) -> Result<Option<Change<'a>>, Malformed> {
+    loop {
+        if !variables.is_empty() {
+            let name = variables.lenenc_bytes()?;
+            return Ok(Some(Change::SystemVariable { name, value: variables.lenenc_bytes()? }));
+        }
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let kind = entries.u8()?;
+        let raw = entries.lenenc_bytes()?;
+        let mut reader = Reader::new(raw);
+        return Ok(Some(match kind {
+            SYSTEM_VARIABLES => {
+                *variables = reader;
+                continue;
+            }
+            SCHEMA => Change::Schema(reader.lenenc_bytes()?),
+            STATE_CHANGE => Change::StateChange(reader.lenenc_bytes()? == b"1"),
+            GTIDS => {
+                reader.u8()?;
+                Change::Gtids(reader.lenenc_bytes()?)
+            }
+            TRANSACTION_CHARACTERISTICS => Change::TransactionCharacteristics(reader.lenenc_bytes()?),
+            TRANSACTION_STATE => Change::TransactionState(reader.lenenc_bytes()?),
+            kind => Change::Unknown { kind, raw },
+        }));
+    }
+}
+
+/// A block that reports variables, one entry for all of them, as MariaDB writes it.
+#[must_use]
+pub fn encode_system_variables<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in variables {
+        let mut entry = Vec::new();
+        put_bytes(&mut entry, name.as_bytes());
+        put_bytes(&mut entry, value.as_bytes());
+        block.push(SYSTEM_VARIABLES);
+        put_bytes(&mut block, &entry);
+    }
+    block
+}
