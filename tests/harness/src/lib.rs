@@ -1,1 +1,25 @@
-//! harness
+//! Starts real processes for the tests: `selkie up` with a data directory, a configuration and ports of its own, and a
+//! plain `mariadbd` with the same settings as oracle; and talks to them as users do: REST, command line, MySQL protocol.
+//!
+//! Everything started here ends with what started it, even when a test process is killed: a keeper process waits on a
+//! pipe that closes with it. Whatever fails here panics with what was expected; this crate is for tests only.
+
+pub mod cli;
+pub mod client;
+pub mod direct;
+pub mod http;
+pub mod keeper;
+pub mod logs;
+pub mod ports;
+pub mod process;
+pub mod project;
+pub mod raw;
+pub mod selkie;
+pub mod wait;
+
+pub use client::Endpoint;
+pub use direct::Direct;
+pub use project::{Compute, Project};
+pub use raw::Raw;
+pub use selkie::{Selkie, Up};
+pub use wait::eventually;

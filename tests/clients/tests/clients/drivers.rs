@@ -1,0 +1,135 @@
+//! Every driver logs in without waking the database, wakes it with its first query, and then does all that its program
+//! tries: types, prepared statements, transactions, errors, large values, LOAD DATA LOCAL, several results, reset, change
+//! of user, TLS.
+
+use clients::{folder, holds_to_the_contract, installed};
+use tokio::process::Command;
+
+fn python(driver: &str) -> Command {
+    let mut command = Command::new(installed(&["python"]));
+    command
+        .arg(folder().join(driver).join("check.py"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+fn node(driver: &str) -> Command {
+    let modules = installed(&["node", driver]);
+    let mut command = Command::new("node");
+    command
+        .arg(folder().join(format!("node_{driver}/check.js")))
+        .env("NODE_PATH", modules);
+    command
+}
+
+#[tokio::test]
+async fn pymysql() {
+    let names = [
+        "types",
+        "load_data_local",
+        "multi_results",
+        "reset_connection",
+        "unknown_database",
+    ];
+    holds_to_the_contract("pymysql", python("pymysql"), &names).await;
+}
+
+#[tokio::test]
+async fn mysqlclient() {
+    let names = ["types", "load_data_local", "multi_results", "change_user"];
+    holds_to_the_contract("mysqlclient", python("mysqlclient"), &names).await;
+}
+
+#[tokio::test]
+async fn connector_python() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "reset_connection",
+        "change_user",
+    ];
+    holds_to_the_contract("connector-python", python("connector_python"), &names).await;
+}
+
+#[tokio::test]
+async fn aiomysql() {
+    holds_to_the_contract("aiomysql", python("aiomysql"), &["many_at_once", "multi_results"]).await;
+}
+
+#[tokio::test]
+async fn node_mysql2() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "reset_connection",
+        "change_user",
+    ];
+    holds_to_the_contract("node-mysql2", node("mysql2"), &names).await;
+}
+
+#[tokio::test]
+async fn node_mariadb() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "bulk_execute",
+        "pipelined",
+        "load_data_local",
+        "change_user",
+    ];
+    holds_to_the_contract("node-mariadb", node("mariadb"), &names).await;
+}
+
+#[tokio::test]
+async fn go_sql_driver() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "cancelled",
+    ];
+    holds_to_the_contract("go", Command::new(installed(&["go"])), &names).await;
+}
+
+#[tokio::test]
+async fn mysql_async() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "reset_connection",
+        "change_user",
+    ];
+    holds_to_the_contract(
+        "mysql-async",
+        Command::new(env!("CARGO_BIN_EXE_client-mysql-async")),
+        &names,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sqlx() {
+    let names = ["types", "prepared_statement", "multi_results"];
+    holds_to_the_contract("sqlx", Command::new(env!("CARGO_BIN_EXE_client-sqlx")), &names).await;
+}
+
+#[tokio::test]
+async fn mariadb_command_line() {
+    let mut command = Command::new("bash");
+    command.arg(folder().join("mariadb_cli/check.sh"));
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "status",
+    ];
+    holds_to_the_contract("mariadb-cli", command, &names).await;
+}

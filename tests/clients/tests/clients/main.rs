@@ -1,0 +1,5 @@
+//! Real clients through the gateway. One process, so that all share one running Selkie.
+
+mod client_test;
+mod drivers;
+mod dump;

@@ -1,0 +1,142 @@
+//! A plain `mariadbd` of its own, with the settings that matter to clients as a compute has them: the oracle that the
+//! gateway is compared with.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::client::Endpoint;
+use crate::keeper::Keeper;
+use crate::ports::free_port;
+use crate::process;
+use crate::wait::eventually;
+
+/// Settings that a client can notice.
+const SETTINGS: &[&str] = &[
+    "--character-set-server=utf8mb4",
+    "--collation-server=utf8mb4_general_ci",
+    "--max-allowed-packet=1G",
+    "--local-infile=1",
+    "--performance-schema=0",
+    "--skip-name-resolve",
+    "--skip-log-bin",
+    "--innodb-buffer-pool-size=256M",
+    "--innodb-log-file-size=256M",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--loose-feedback=0",
+];
+
+/// A running server without a gateway; stops when dropped.
+#[derive(Debug)]
+pub struct Direct {
+    pid: u32,
+    port: u16,
+    keeper: Keeper,
+}
+
+impl Direct {
+    /// Makes a data directory and starts the server on a free port of 127.0.0.1.
+    pub async fn start() -> Self {
+        let keeper = Keeper::new("selkie-d-");
+        install(&keeper.dir().join("data"));
+        loop {
+            let port = free_port();
+            if let Some(pid) = launch(keeper.dir(), port).await {
+                return Self { pid, port, keeper };
+            }
+        }
+    }
+
+    /// Runs SQL as the server's root, over the unix socket.
+    pub fn sql(&self, sql: &str) {
+        let done = Command::new("mariadb")
+            .args(["--no-defaults", "-u", "root", "-e", sql, "-S"])
+            .arg(self.keeper.dir().join("s"))
+            .output()
+            .expect("the mariadb client");
+        assert!(
+            done.status.success(),
+            "{sql}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+
+    /// A database and a user with all rights on it and no others, both called `name`.
+    pub fn account(&self, name: &str) -> Endpoint {
+        let password = format!("{name}-Pass'word");
+        let quoted = password.replace('\'', "''");
+        self.sql(&format!(
+            "CREATE DATABASE `{name}`; CREATE USER `{name}`@`%` IDENTIFIED BY '{quoted}'; GRANT ALL ON `{name}`.* TO `{name}`@`%`"
+        ));
+        Endpoint {
+            host: "127.0.0.1".into(),
+            port: self.port,
+            user: name.into(),
+            password,
+            database: name.into(),
+            ca: None,
+        }
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        process::stop(self.pid, Duration::from_secs(20));
+    }
+}
+
+fn install(data: &Path) {
+    let done = Command::new("mariadb-install-db")
+        .args([
+            "--no-defaults",
+            "--user=root",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ])
+        .args(["--innodb-log-file-size=256M", "--innodb-buffer-pool-size=64M"])
+        .arg(format!("--datadir={}", data.display()))
+        .output()
+        .expect("mariadb-install-db");
+    assert!(
+        done.status.success(),
+        "mariadb-install-db: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// The server's process id; none when it did not start, as somebody else took the port.
+async fn launch(dir: &Path, port: u16) -> Option<u32> {
+    let log = File::create(dir.join("error.log")).expect("the log file");
+    let mut child = Command::new("mariadbd")
+        .args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1"])
+        .args(SETTINGS)
+        .arg(format!("--port={port}"))
+        .arg(format!("--datadir={}", dir.join("data").display()))
+        .arg(format!("--socket={}", dir.join("s").display()))
+        .arg(format!("--pid-file={}", dir.join("pid").display()))
+        .arg(format!("--tmpdir={}", dir.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("mariadbd");
+    let started = eventually("mariadbd listens", async || {
+        if child.try_wait().expect("the state of mariadbd").is_some() {
+            return Some(false);
+        }
+        TcpStream::connect(("127.0.0.1", port)).await.is_ok().then_some(true)
+    })
+    .await;
+    if started {
+        return Some(child.id());
+    }
+    let log = fs::read_to_string(dir.join("error.log")).unwrap_or_default();
+    assert!(
+        log.contains("Address already in use"),
+        "mariadbd does not start:\n{log}"
+    );
+    None
+}

@@ -1,0 +1,295 @@
+//! `selkie up` as a process of its own: a data directory, ports and settings that no other one has.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::cli::{self, Output};
+use crate::client::Endpoint;
+use crate::http::{self, Response};
+use crate::keeper::Keeper;
+use crate::logs::Logs;
+use crate::ports::free_port;
+use crate::process;
+use crate::project::Project;
+use crate::wait::eventually;
+
+/// How long a clean stop may take: commands in flight, then every compute's shut-down.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+
+/// The start information that `selkie up` writes when all is ready.
+#[derive(Clone, Deserialize)]
+#[allow(missing_docs, reason = "the file's own names; docs: DESIGN.md")]
+pub struct Up {
+    pub mysql: UpMysql,
+    pub rest: UpRest,
+    pub project: String,
+    pub user: String,
+    pub password: String,
+    pub database: String,
+}
+
+/// `mysql` of [`Up`].
+#[derive(Clone, Deserialize)]
+#[allow(missing_docs, reason = "the file's own names")]
+pub struct UpMysql {
+    pub host: String,
+    pub port: u16,
+    pub ca: Option<PathBuf>,
+}
+
+/// `rest` of [`Up`].
+#[derive(Clone, Deserialize)]
+#[allow(missing_docs, reason = "the file's own names")]
+pub struct UpRest {
+    pub url: String,
+    pub api_key: String,
+}
+
+/// A running Selkie; stops when dropped.
+pub struct Selkie {
+    /// Its logs.
+    pub logs: Logs,
+    up: Up,
+    http_port: u16,
+    process: Mutex<Child>,
+    runs: AtomicU32,
+    keeper: Keeper,
+}
+
+impl std::fmt::Debug for Selkie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Selkie({})", self.keeper.dir().display())
+    }
+}
+
+impl Selkie {
+    /// The one that all tests of this process share.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Selkie> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// Starts one with the defaults.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts one whose settings file ends in `settings`.
+    pub async fn start_with(settings: &str) -> Self {
+        let keeper = Keeper::new("selkie-t-");
+        let http_port = write_settings(keeper.dir(), settings);
+        let mut process = launch(keeper.dir(), 0);
+        let up = ready(keeper.dir(), &mut process, 0).await;
+        let logs = Logs::of(keeper.dir());
+        Self {
+            logs,
+            up,
+            http_port,
+            process: Mutex::new(process),
+            runs: AtomicU32::new(1),
+            keeper,
+        }
+    }
+
+    /// What it wrote when it was ready.
+    pub fn up(&self) -> &Up {
+        &self.up
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        data_dir(self.keeper.dir())
+    }
+
+    /// The directory that holds all of it: settings, logs, data.
+    pub fn dir(&self) -> &Path {
+        self.keeper.dir()
+    }
+
+    /// The gateway's HTTP address, for /metrics and /healthz.
+    pub fn gateway_http(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// The process id of `selkie up`.
+    pub fn pid(&self) -> u32 {
+        self.process.lock().expect("the process").id()
+    }
+
+    /// How the user of the `demo` project logs in.
+    pub fn demo(&self) -> Endpoint {
+        Endpoint {
+            host: self.up.mysql.host.clone(),
+            port: self.up.mysql.port,
+            user: self.up.user.clone(),
+            password: self.up.password.clone(),
+            database: self.up.database.clone(),
+            ca: self.up.mysql.ca.clone(),
+        }
+    }
+
+    /// Sends a REST request; `path` is below `/api/v1`.
+    pub async fn rest(&self, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let url = format!("{}{path}", self.api());
+        http::request(method, &url, Some(&self.up.rest.api_key), body).await
+    }
+
+    /// The URL that all REST paths stand below.
+    pub fn api(&self) -> String {
+        format!(
+            "{}/api/v1",
+            self.up.rest.url.trim_end_matches('/').trim_end_matches("/api/v1")
+        )
+    }
+
+    /// Makes a project with a user `app` and a database `app`. Its name begins with `name`.
+    pub async fn project(&self, name: &str) -> Project<'_> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let password = format!("pw of {id}");
+        let body = json!({"id": id, "user": {"name": "app", "password": password}, "database": "app"});
+        let made = self.rest("POST", "/projects", Some(&body)).await;
+        assert_eq!(made.status, 201, "making project {id}: {made:?}");
+        let endpoint = Endpoint {
+            user: format!("{id}.app"),
+            password,
+            database: "app".into(),
+            ..self.demo()
+        };
+        Project::new(self, id, endpoint)
+    }
+
+    /// Runs the command line `selkie args...` against this one.
+    pub async fn cli(&self, args: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(binary());
+        command.args(args).env("SELKIE_DATA_DIR", self.data_dir());
+        cli::run(&mut command).await
+    }
+
+    /// Sends a signal to `selkie up`.
+    pub fn signal(&self, signal: Signal) {
+        process::signal(self.pid(), signal);
+    }
+
+    /// Stops it with SIGTERM; whether it ended by itself, and with which exit code.
+    pub fn stop(&self) -> (bool, Option<i32>) {
+        let mut process = self.process.lock().expect("the process");
+        let clean = process::stop(process.id(), STOP_LIMIT);
+        (clean, process.wait().ok().and_then(|status| status.code()))
+    }
+
+    /// Kills it with SIGKILL, as a crash does; its agents and computes go on.
+    pub fn crash(&self) {
+        let mut process = self.process.lock().expect("the process");
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+
+    /// Starts it again on the same data after [`Selkie::stop`] or [`Selkie::crash`], and reads what it wrote.
+    pub async fn restart(&mut self) {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let mut process = launch(self.keeper.dir(), run);
+        self.up = ready(self.keeper.dir(), &mut process, run).await;
+        *self.process.lock().expect("the process") = process;
+    }
+
+    /// Process ids of the `mariadbd` that run on its data.
+    pub fn servers(&self) -> Vec<u32> {
+        process::running(&process::of_directory(self.keeper.dir()), "mariadbd")
+    }
+}
+
+impl Drop for Selkie {
+    fn drop(&mut self) {
+        self.stop();
+        let left = self.servers();
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "still running after the stop: {left:?}");
+            self.logs.check();
+        }
+    }
+}
+
+/// The `selkie` binary of the same build.
+pub fn binary() -> PathBuf {
+    let own = std::env::current_exe().expect("the path of the test");
+    // target/PROFILE/deps/test -> target/PROFILE/selkie
+    let path = own
+        .parent()
+        .and_then(Path::parent)
+        .expect("the target directory")
+        .join("selkie");
+    assert!(
+        path.exists(),
+        "{} is missing: build it first, with `cargo build -p selkie` or `make test`",
+        path.display()
+    );
+    path
+}
+
+/// `selkie up` with the settings file in `dir`; for tests of starts that fail.
+pub fn up_command(dir: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .arg("up")
+        .arg("--config")
+        .arg(dir.join("selkie.toml"))
+        .arg("--data-dir")
+        .arg(data_dir(dir));
+    command
+}
+
+/// Writes a settings file with free ports, ending in `settings`; the gateway's HTTP port.
+pub fn write_settings(dir: &Path, settings: &str) -> u16 {
+    let [mysql, gateway_http, rest, grpc] = [free_port(), free_port(), free_port(), free_port()];
+    let text = format!(
+        "gateway.listen = \"127.0.0.1:{mysql}\"\n\
+         gateway.http.listen = \"127.0.0.1:{gateway_http}\"\n\
+         gateway.control.address = \"http://127.0.0.1:{grpc}\"\n\
+         control.http.listen = \"127.0.0.1:{rest}\"\n\
+         control.grpc.listen = \"127.0.0.1:{grpc}\"\n\
+         {settings}\n"
+    );
+    std::fs::write(dir.join("selkie.toml"), text).expect("the settings file");
+    gateway_http
+}
+
+fn data_dir(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
+fn launch(dir: &Path, run: u32) -> Child {
+    let out = |kind: &str| File::create(dir.join(format!("selkie-{run}.{kind}"))).expect("a log file");
+    let _ = std::fs::remove_file(data_dir(dir).join("up.json"));
+    up_command(dir)
+        .stdin(Stdio::null())
+        .stdout(out("out"))
+        .stderr(out("log"))
+        .spawn()
+        .expect("starting selkie")
+}
+
+/// Waits until it wrote `up.json`, and reads it.
+async fn ready(dir: &Path, process: &mut Child, run: u32) -> Up {
+    let log = || std::fs::read_to_string(dir.join(format!("selkie-{run}.log"))).unwrap_or_default();
+    eventually(
+        format_args!("`selkie up` is ready; see {}", dir.display()),
+        async || {
+            if let Some(status) = process.try_wait().expect("the state of selkie") {
+                panic!("selkie up ended ({status}):\n{}", log());
+            }
+            let text = std::fs::read(data_dir(dir).join("up.json")).ok()?;
+            serde_json::from_slice(&text).ok()
+        },
+    )
+    .await
+}
