@@ -1,1 +1,35 @@
-//! gateway
+//! The gateway: MySQL clients on one side, sleeping and waking computes on the other.
+//!
+//! The modules stand in the order in which a query meets them. [`connection`] is the spine: it alone knows the order of
+//! the steps and calls them one after the other; read it first. A step may use what an earlier step produced, never a
+//! later one.
+
+// The walk of one query.
+mod connection;
+mod accept;
+mod tls;
+mod handshake;
+mod route;
+mod auth;
+mod session;
+mod answer;
+mod wake;
+mod compute;
+mod relay;
+mod drain;
+
+// What the steps share.
+mod activity;
+mod admin;
+mod buffer;
+mod config;
+mod context;
+mod control;
+mod error;
+mod metrics;
+mod run;
+mod stream;
+
+pub use config::{Config, ConfigError, RawConfig};
+pub use error::Error;
+pub use run::{Listening, run};

@@ -1,0 +1,270 @@
+//! Listening for MySQL clients: one SO_REUSEPORT listener per data-plane thread, socket options, the bound on clients.
+//!
+//! The kernel spreads connections over the listeners by a hash, which leaves few long-lived clients lopsided; a thread
+//! with more clients than another hands a new one over before a byte was exchanged.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+/// Clients that completed the TCP handshake and wait to be accepted; Linux bounds it by `somaxconn` (4096).
+const BACKLOG: i32 = 4096;
+/// A client that vanished without a word is noticed after 60 + 4 x 15 s.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+/// Clients handed over from other threads and not yet taken up.
+const INBOX_MAX: usize = 1024;
+/// A thread hands over when it has more clients than another by this many: one is noise.
+const IMBALANCE: u32 = 1;
+
+/// Settings of this step.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) max_clients: u32,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process has it.
+    #[error("setting `gateway.{setting}`: {address} is already in use by another process; stop it or choose another port")]
+    Taken {
+        /// The setting that names the address.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system refuses for another reason.
+    #[error("setting `gateway.{setting}`: cannot listen on {address}: {source}")]
+    Refused {
+        /// The setting that names the address.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl ListenError {
+    pub(crate) fn new(setting: &'static str, address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::Taken { setting, address },
+            _ => Self::Refused { setting, address, source },
+        }
+    }
+}
+
+/// Binds `count` listeners to the configured address; with port 0 all share the port that the first was given.
+pub(crate) fn listeners(config: &Config, count: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ListenError> {
+    let refused = |source| ListenError::new("listen", config.listen, source);
+    // With SO_REUSEPORT two processes of one user share a port silently; without it a taken port is an error.
+    let probe = bind(config.listen, false).map_err(refused)?;
+    let address = probe.local_addr().and_then(|a| a.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into()));
+    let address = address.map_err(refused)?;
+    drop(probe);
+    let listeners = (0..count).map(|_| {
+        let socket = bind(address, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(std::net::TcpListener::from(socket))
+    });
+    Ok((address, listeners.collect::<io::Result<_>>().map_err(refused)?))
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port whose last connections are still in TIME_WAIT is free.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A client that has connected; nothing was exchanged yet.
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) place: Place,
+}
+
+/// A client's place on a thread, given back when dropped.
+pub(crate) struct Place {
+    seats: Arc<Seats>,
+    thread: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.seats.taken[self.thread].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many clients each thread has.
+struct Seats {
+    taken: Box<[AtomicU32]>,
+    max: u32,
+}
+
+impl Seats {
+    fn total(&self) -> u32 {
+        self.taken.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Where a client that arrived at `thread` should sit.
+    fn choose(&self, thread: usize) -> usize {
+        let mine = self.taken[thread].load(Ordering::Relaxed);
+        let emptiest = (0..self.taken.len()).min_by_key(|&other| self.taken[other].load(Ordering::Relaxed));
+        match emptiest {
+            Some(other) if self.taken[other].load(Ordering::Relaxed) + IMBALANCE < mine + 1 => other,
+            _ => thread,
+        }
+    }
+
+    fn take(self: &Arc<Self>, thread: usize) -> Place {
+        self.taken[thread].fetch_add(1, Ordering::Relaxed);
+        Place { seats: Arc::clone(self), thread }
+    }
+}
+
+type HandedOver = (std::net::TcpStream, SocketAddr, Place);
+
+/// One thread's door: its listener and the clients that other threads hand over.
+pub(crate) struct Door {
+    thread: usize,
+    listener: TcpListener,
+    inbox: mpsc::Receiver<HandedOver>,
+    others: Vec<mpsc::Sender<HandedOver>>,
+    seats: Arc<Seats>,
+}
+
+/// What a door needs to be opened on its thread's runtime.
+pub(crate) struct ClosedDoor {
+    thread: usize,
+    listener: std::net::TcpListener,
+    inbox: mpsc::Receiver<HandedOver>,
+    others: Vec<mpsc::Sender<HandedOver>>,
+    seats: Arc<Seats>,
+}
+
+/// One door per listener, connected to each other.
+pub(crate) fn doors(config: &Config, listeners: Vec<std::net::TcpListener>) -> Vec<ClosedDoor> {
+    let taken = listeners.iter().map(|_| AtomicU32::new(0)).collect();
+    let seats = Arc::new(Seats { taken, max: config.max_clients });
+    let (others, inboxes): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::channel(INBOX_MAX)).unzip();
+    let doors = listeners.into_iter().zip(inboxes).enumerate();
+    doors
+        .map(|(thread, (listener, inbox))| ClosedDoor { thread, listener, inbox, others: others.clone(), seats: Arc::clone(&seats) })
+        .collect()
+}
+
+impl ClosedDoor {
+    /// Must be called on the runtime that will accept.
+    pub(crate) fn open(self) -> io::Result<Door> {
+        let Self { thread, listener, inbox, others, seats } = self;
+        Ok(Door { thread, listener: TcpListener::from_std(listener)?, inbox, others, seats })
+    }
+}
+
+/// What came through the door.
+pub(crate) enum Arrival {
+    Client(Accepted),
+    /// All places are taken: the client is to be told and closed.
+    Full(TcpStream),
+}
+
+impl Door {
+    /// The next client for this thread. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> io::Result<Arrival> {
+        loop {
+            tokio::select! {
+                Some((stream, peer, place)) = self.inbox.recv() => {
+                    return Ok(Arrival::Client(Accepted { stream: TcpStream::from_std(stream)?, peer, place }));
+                }
+                accepted = self.listener.accept() => {
+                    let (stream, peer) = accepted?;
+                    if self.seats.total() >= self.seats.max {
+                        return Ok(Arrival::Full(stream));
+                    }
+                    configure(&stream)?;
+                    let thread = self.seats.choose(self.thread);
+                    let place = self.seats.take(thread);
+                    if thread == self.thread {
+                        return Ok(Arrival::Client(Accepted { stream, peer, place }));
+                    }
+                    // A full inbox or a thread that is gone: the client is dropped, and sees a closed connection.
+                    let _ = self.others[thread].try_send((stream.into_std()?, peer, place));
+                }
+            }
+        }
+    }
+}
+
+fn configure(stream: &TcpStream) -> io::Result<()> {
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> Config {
+        Config { listen: "127.0.0.1:0".parse().unwrap(), max_clients: 3 }
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_setting() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config { listen: taken.local_addr().unwrap(), ..loopback() };
+        let error = listeners(&config, 1).unwrap_err().to_string();
+        assert!(error.contains("gateway.listen") && error.contains("already in use"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_lopsided_thread_hands_over_and_the_bound_holds() {
+        let config = loopback();
+        let (address, listeners) = listeners(&config, 1).unwrap();
+        // The second thread listens elsewhere, so that every client arrives at the first.
+        let (_, others) = super::listeners(&config, 1).unwrap();
+        let mut doors = doors(&config, listeners.into_iter().chain(others).collect()).into_iter();
+        let mut first = doors.next().unwrap().open().unwrap();
+        let mut second = doors.next().unwrap().open().unwrap();
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            kept.push(std::net::TcpStream::connect(address).unwrap());
+        }
+        let seated = async {
+            let mut by_thread = [0, 0];
+            let mut places = Vec::new();
+            while places.len() < 3 {
+                let (thread, arrival) = tokio::select! {
+                    arrival = first.next() => (0, arrival),
+                    arrival = second.next() => (1, arrival),
+                };
+                let Arrival::Client(accepted) = arrival.unwrap() else { panic!("full too early") };
+                by_thread[thread] += 1;
+                places.push(accepted.place);
+            }
+            (by_thread, places)
+        };
+        let (by_thread, places) = seated.await;
+        assert!(by_thread[1] >= 1, "{by_thread:?}");
+        kept.push(std::net::TcpStream::connect(address).unwrap());
+        assert!(matches!(first.next().await.unwrap(), Arrival::Full(_)));
+        drop(places);
+        kept.push(std::net::TcpStream::connect(address).unwrap());
+        assert!(matches!(first.next().await.unwrap(), Arrival::Client(_)));
+    }
+}

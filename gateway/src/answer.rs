@@ -1,0 +1,382 @@
+//! Commands that need no database: answered here while the session holds no compute connection.
+//!
+//! In: a session without a compute. Out: what it wants next ([`Wanted`]), with every byte that the client sent and that
+//! was not answered still in the buffer. An idle client costs no buffer: one is taken when bytes are there.
+
+mod settings;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+
+use mysql_wire::capabilities::Capabilities;
+use mysql_wire::column::{ColumnDefinition, text_result_set};
+use mysql_wire::command::Command;
+use mysql_wire::frame::{FRAME_PAYLOAD_MAX, FrameHeader};
+use mysql_wire::ok::{OkPacket, eof_frame, ok_frame};
+use mysql_wire::status::StatusFlags;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+
+use crate::buffer::Buffer;
+use crate::drain::{SHUTDOWN_TEXT, Signal};
+use crate::error::{ClientFacing, ErrorKind, Told};
+use crate::route::{ComputeView, Project, Server};
+use crate::session::{ResultsCharset, Session};
+use crate::stream::{ClientStream, Readable};
+use settings::{Recognised, recognise};
+
+/// A COM_CHANGE_USER is a login packet in other clothes.
+const CHANGE_USER_BYTES_MAX: usize = crate::handshake::LOGIN_PACKET_BYTES_MAX;
+
+/// What a session without a compute wants next.
+pub(crate) enum Wanted {
+    /// A compute: the buffer begins with a command for it.
+    Compute { command: Command, bytes: Buffer },
+    /// To be somebody else: the packet after its command byte, and what followed it.
+    ChangeUser { packet: Vec<u8>, sequence: u8, bytes: Buffer },
+    /// The client said goodbye, or is gone between commands.
+    Nothing,
+}
+
+/// Why the session cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    #[error("the client left in the middle of a command")]
+    Cut,
+    #[error("a command is out of order")]
+    OutOfOrder,
+    #[error("a COM_CHANGE_USER of more than {CHANGE_USER_BYTES_MAX} bytes")]
+    ChangeUserTooLarge,
+    #[error("{SHUTDOWN_TEXT}")]
+    Draining,
+    #[error("project was deleted")]
+    Removed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl ClientFacing for AnswerError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Cut | Self::Io(_) => ErrorKind::Client,
+            Self::OutOfOrder | Self::ChangeUserTooLarge => ErrorKind::Malformed,
+            Self::Draining => ErrorKind::Ours,
+            Self::Removed => ErrorKind::Denied,
+        }
+    }
+
+    fn told(&self) -> Option<Told> {
+        match self {
+            Self::Cut | Self::Io(_) => None,
+            Self::OutOfOrder => Some(Told::out_of_order()),
+            Self::ChangeUserTooLarge => Some(Told::new(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")),
+            Self::Draining => Some(Told::shutdown(SHUTDOWN_TEXT)),
+            Self::Removed => Some(Told::shutdown("The project was deleted")),
+        }
+    }
+}
+
+/// Answers commands until one needs more than the gateway. `bytes` are what an earlier step read and did not use.
+pub(crate) async fn until_more_is_wanted(
+    stream: &mut ClientStream,
+    session: &mut Session,
+    project: &Project,
+    drain: &Signal,
+    bytes: Option<Buffer>,
+) -> Result<Wanted, AnswerError> {
+    let mut reader = Reader { stream, bytes };
+    loop {
+        let Some((header, code)) = reader.command_head(drain).await? else { return Ok(Wanted::Nothing) };
+        if header.sequence != 0 {
+            return Err(AnswerError::OutOfOrder);
+        }
+        if matches!(project.compute(), ComputeView::Removed) {
+            return Err(AnswerError::Removed);
+        }
+        let mut out = Vec::new();
+        match code.and_then(Command::from_code) {
+            Some(Command::Quit) => return Ok(Wanted::Nothing),
+            Some(Command::Ping) => ok_frame(&mut out, 1, session.status(), session.capabilities),
+            Some(Command::ResetConnection) => {
+                session.reset();
+                ok_frame(&mut out, 1, session.status(), session.capabilities);
+            }
+            Some(Command::Statistics) => statistics(&mut out),
+            // There is no statement, and there is no answer.
+            Some(Command::StmtClose) => {}
+            Some(Command::SetOption) => set_option(&mut out, reader.payload(header).await?, session),
+            Some(Command::ChangeUser) => return reader.change_user(header).await,
+            Some(command) if !is_refused(command) => {
+                let known = match command {
+                    Command::Query if header.payload_len <= settings::TEXT_BYTES_MAX => {
+                        answer_query(&mut out, reader.payload(header).await?, session, project.server().as_deref())
+                    }
+                    _ => false,
+                };
+                if !known {
+                    // The head was read, so there is a buffer.
+                    let bytes = reader.bytes.take().unwrap_or_else(Buffer::small);
+                    return Ok(Wanted::Compute { command, bytes });
+                }
+            }
+            _ => out = unknown_command().frame(1),
+        }
+        reader.skip_packet(header).await?;
+        if !out.is_empty() {
+            reader.stream.write_all(&out).await?;
+            reader.stream.flush().await?;
+        }
+    }
+}
+
+/// Commands of replication and of the server's own making: never ended by a response this gateway could find the end of,
+/// and beyond the rights of any tenant.
+pub(crate) fn is_refused(command: Command) -> bool {
+    matches!(
+        command,
+        Command::Sleep
+            | Command::Connect
+            | Command::Time
+            | Command::DelayedInsert
+            | Command::BinlogDump
+            | Command::TableDump
+            | Command::ConnectOut
+            | Command::RegisterSlave
+            | Command::Daemon
+    )
+}
+
+/// As MariaDB answers what it does not know.
+pub(crate) fn unknown_command() -> Told {
+    Told::new(1047, "08S01", "Unknown command")
+}
+
+/// The counters of a server that sleeps.
+fn statistics(out: &mut Vec<u8>) {
+    let text = "Uptime: 0  Threads: 0  Questions: 0  Slow queries: 0  Opens: 0  Open tables: 0  Queries per second avg: 0.000";
+    mysql_wire::frame::write_packet(out, &mut 1, text.as_bytes());
+}
+
+fn set_option(out: &mut Vec<u8>, payload: &[u8], session: &mut Session) {
+    match payload {
+        [_, option @ (0 | 1), 0] => {
+            session.set_multi_statements(*option == 0);
+            eof_frame(out, 1, 0, session.status(), session.capabilities);
+        }
+        _ => *out = unknown_command().frame(1),
+    }
+}
+
+/// True: the answer is in `out`. `payload` begins with the command byte.
+fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server: Option<&Server>) -> bool {
+    match recognise(payload.get(1..).unwrap_or_default()) {
+        Some(Recognised::Setting { effect, tracked }) => {
+            let Ok(statement) = std::str::from_utf8(&payload[1..]) else { return false };
+            if !session.remember(statement, effect) {
+                return false;
+            }
+            setting_ok(out, session, &tracked);
+            true
+        }
+        Some(Recognised::Variables(asked)) => {
+            let (Some(server), Some(charset)) = (server, session.results_charset()) else { return false };
+            let columns = asked.iter().map(|asked| column(asked, session, server, charset)).collect::<Option<Vec<_>>>();
+            let Some(columns) = columns else { return false };
+            let (definitions, row): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+            let row: Vec<_> = row.iter().map(|value| Some(value.as_bytes())).collect();
+            text_result_set(out, 1, &definitions, &[row], session.capabilities, session.status());
+            true
+        }
+        None => false,
+    }
+}
+
+/// The OK of a SET, with the report that a client which asked for session tracking would have.
+fn setting_ok(out: &mut Vec<u8>, session: &Session, tracked: &[(&'static str, String)]) {
+    if tracked.is_empty() || !session.capabilities.contains(Capabilities::SESSION_TRACK) {
+        return ok_frame(out, 1, session.status(), session.capabilities);
+    }
+    let block = mysql_wire::session_track::encode_system_variables(tracked.iter().map(|(n, v)| (*n, v.as_str())));
+    let ok = OkPacket {
+        status: session.status() | StatusFlags::SESSION_STATE_CHANGED,
+        session_track: Some(&block),
+        ..OkPacket::default()
+    };
+    mysql_wire::frame::write_packet(out, &mut 1, &ok.encode(session.capabilities));
+}
+
+/// What MariaDB 10.11 answers for `SELECT @@variable`, recorded. None: not known here.
+fn column<'a>(
+    asked: &settings::Asked<'_>,
+    session: &Session,
+    server: &'a Server,
+    charset: ResultsCharset,
+) -> Option<(ColumnDefinition, &'a str)> {
+    let variable = match asked.variable.as_str() {
+        // A session that was logged in as interactive waits by the other one.
+        "wait_timeout" if session.capabilities.contains(Capabilities::INTERACTIVE) => "interactive_timeout",
+        // The client set something, perhaps this.
+        "wait_timeout" | "interactive_timeout" if session.has_settings() => return None,
+        name => name,
+    };
+    let value = server.variables.get(variable)?.as_str();
+    let definition = match variable {
+        "max_allowed_packet" | "wait_timeout" | "interactive_timeout" => ColumnDefinition {
+            name: asked.expression.as_bytes().to_vec(),
+            charset: 63,
+            column_length: 21,
+            column_type: 8,
+            flags: 0x00a0,
+            decimals: 0,
+            ..ColumnDefinition::default()
+        },
+        "version" | "version_comment" | "socket" if value.is_ascii() => ColumnDefinition {
+            name: asked.expression.as_bytes().to_vec(),
+            charset: charset.collation,
+            column_length: u32::try_from(value.len()).ok()? * charset.bytes_max,
+            column_type: 0xfd,
+            flags: 0,
+            decimals: 39,
+            ..ColumnDefinition::default()
+        },
+        _ => return None,
+    };
+    Some((definition, value))
+}
+
+/// The client's bytes, a command at a time.
+struct Reader<'a> {
+    stream: &'a mut ClientStream,
+    bytes: Option<Buffer>,
+}
+
+impl Reader<'_> {
+    /// The frame header and command byte of the next command, left in the buffer. None: the client closed between
+    /// commands. The code is None for an empty packet.
+    async fn command_head(&mut self, drain: &Signal) -> Result<Option<(FrameHeader, Option<u8>)>, AnswerError> {
+        loop {
+            let filled = self.bytes.as_ref().map_or(&[][..], Buffer::filled);
+            if let Some(header) = FrameHeader::decode(filled) {
+                if header.payload_len == 0 {
+                    return Ok(Some((header, None)));
+                }
+                if let Some(code) = filled.get(4) {
+                    return Ok(Some((header, Some(*code))));
+                }
+            }
+            let between_commands = filled.is_empty();
+            if between_commands {
+                self.bytes = None;
+            }
+            tokio::select! {
+                biased;
+                () = drain.raised() => return Err(AnswerError::Draining),
+                read = self.read() => match read? {
+                    0 if between_commands => return Ok(None),
+                    0 => return Err(AnswerError::Cut),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    /// Waits without a buffer, then reads into one. Cancel-safe.
+    async fn read(&mut self) -> io::Result<usize> {
+        let Self { stream, bytes } = self;
+        poll_fn(|cx| {
+            loop {
+                if bytes.is_none() {
+                    // A TLS stream may hold bytes above the socket, so it is read first and waited for after.
+                    if !stream.is_tls() {
+                        std::task::ready!(stream.poll_readable(cx))?;
+                    }
+                    *bytes = Some(Buffer::small());
+                }
+                let Some(buffer) = bytes else { continue };
+                let mut space = ReadBuf::new(buffer.free());
+                let read = Pin::new(&mut **stream).poll_read(cx, &mut space);
+                let n = space.filled().len();
+                return match read {
+                    Poll::Ready(Ok(())) => {
+                        buffer.extend(n);
+                        Poll::Ready(Ok(n))
+                    }
+                    Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+                    Poll::Pending => {
+                        if buffer.is_empty() {
+                            *bytes = None;
+                        }
+                        Poll::Pending
+                    }
+                };
+            }
+        })
+        .await
+    }
+
+    async fn more(&mut self) -> Result<(), AnswerError> {
+        match self.read().await? {
+            0 => Err(AnswerError::Cut),
+            _ => Ok(()),
+        }
+    }
+
+    /// The whole payload of a packet that fits the buffer, left in it.
+    async fn payload(&mut self, header: FrameHeader) -> Result<&[u8], AnswerError> {
+        let len = header.payload_len.min(settings::TEXT_BYTES_MAX) + 4;
+        while self.bytes.as_ref().is_none_or(|bytes| bytes.filled().len() < len) {
+            self.more().await?;
+        }
+        Ok(self.bytes.as_ref().map_or(&[][..], |bytes| &bytes.filled()[4..len]))
+    }
+
+    /// Takes a packet off the stream, with the frames that continue it.
+    async fn skip_packet(&mut self, mut header: FrameHeader) -> Result<(), AnswerError> {
+        loop {
+            let mut left = header.payload_len + 4;
+            loop {
+                if let Some(bytes) = &mut self.bytes {
+                    let n = bytes.filled().len().min(left);
+                    bytes.consume(n);
+                    left -= n;
+                }
+                if left == 0 {
+                    break;
+                }
+                self.more().await?;
+            }
+            if header.payload_len < FRAME_PAYLOAD_MAX {
+                return Ok(());
+            }
+            header = loop {
+                match self.bytes.as_ref().and_then(|bytes| FrameHeader::decode(bytes.filled())) {
+                    Some(header) => break header,
+                    None => self.more().await?,
+                }
+            };
+        }
+    }
+
+    async fn change_user(mut self, header: FrameHeader) -> Result<Wanted, AnswerError> {
+        if header.payload_len > CHANGE_USER_BYTES_MAX {
+            return Err(AnswerError::ChangeUserTooLarge);
+        }
+        let mut packet = Vec::with_capacity(header.payload_len + 4);
+        let whole = header.payload_len + 4;
+        loop {
+            if let Some(bytes) = &mut self.bytes {
+                let n = bytes.filled().len().min(whole - packet.len());
+                packet.extend_from_slice(&bytes.filled()[..n]);
+                bytes.consume(n);
+            }
+            if packet.len() == whole {
+                break;
+            }
+            self.more().await?;
+        }
+        packet.drain(..5);
+        let bytes = self.bytes.take().unwrap_or_else(Buffer::small);
+        Ok(Wanted::ChangeUser { packet, sequence: header.sequence.wrapping_add(1), bytes })
+    }
+}

@@ -1,0 +1,398 @@
+//! What drivers send on their own while connecting, recognised by its whole text: settings that can wait, and questions
+//! whose answers are known. Everything else needs the database.
+//!
+//! Not a SQL parser: short ASCII texts of a few fixed shapes. A value that MariaDB could refuse is not recognised, so
+//! that the real server says so.
+
+use crate::session::{ResultsCharset, SettingEffect};
+
+/// Longer texts are no connect-time chatter.
+pub(crate) const TEXT_BYTES_MAX: usize = 512;
+
+/// What a recognised text is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Recognised<'a> {
+    /// A setting to acknowledge now and replay later.
+    Setting { effect: SettingEffect, tracked: Vec<(&'static str, String)> },
+    /// A question for variables: `SELECT @@a, @@b`.
+    Variables(Vec<Asked<'a>>),
+}
+
+/// One variable asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asked<'a> {
+    /// The column's name: the expression as written.
+    pub(crate) expression: &'a str,
+    /// The variable, in lower case.
+    pub(crate) variable: String,
+}
+
+/// Character sets a client may name, with what results in them look like: default collation and longest character.
+const CHARSETS: [(&str, u16, u32); 6] =
+    [("utf8mb4", 45, 4), ("utf8mb3", 33, 3), ("utf8", 33, 3), ("latin1", 8, 1), ("ascii", 11, 1), ("binary", 63, 1)];
+
+/// Collations that every MariaDB since 10.3 has, by the character set they need.
+const COLLATIONS: [(&str, &str); 14] = [
+    ("utf8mb4_general_ci", "utf8mb4"),
+    ("utf8mb4_unicode_ci", "utf8mb4"),
+    ("utf8mb4_unicode_520_ci", "utf8mb4"),
+    ("utf8mb4_bin", "utf8mb4"),
+    ("utf8mb3_general_ci", "utf8mb3"),
+    ("utf8mb3_unicode_ci", "utf8mb3"),
+    ("utf8mb3_bin", "utf8mb3"),
+    ("utf8_general_ci", "utf8mb3"),
+    ("utf8_unicode_ci", "utf8mb3"),
+    ("utf8_bin", "utf8mb3"),
+    ("latin1_swedish_ci", "latin1"),
+    ("latin1_general_ci", "latin1"),
+    ("latin1_bin", "latin1"),
+    ("binary", "binary"),
+];
+
+/// Modes that stand for themselves and show in no status flag.
+const SQL_MODES: [&str; 10] = [
+    "STRICT_TRANS_TABLES",
+    "STRICT_ALL_TABLES",
+    "NO_ZERO_IN_DATE",
+    "NO_ZERO_DATE",
+    "ERROR_FOR_DIVISION_BY_ZERO",
+    "NO_AUTO_CREATE_USER",
+    "NO_ENGINE_SUBSTITUTION",
+    "ONLY_FULL_GROUP_BY",
+    "PIPES_AS_CONCAT",
+    "NO_AUTO_VALUE_ON_ZERO",
+];
+
+const ISOLATION_LEVELS: [&[&str]; 4] =
+    [&["READ", "COMMITTED"], &["READ", "UNCOMMITTED"], &["REPEATABLE", "READ"], &["SERIALIZABLE"]];
+
+/// What sqlx sends, one statement: a value that is computed from the old one, so only this text is known to be sound.
+const SQLX_MODE: &str = "(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION'))";
+
+/// Recognises a statement, or does not.
+pub(crate) fn recognise(text: &[u8]) -> Option<Recognised<'_>> {
+    if text.len() > TEXT_BYTES_MAX || !text.is_ascii() {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    let text = text.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';' || c == '\0');
+    let mut words = Words { rest: text };
+    match words.next()? {
+        Word::Name(verb) if verb.eq_ignore_ascii_case("SET") => setting(words),
+        Word::Name(verb) if verb.eq_ignore_ascii_case("SELECT") => variables(words),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word<'a> {
+    /// A bare word, with dots and `@@` in it: `utf8mb4`, `@@session.autocommit`, `600`.
+    Name(&'a str),
+    /// Inside single or double quotes; without escapes.
+    Quoted(&'a str),
+    Symbol(char),
+}
+
+impl<'a> Word<'a> {
+    fn is(self, name: &str) -> bool {
+        matches!(self, Word::Name(word) if word.eq_ignore_ascii_case(name))
+    }
+
+    /// A value that may stand bare or in quotes.
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Word::Name(text) | Word::Quoted(text) => Some(text),
+            Word::Symbol(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn next(&mut self) -> Option<Word<'a>> {
+        self.rest = self.rest.trim_start();
+        let first = self.rest.chars().next()?;
+        if first == '\'' || first == '"' {
+            let inside = &self.rest[1..];
+            let end = inside.find(first)?;
+            // A doubled quote or a backslash means escapes: no text of ours.
+            if inside[..end].contains('\\') || inside[end + 1..].starts_with(first) {
+                return None;
+            }
+            self.rest = &inside[end + 1..];
+            return Some(Word::Quoted(&inside[..end]));
+        }
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '@' | '.' | '$');
+        let len = self.rest.find(|c| !is_name(c)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(len.max(1));
+        self.rest = rest;
+        Some(if len == 0 { Word::Symbol(first) } else { Word::Name(word) })
+    }
+
+    fn peek(&self) -> Option<Word<'a>> {
+        Words { ..*self }.next()
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.rest.trim_start().is_empty()
+    }
+
+    /// Takes the text if it stands here, whatever the case of its letters.
+    fn take(&mut self, text: &str) -> Option<()> {
+        let rest = self.rest.trim_start();
+        let head = rest.get(..text.len())?;
+        head.eq_ignore_ascii_case(text).then(|| self.rest = &rest[text.len()..])
+    }
+}
+
+fn setting(mut words: Words<'_>) -> Option<Recognised<'_>> {
+    if let Some(()) = isolation_level(words) {
+        return Some(Recognised::Setting { effect: SettingEffect::default(), tracked: Vec::new() });
+    }
+    let mut effect = SettingEffect::default();
+    let mut tracked = Vec::new();
+    loop {
+        assignment(&mut words, &mut effect, &mut tracked)?;
+        match words.next() {
+            None => break,
+            Some(Word::Symbol(',')) => {}
+            Some(_) => return None,
+        }
+    }
+    words.is_at_end().then_some(Recognised::Setting { effect, tracked })
+}
+
+/// `[SESSION] TRANSACTION ISOLATION LEVEL ...`. Without SESSION it is for the next transaction only: not ours.
+fn isolation_level(mut words: Words<'_>) -> Option<()> {
+    for expected in ["SESSION", "TRANSACTION", "ISOLATION", "LEVEL"] {
+        words.next().filter(|word| word.is(expected))?;
+    }
+    let mut level = Vec::new();
+    while let Some(word) = words.next() {
+        level.push(word);
+    }
+    let known = |names: &&[&str]| names.len() == level.len() && names.iter().zip(&level).all(|(name, word)| word.is(name));
+    (words.is_at_end() && ISOLATION_LEVELS.iter().any(|names| known(&names))).then_some(())
+}
+
+fn assignment(words: &mut Words<'_>, effect: &mut SettingEffect, tracked: &mut Vec<(&'static str, String)>) -> Option<()> {
+    let mut first = words.next()?;
+    if first.is("NAMES") {
+        return names(words, effect, tracked);
+    }
+    if first.is("SESSION") || first.is("LOCAL") {
+        first = words.next()?;
+    }
+    let Word::Name(name) = first else { return None };
+    let name = session_variable(name)?;
+    if words.next()? != Word::Symbol('=') {
+        return None;
+    }
+    if name == "sql_mode" && words.take(SQLX_MODE).is_some() {
+        return Some(());
+    }
+    let value = words.next()?;
+    // A value such as `a.b` or an expression would go on here.
+    if !matches!(words.peek(), None | Some(Word::Symbol(','))) || (words.peek().is_none() && !words.is_at_end()) {
+        return None;
+    }
+    known_value(&name, value, effect, tracked)
+}
+
+/// `SET NAMES charset [COLLATE collation]`.
+fn names(words: &mut Words<'_>, effect: &mut SettingEffect, tracked: &mut Vec<(&'static str, String)>) -> Option<()> {
+    let (charset, results) = charset(words.next()?.text()?)?;
+    if words.peek().is_some_and(|word| word.is("COLLATE")) {
+        words.next();
+        let collation = words.next()?.text()?.to_ascii_lowercase();
+        COLLATIONS.iter().find(|(name, needs)| *name == collation && *needs == charset)?;
+    }
+    effect.results = Some(Some(results));
+    for variable in ["character_set_client", "character_set_connection", "character_set_results"] {
+        tracked.push((variable, charset.to_owned()));
+    }
+    Some(())
+}
+
+/// The canonical name of a character set, and what results in it look like.
+fn charset(name: &str) -> Option<(&'static str, ResultsCharset)> {
+    let (known, collation, bytes_max) = CHARSETS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name))?;
+    let canonical = if *known == "utf8" { "utf8mb3" } else { known };
+    Some((canonical, ResultsCharset { collation: *collation, bytes_max: *bytes_max }))
+}
+
+/// The bare name of a session variable: `autocommit` of `@@session.autocommit`. None for global and user variables.
+fn session_variable(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    let bare = match lower.strip_prefix("@@") {
+        Some(rest) => rest.strip_prefix("session.").or_else(|| rest.strip_prefix("local.")).unwrap_or(rest),
+        None => lower.as_str(),
+    };
+    let plain = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    plain.then(|| bare.to_owned())
+}
+
+fn known_value(
+    name: &str,
+    value: Word<'_>,
+    effect: &mut SettingEffect,
+    tracked: &mut Vec<(&'static str, String)>,
+) -> Option<()> {
+    match name {
+        "autocommit" => {
+            let on = switch(value)?;
+            effect.autocommit = Some(on);
+            tracked.push(("autocommit", if on { "ON" } else { "OFF" }.to_owned()));
+        }
+        "sql_mode" => {
+            let Word::Quoted(modes) = value else { return None };
+            let known = |mode: &str| SQL_MODES.iter().any(|m| m.eq_ignore_ascii_case(mode));
+            (modes.is_empty() || modes.split(',').all(known)).then_some(())?;
+        }
+        "time_zone" => {
+            let Word::Quoted(zone) = value else { return None };
+            is_offset(zone).then_some(())?;
+            tracked.push(("time_zone", zone.to_owned()));
+        }
+        "foreign_key_checks" | "unique_checks" | "sql_safe_updates" | "sql_auto_is_null" => {
+            switch(value)?;
+        }
+        "wait_timeout" | "interactive_timeout" | "net_read_timeout" | "net_write_timeout" => {
+            let Word::Name(number) = value else { return None };
+            // One year, where MariaDB would warn and cut.
+            (1..=31_536_000).contains(&number.parse::<u32>().ok()?).then_some(())?;
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn switch(value: Word<'_>) -> Option<bool> {
+    match value {
+        Word::Name("1") => Some(true),
+        Word::Name("0") => Some(false),
+        Word::Name(word) | Word::Quoted(word) if word.eq_ignore_ascii_case("ON") => Some(true),
+        Word::Name(word) | Word::Quoted(word) if word.eq_ignore_ascii_case("OFF") => Some(false),
+        Word::Name(word) if word.eq_ignore_ascii_case("TRUE") => Some(true),
+        Word::Name(word) if word.eq_ignore_ascii_case("FALSE") => Some(false),
+        _ => None,
+    }
+}
+
+/// `+05:30`; named zones are the server's to know.
+fn is_offset(zone: &str) -> bool {
+    let [sign, h1, h2, b':', m1, m2] = zone.as_bytes() else { return false };
+    let digit = |b: &u8| b.is_ascii_digit().then(|| b - b'0');
+    let number = |a, b| Some(digit(a)? * 10 + digit(b)?);
+    matches!(sign, b'+' | b'-') && number(h1, h2).is_some_and(|h| h < 12) && number(m1, m2).is_some_and(|m| m < 60)
+}
+
+/// `@@a, @@session.b [LIMIT 1]`.
+fn variables(mut words: Words<'_>) -> Option<Recognised<'_>> {
+    let mut asked = Vec::new();
+    loop {
+        let Word::Name(expression) = words.next()? else { return None };
+        let bare = expression.strip_prefix("@@")?.to_ascii_lowercase();
+        let bare = ["session.", "local.", "global."].iter().find_map(|scope| bare.strip_prefix(scope)).unwrap_or(&bare);
+        asked.push(Asked { expression, variable: bare.to_owned() });
+        match words.next() {
+            None => break,
+            Some(Word::Symbol(',')) => {}
+            Some(word) if word.is("LIMIT") => {
+                words.next().filter(|word| *word == Word::Name("1"))?;
+                words.is_at_end().then_some(())?;
+                break;
+            }
+            Some(_) => return None,
+        }
+    }
+    words.is_at_end().then_some(Recognised::Variables(asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_setting(text: &str) -> bool {
+        matches!(recognise(text.as_bytes()), Some(Recognised::Setting { .. }))
+    }
+
+    #[test]
+    fn what_drivers_send_is_recognised() {
+        for text in [
+            "SET NAMES utf8mb4",
+            "SET NAMES 'utf8mb4' COLLATE 'utf8mb4_general_ci'",
+            "set names utf8mb4 collate utf8mb4_unicode_ci;",
+            "SET AUTOCOMMIT = 0",
+            "SET autocommit=1",
+            "SET @@session.autocommit = OFF",
+            "SET SESSION autocommit=1, sql_mode='STRICT_TRANS_TABLES,NO_ZERO_DATE'",
+            "SET sql_mode=''",
+            "SET time_zone='+00:00'",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "SET sql_mode=(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION')),time_zone='+00:00',NAMES utf8mb4 COLLATE utf8mb4_unicode_ci;",
+            "SET wait_timeout=28800",
+        ] {
+            assert!(is_setting(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_may_refuse_or_what_does_more_is_not() {
+        for text in [
+            "SET NAMES nosuch",
+            "SET NAMES utf8mb4 COLLATE latin1_bin",
+            "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci",
+            "SET GLOBAL autocommit=0",
+            "SET @@global.autocommit=0",
+            "SET @a=1",
+            "SET autocommit=2",
+            "SET autocommit=0; DROP TABLE t",
+            "SET autocommit=0+1",
+            "SET sql_mode='ANSI'",
+            "SET sql_mode='NO_SUCH_MODE'",
+            "SET time_zone='Europe/Berlin'",
+            "SET time_zone='+15:00'",
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ",
+            "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE 'x",
+            "SET max_execution_time=1",
+            "SET wait_timeout=0",
+            "SET",
+            "SET NAMES",
+            "SET autocommit=1,",
+            "SET autocommit='1",
+            "/* c */ SET autocommit=1",
+            "SET PASSWORD='x'",
+        ] {
+            assert_eq!(recognise(text.as_bytes()), None, "{text}");
+        }
+        let long = format!("SET NAMES utf8mb4{}", " ".repeat(TEXT_BYTES_MAX));
+        assert_eq!(recognise(long.as_bytes()), None);
+    }
+
+    #[test]
+    fn effects_and_what_is_tracked() {
+        let Some(Recognised::Setting { effect, tracked }) = recognise(b"SET NAMES latin1, autocommit=0") else { panic!() };
+        assert_eq!(effect.autocommit, Some(false));
+        assert_eq!(effect.results, Some(Some(ResultsCharset { collation: 8, bytes_max: 1 })));
+        assert_eq!(tracked[0], ("character_set_client", "latin1".to_owned()));
+        assert_eq!(tracked[3], ("autocommit", "OFF".to_owned()));
+    }
+
+    #[test]
+    fn questions_keep_their_spelling() {
+        let Some(Recognised::Variables(asked)) = recognise(b"select @@Version_Comment, @@session.wait_timeout LIMIT 1") else {
+            panic!()
+        };
+        assert_eq!(asked[0].expression, "@@Version_Comment");
+        assert_eq!(asked[1].variable, "wait_timeout");
+        for text in ["SELECT 1", "SELECT @@a AS b", "SELECT @@a LIMIT 2", "SELECT @a", "SELECT @@a FROM t", "SELECT"] {
+            assert_eq!(recognise(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Proves who the client is, before anything is started for it.
+//!
+//! In: [`Routed`], a name and what we know of the project. Out: [`Authenticated`], or one refusal that is the same for an
+//! unknown project, an unknown user and a wrong password: the exchange is chosen by the plugin that the *client* names,
+//! unknown names are checked against a verifier that no password matches, and the text is the same.
+
+mod caching_sha2;
+mod native_password;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mysql_wire::auth::AuthSwitch;
+use sha2::{Digest, Sha256};
+
+use crate::error::{ClientFacing, ErrorKind, Told};
+use crate::handshake::{Introduced, LOGIN_PACKET_BYTES_MAX, nonce, write_packet};
+use crate::route::{Access, DatabaseAccess, Project, User};
+use crate::stream::{ClientStream, ReadError, read_packet};
+
+pub(crate) use native_password::respond as native_response;
+
+const NATIVE: &str = "mysql_native_password";
+const CACHING_SHA2: &str = "caching_sha2_password";
+
+/// A client whose project is looked up: known to us or not.
+pub(crate) struct Routed {
+    pub(crate) introduced: Introduced,
+    pub(crate) project: Option<Arc<Project>>,
+    /// The login name without the project.
+    pub(crate) user: String,
+}
+
+/// A client that is who it says.
+pub(crate) struct Authenticated {
+    pub(crate) introduced: Introduced,
+    pub(crate) project: Arc<Project>,
+    pub(crate) user: String,
+}
+
+/// Why a client was not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthError {
+    #[error("access denied for user '{name}'")]
+    Denied { name: String, address: IpAddr, with_password: bool },
+    #[error("user '{user}' has no right on database '{database}'")]
+    DatabaseDenied { user: String, database: String },
+    #[error("database '{database}' does not exist")]
+    DatabaseUnknown { database: String },
+    #[error("a packet of the login is out of order")]
+    OutOfOrder,
+    #[error("malformed answer: {0}")]
+    Malformed(String),
+    #[error("the client left during the login")]
+    Left,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<ReadError> for AuthError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Closed => Self::Left,
+            ReadError::Io(e) => Self::Io(e),
+            malformed => Self::Malformed(malformed.to_string()),
+        }
+    }
+}
+
+impl ClientFacing for AuthError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Denied { .. } | Self::DatabaseDenied { .. } | Self::DatabaseUnknown { .. } => ErrorKind::Denied,
+            Self::OutOfOrder | Self::Malformed(_) => ErrorKind::Malformed,
+            Self::Left | Self::Io(_) => ErrorKind::Client,
+        }
+    }
+
+    fn told(&self) -> Option<Told> {
+        match self {
+            Self::Denied { name, address, with_password } => {
+                let using = if *with_password { "YES" } else { "NO" };
+                let text = format!("Access denied for user '{name}'@'{address}' (using password: {using})");
+                Some(Told::new(1045, "28000", text))
+            }
+            Self::DatabaseDenied { user, database } => {
+                let text = format!("Access denied for user '{user}'@'%' to database '{database}'");
+                Some(Told::new(1044, "42000", text))
+            }
+            Self::DatabaseUnknown { database } => Some(Told::new(1049, "42000", format!("Unknown database '{database}'"))),
+            Self::OutOfOrder => Some(Told::out_of_order()),
+            Self::Malformed(_) => Some(Told::bad_handshake()),
+            Self::Left | Self::Io(_) => None,
+        }
+    }
+}
+
+/// What a client claims, and with what; from a login packet or a COM_CHANGE_USER.
+pub(crate) struct Claim<'a> {
+    /// The whole login name, for the refusal's text.
+    pub(crate) name: &'a str,
+    pub(crate) address: IpAddr,
+    pub(crate) project: Option<&'a Arc<Project>>,
+    pub(crate) user: &'a str,
+    pub(crate) database: Option<&'a str>,
+    pub(crate) plugin: Option<&'a str>,
+    /// With the nonce it was computed with; None where the first answer cannot be trusted to match any nonce.
+    pub(crate) answer: Option<(&'a [u8], [u8; 20])>,
+}
+
+/// A verifier of every kind for every name: what is not known gets one that nothing matches.
+struct Verifiers {
+    native: [u8; 20],
+    caching_sha2: [u8; 32],
+    known: bool,
+}
+
+/// Makes verifiers for unknown names, the same ones for the same name while the gateway runs.
+pub(crate) struct Decoy([u8; 32]);
+
+impl Decoy {
+    pub(crate) fn random() -> Self {
+        Self(rand::random())
+    }
+
+    fn verifiers(&self, name: &str, user: Option<&User>) -> Verifiers {
+        let decoy: [u8; 32] = Sha256::new().chain_update(self.0).chain_update(name.as_bytes()).finalize().into();
+        let mut native = [0; 20];
+        native.copy_from_slice(&decoy[..20]);
+        Verifiers {
+            native: user.and_then(|user| user.native).unwrap_or(native),
+            caching_sha2: user.and_then(|user| user.caching_sha2).unwrap_or(decoy),
+            known: user.is_some(),
+        }
+    }
+}
+
+/// The login's exchange: after it the client is proven, and OK is still to be said.
+pub(crate) async fn authenticate(mut routed: Routed, decoy: &Decoy) -> Result<Authenticated, (AuthError, Introduced)> {
+    let Routed { introduced, project, user } = &mut routed;
+    let login = &introduced.login;
+    let claim = Claim {
+        name: &login.name,
+        address: introduced.peer.ip(),
+        project: project.as_ref(),
+        user,
+        database: login.database.as_deref(),
+        plugin: login.auth_plugin.as_deref(),
+        answer: Some((&login.auth_response, introduced.nonce)),
+    };
+    let proven = prove(&mut introduced.stream, &mut introduced.sequence, claim, decoy).await;
+    let Routed { introduced, user, .. } = routed;
+    match proven {
+        Ok(project) => Ok(Authenticated { introduced, project, user }),
+        Err(error) => Err((error, introduced)),
+    }
+}
+
+/// Runs the exchange that the client's plugin asks for and checks the answer, then the database.
+pub(crate) async fn prove(
+    stream: &mut ClientStream,
+    sequence: &mut u8,
+    claim: Claim<'_>,
+    decoy: &Decoy,
+) -> Result<Arc<Project>, AuthError> {
+    let access = claim.project.map(|project| project.access()).unwrap_or_default();
+    let verifiers = decoy.verifiers(claim.name, access.user(claim.user));
+    let proof = match (claim.plugin, claim.answer) {
+        (Some(CACHING_SHA2), _) => caching_sha2::exchange(stream, sequence, &verifiers).await?,
+        (None | Some(NATIVE), Some((answer, nonce))) => Proof::of_native(answer, &nonce, &verifiers),
+        _ => {
+            let (answer, nonce) = switch_to(stream, sequence, NATIVE).await?;
+            Proof::of_native(&answer, &nonce, &verifiers)
+        }
+    };
+    match (proof, claim.project, access.user(claim.user)) {
+        (Proof::Right, Some(project), Some(user)) if verifiers.known => {
+            check_database(&access, user, &claim)?;
+            Ok(Arc::clone(project))
+        }
+        (proof, _, _) => Err(AuthError::Denied {
+            name: claim.name.to_owned(),
+            address: claim.address,
+            with_password: proof != Proof::NoPassword,
+        }),
+    }
+}
+
+fn check_database(access: &Access, user: &User, claim: &Claim<'_>) -> Result<(), AuthError> {
+    let Some(database) = claim.database else { return Ok(()) };
+    match access.database(user, database) {
+        DatabaseAccess::Granted => Ok(()),
+        DatabaseAccess::Denied => {
+            Err(AuthError::DatabaseDenied { user: claim.user.to_owned(), database: database.to_owned() })
+        }
+        DatabaseAccess::Unknown => Err(AuthError::DatabaseUnknown { database: database.to_owned() }),
+    }
+}
+
+/// What an answer shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Right,
+    Wrong,
+    /// The client used no password; no account may have an empty one.
+    NoPassword,
+}
+
+impl Proof {
+    fn of_native(answer: &[u8], nonce: &[u8; 20], verifiers: &Verifiers) -> Self {
+        match native_password::verify(answer, nonce, &verifiers.native) {
+            _ if answer.is_empty() => Self::NoPassword,
+            true => Self::Right,
+            false => Self::Wrong,
+        }
+    }
+}
+
+/// Asks the client to answer with another plugin, on a fresh nonce.
+async fn switch_to(stream: &mut ClientStream, sequence: &mut u8, plugin: &str) -> Result<(Vec<u8>, [u8; 20]), AuthError> {
+    let nonce = nonce();
+    // The nonce ends with a NUL that does not count, as in the greeting.
+    let mut data = nonce.to_vec();
+    data.push(0);
+    write_packet(stream, sequence, &AuthSwitch { plugin: plugin.as_bytes(), data: &data }.encode()).await?;
+    Ok((read_answer(stream, sequence).await?, nonce))
+}
+
+/// Reads the client's next packet of the exchange.
+async fn read_answer(stream: &mut ClientStream, sequence: &mut u8) -> Result<Vec<u8>, AuthError> {
+    let packet = read_packet(stream, LOGIN_PACKET_BYTES_MAX).await?;
+    let expected = *sequence;
+    *sequence = packet.sequence.wrapping_add(1);
+    if packet.sequence != expected {
+        return Err(AuthError::OutOfOrder);
+    }
+    Ok(packet.payload)
+}

@@ -1,0 +1,226 @@
+//! The gateway's settings: the raw form as it stands in the file, and the checked form that the steps take.
+//!
+//! Each step owns the settings it needs (`accept::Config`, `handshake::Config`, ...); here they are only put together
+//! and their defaults and reasons written down.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::{accept, drain, handshake, tls, wake};
+
+/// `[gateway]` of the settings file, as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// Where MySQL clients connect.
+    pub listen: String,
+    /// Data-plane threads, each with a runtime and a listener of its own; 0: one per core.
+    pub threads: usize,
+    /// Clients at once. Each costs a file descriptor, and a second one while it holds a compute connection.
+    pub max_clients: u32,
+    /// The whole login, from accept to OK: bounds half-open logins. MariaDB's own `connect_timeout` is 10 s.
+    pub login_timeout: String,
+    /// From a client's first command to a compute connection that can run it; a project may have its own.
+    pub wake_timeout: String,
+    /// How long commands in flight may go on after a shut-down was asked for.
+    pub drain_timeout: String,
+    /// The gateway's HTTP port (metrics, health).
+    pub http: RawHttp,
+    /// Where control is.
+    pub control: RawControl,
+    /// Certificates for clients.
+    pub tls: RawTls,
+}
+
+/// `[gateway.http]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawHttp {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen: String,
+}
+
+/// `[gateway.control]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawControl {
+    /// URL of control's gRPC.
+    pub address: String,
+    /// File with the token that control made for its gateways; by default `control/gateway.token` in the data directory.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[gateway.tls]`; without both, a development certificate is made in the data directory at the first start.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawTls {
+    /// PEM file with the certificate chain, leaf first.
+    pub cert: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub key: Option<PathBuf>,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:3307".into(),
+            threads: 0,
+            max_clients: 50_000,
+            login_timeout: "10s".into(),
+            wake_timeout: "60s".into(),
+            drain_timeout: "10s".into(),
+            http: RawHttp::default(),
+            control: RawControl::default(),
+            tls: RawTls::default(),
+        }
+    }
+}
+
+impl Default for RawHttp {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:7400".into() }
+    }
+}
+
+impl Default for RawControl {
+    fn default() -> Self {
+        Self { address: "http://127.0.0.1:7301".into(), token_file: None }
+    }
+}
+
+/// A setting that cannot be used: which, what it is, and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("setting `gateway.{setting}`: {value:?} {problem}")]
+pub struct ConfigError {
+    setting: &'static str,
+    value: String,
+    problem: String,
+}
+
+/// Checked settings; immutable for the life of the gateway.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) threads: usize,
+    pub(crate) http_listen: SocketAddr,
+    pub(crate) control: ControlConfig,
+    pub(crate) accept: accept::Config,
+    pub(crate) tls: tls::Config,
+    pub(crate) handshake: handshake::Config,
+    pub(crate) wake: wake::Config,
+    pub(crate) drain: drain::Config,
+}
+
+/// How to reach control.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlConfig {
+    pub(crate) address: String,
+    pub(crate) token_file: PathBuf,
+}
+
+impl RawConfig {
+    /// Checks every setting; paths not given lie in `data_dir`.
+    pub fn check(self, data_dir: &Path) -> Result<Config, ConfigError> {
+        let Self { listen, threads, max_clients, login_timeout, wake_timeout, drain_timeout, http, control, tls } = self;
+        let RawHttp { listen: http_listen } = http;
+        let RawControl { address, token_file } = control;
+        if max_clients == 0 {
+            return Err(refused("max_clients", "0", "must be at least 1"));
+        }
+        if threads > 1024 {
+            return Err(refused("threads", &threads.to_string(), "is more than 1024"));
+        }
+        Ok(Config {
+            threads: if threads == 0 { available_cores() } else { threads },
+            http_listen: address_of("http.listen", &http_listen)?,
+            control: ControlConfig {
+                address: url_of("control.address", address)?,
+                token_file: token_file.unwrap_or_else(|| data_dir.join("control/gateway.token")),
+            },
+            accept: accept::Config { listen: address_of("listen", &listen)?, max_clients },
+            tls: tls_of(tls, data_dir)?,
+            handshake: handshake::Config { timeout: duration_of("login_timeout", &login_timeout)? },
+            wake: wake::Config { timeout: duration_of("wake_timeout", &wake_timeout)? },
+            drain: drain::Config { timeout: duration_of("drain_timeout", &drain_timeout)? },
+        })
+    }
+}
+
+impl Config {
+    /// The certificate authority that a client may trust to verify this gateway, if there is one to give out: that of the
+    /// development certificate. It exists once the gateway has started.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        self.tls.ca_file()
+    }
+}
+
+fn refused(setting: &'static str, value: &str, problem: impl Into<String>) -> ConfigError {
+    ConfigError { setting, value: value.to_owned(), problem: problem.into() }
+}
+
+fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn address_of(setting: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
+    value.parse().map_err(|_| refused(setting, value, "is not an address and port, such as \"127.0.0.1:3307\""))
+}
+
+fn url_of(setting: &'static str, value: String) -> Result<String, ConfigError> {
+    match tonic::transport::Endpoint::from_shared(value.clone()) {
+        Ok(_) => Ok(value),
+        Err(_) => Err(refused(setting, &value, "is not a URL, such as \"http://127.0.0.1:7301\"")),
+    }
+}
+
+fn duration_of(setting: &'static str, value: &str) -> Result<Duration, ConfigError> {
+    let duration = humantime::parse_duration(value)
+        .map_err(|e| refused(setting, value, format!("is not a duration such as \"5s\": {e}")))?;
+    if duration.is_zero() {
+        return Err(refused(setting, value, "must be more than zero"));
+    }
+    Ok(duration)
+}
+
+fn tls_of(raw: RawTls, data_dir: &Path) -> Result<tls::Config, ConfigError> {
+    match (raw.cert, raw.key) {
+        (Some(cert), Some(key)) => Ok(tls::Config::Operator { cert, key }),
+        (None, None) => Ok(tls::Config::Development { dir: data_dir.join("tls") }),
+        (Some(cert), None) => Err(refused("tls.key", &cert.display().to_string(), "is a certificate without its key")),
+        (None, Some(key)) => Err(refused("tls.cert", &key.display().to_string(), "is a key without its certificate")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(raw: RawConfig) -> Result<Config, String> {
+        raw.check(Path::new("/data")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ports() {
+        let config = checked(RawConfig::default()).unwrap();
+        assert_eq!(config.accept.listen.to_string(), "127.0.0.1:3307");
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:7400");
+        assert_eq!(config.control.token_file, Path::new("/data/control/gateway.token"));
+    }
+
+    #[test]
+    fn a_bad_value_names_setting_and_value() {
+        let raw = RawConfig { wake_timeout: "soon".into(), ..RawConfig::default() };
+        let text = checked(raw).unwrap_err();
+        assert!(text.starts_with("setting `gateway.wake_timeout`: \"soon\" is not a duration"), "{text}");
+        let raw = RawConfig { listen: "3307".into(), ..RawConfig::default() };
+        assert!(checked(raw).unwrap_err().contains("gateway.listen"));
+    }
+
+    #[test]
+    fn certificate_and_key_come_together() {
+        let tls = RawTls { cert: Some("a.pem".into()), key: None };
+        assert!(checked(RawConfig { tls, ..RawConfig::default() }).unwrap_err().contains("without its key"));
+    }
+}

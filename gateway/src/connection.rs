@@ -1,0 +1,477 @@
+//! The spine: one client connection from accept to close. Read this first.
+//!
+//! ```text
+//! accept -> introduce (greeting, TLS, login packet) -> route -> authenticate -> OK
+//!        -> answer what needs no database ... until a command needs one
+//!        -> attach (wake, dial, log in, replay) -> relay until the client or the compute goes
+//! ```
+//! Each step is a function of its own that takes what the step before it produced; only this file knows their order. A
+//! step that fails hands back enough to tell the client; it is told here, once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_wire::command::Command;
+use mysql_wire::ok::ok_frame;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::accept::Accepted;
+use crate::activity::{Counting, InFlight};
+use crate::answer::{self, Wanted};
+use crate::auth::{self, AuthError, Authenticated, Claim, Routed};
+use crate::buffer::Buffer;
+use crate::compute::{self, ComputeConnection, DialError};
+use crate::context::Gateway;
+use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
+use crate::handshake::{self, Broken, HandshakeError, Introduced, Welcome};
+use crate::metrics::CoreMetrics;
+use crate::relay::{self, Ended, Surroundings};
+use crate::route::{Project, Running};
+use crate::session::{Identity, Session};
+use crate::stream::ClientStream;
+use crate::wake::{Cause, Phases, WakeError, jittered};
+
+/// How long a told client may take to read its error before the connection goes: closing at once would let the kernel
+/// throw the error away together with what the client had sent.
+const LINGER: Duration = Duration::from_secs(1);
+/// Failed COM_CHANGE_USERs before the connection is closed, and the pause after each; MariaDB's own numbers.
+const CHANGE_USER_TRIES: u32 = 3;
+const CHANGE_USER_PAUSE: Duration = Duration::from_secs(1);
+/// Pauses between tries to get a compute connection, before jitter.
+const ATTACH_RETRY_MIN: Duration = Duration::from_millis(5);
+const ATTACH_RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// Serves one client until one side closes.
+pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, accepted: Accepted) {
+    let peer = accepted.peer;
+    let id = gateway.next_connection_id();
+    // The login is short and large, the session long and small: its state is not carried along while a client idles.
+    let Some(client) = Box::pin(log_in(&gateway, accepted, id)).await else { return };
+    tracing::debug!(session = id, project = %client.project.id, user = client.session.identity.user, %peer, "logged in");
+    let mut served = Served { gateway, metrics, id, client };
+    let reported = served.run().await;
+    let Served { client, gateway, .. } = served;
+    match reported {
+        None => tracing::debug!(session = id, project = %client.project.id, "closed"),
+        Some(Reported { kind }) => {
+            gateway.metrics.error(kind);
+            linger(client.stream).await;
+        }
+    }
+}
+
+/// A client that is logged in.
+struct Client {
+    stream: ClientStream,
+    address: std::net::SocketAddr,
+    project: Arc<Project>,
+    session: Session,
+    /// Held for as long as the client is here.
+    _place: crate::accept::Place,
+    _counted: Counting,
+}
+
+/// Greeting to OK, within the login's time. None: the client was told, or is gone.
+async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Option<Client> {
+    let peer = accepted.peer;
+    let began = Instant::now();
+    let outcome = timeout(gateway.config.handshake.timeout, prove_and_welcome(gateway, accepted, id)).await;
+    let refused = match outcome {
+        Ok(Ok(client)) => {
+            gateway.metrics.logged_in(began.elapsed());
+            return Some(client);
+        }
+        Ok(Err(refused)) => refused,
+        Err(_elapsed) => {
+            tracing::debug!(session = id, %peer, "login took too long");
+            gateway.metrics.login_failed(ErrorKind::Client);
+            return None;
+        }
+    };
+    gateway.metrics.login_failed(refused.reported.kind);
+    tracing::debug!(session = id, %peer, reason = refused.reason, "not logged in");
+    if let Some(stream) = refused.stream {
+        linger(stream).await;
+    }
+    None
+}
+
+/// A login that came to nothing; the client has been told.
+struct Refused {
+    reported: Reported,
+    reason: String,
+    stream: Option<ClientStream>,
+}
+
+async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Result<Client, Refused> {
+    let server = gateway.routes.server();
+    let welcome = Welcome { server: server.as_deref(), connection_id: id, tls: &gateway.tls };
+    let introduced = match handshake::introduce(accepted, welcome).await {
+        Ok(introduced) => introduced,
+        Err(broken) => return Err(tell_broken(broken).await),
+    };
+    let routed = route(gateway, introduced);
+    let Authenticated { introduced, project, user } = match auth::authenticate(routed, &gateway.decoy).await {
+        Ok(authenticated) => authenticated,
+        Err((error, introduced)) => return Err(tell(introduced.stream, introduced.sequence, &error).await),
+    };
+    let Introduced { mut stream, peer, place, login, sequence, .. } = introduced;
+    let identity = Identity {
+        user,
+        database: login.database,
+        collation: login.collation,
+        attributes: login.attributes,
+        program_name: login.program_name,
+    };
+    let session = Session::new(login.capabilities, login.max_packet_bytes, identity);
+    let mut ok = Vec::new();
+    ok_frame(&mut ok, sequence, session.status(), session.capabilities);
+    if let Err(e) = write(&mut stream, &ok).await {
+        return Err(tell(stream, sequence, &HandshakeError::Io(e)).await);
+    }
+    let counted = Counting::client(&project);
+    Ok(Client { stream, address: peer, project, session, _place: place, _counted: counted })
+}
+
+/// The first dot of the login name splits project from user; a name without one names no project.
+fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
+    let (project, user) = split_name(&introduced.login.name);
+    let project = project.and_then(|project| gateway.routes.project(project));
+    Routed { user: user.to_owned(), project, introduced }
+}
+
+fn split_name(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('.') {
+        Some((project, user)) => (Some(project), user),
+        None => (None, name),
+    }
+}
+
+async fn tell_broken(broken: Broken) -> Refused {
+    let Broken { error, stream, sequence } = broken;
+    match stream {
+        Some(stream) => tell(stream, sequence, &error).await,
+        None => Refused { reported: Reported { kind: error.kind() }, reason: error.to_string(), stream: None },
+    }
+}
+
+async fn tell(mut stream: ClientStream, sequence: u8, error: &impl ClientFacing) -> Refused {
+    let reported = report(&mut stream, sequence, error).await;
+    Refused { reported, reason: error.to_string(), stream: Some(stream) }
+}
+
+async fn write(stream: &mut ClientStream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+/// Sends the end of our side and reads the client's away, so that the last packet arrives.
+async fn linger(mut stream: ClientStream) {
+    let drained = async {
+        let _ = stream.shutdown().await;
+        let mut sink = [0; 1024];
+        while matches!(stream.read(&mut sink).await, Ok(1..)) {}
+    };
+    // Whether the client was quick enough or not, it is over.
+    let _ = timeout(LINGER, drained).await;
+}
+
+/// A logged-in client being served.
+struct Served {
+    gateway: Arc<Gateway>,
+    metrics: Arc<CoreMetrics>,
+    id: u32,
+    client: Client,
+}
+
+/// How an attached stretch of a session ended, for the loop over stretches.
+enum After {
+    /// Without a compute again, with what the client sent since.
+    Detached(Buffer),
+    Closed(Option<Reported>),
+}
+
+impl Served {
+    /// Commands answered here, and stretches with a compute, in turns. Some: it ended in an error that was told.
+    async fn run(&mut self) -> Option<Reported> {
+        let mut bytes = None;
+        let mut change_user_failures = 0;
+        loop {
+            let Client { stream, session, project, .. } = &mut self.client;
+            let drain = &self.gateway.drain.begun;
+            let wanted = match answer::until_more_is_wanted(stream, session, project, drain, bytes.take()).await {
+                Ok(wanted) => wanted,
+                Err(error) => return Some(self.report(1, &error).await),
+            };
+            bytes = match wanted {
+                Wanted::Nothing => return None,
+                Wanted::Compute { command, bytes } => match Box::pin(self.attached(command, bytes)).await {
+                    After::Detached(bytes) => Some(bytes),
+                    After::Closed(reported) => return reported,
+                },
+                Wanted::ChangeUser { packet, sequence, bytes } => {
+                    match Box::pin(self.change_user(&packet, sequence)).await {
+                        Ok(()) => change_user_failures = 0,
+                        Err(reported) => {
+                            change_user_failures += 1;
+                            if change_user_failures >= CHANGE_USER_TRIES || reported.kind != ErrorKind::Denied {
+                                return Some(reported);
+                            }
+                            self.gateway.metrics.error(reported.kind);
+                            sleep(CHANGE_USER_PAUSE).await;
+                        }
+                    }
+                    Some(bytes)
+                }
+            };
+        }
+    }
+
+    async fn report(&mut self, sequence: u8, error: &impl ClientFacing) -> Reported {
+        let project = &self.client.project.id;
+        match error.kind() {
+            ErrorKind::Ours | ErrorKind::Client | ErrorKind::Denied | ErrorKind::Limited => {
+                tracing::debug!(session = self.id, %project, reason = %error, "session ends");
+            }
+            _ => tracing::info!(session = self.id, %project, reason = %error, "session ends"),
+        }
+        report(&mut self.client.stream, sequence, error).await
+    }
+
+    /// A stretch of the session with a compute: attach, relay.
+    async fn attached(&mut self, command: Command, mut bytes: Buffer) -> After {
+        let asked = Instant::now();
+        let attach = Attach {
+            gateway: &self.gateway,
+            project: &self.client.project,
+            session: &self.client.session,
+            cause: self.cause(command),
+            deadline: self.gateway.wakes.deadline(&self.client.project),
+        };
+        let attached = tokio::select! {
+            attached = attach.run() => attached,
+            () = client_left(&mut self.client.stream, &mut bytes) => {
+                tracing::debug!(session = self.id, project = %self.client.project.id, "left while the database was waking");
+                return After::Closed(None);
+            }
+        };
+        let Attached { running, mut connection, phases } = match attached {
+            Ok(attached) => attached,
+            Err(error) => return After::Closed(Some(self.report(1, &error).await)),
+        };
+        let Client { stream, session, project, .. } = &mut self.client;
+        let _counted = Counting::attached(project);
+        let replay = session.replay();
+        let surroundings = Surroundings {
+            session,
+            running: &running,
+            drain: &self.gateway.drain,
+            in_flight: InFlight::new(project, self.gateway.clock),
+            metrics: &self.metrics,
+        };
+        let on_first_byte = {
+            let (gateway, project, id) = (&self.gateway, &*project, self.id);
+            let (greeted, logged_in) = (connection.greeted - asked, connection.logged_in - asked);
+            move || {
+                let Some(Phases { started, ready }) = phases else { return };
+                let first_row = asked.elapsed();
+                gateway.metrics.woken(started, ready, greeted, logged_in, first_row);
+                tracing::info!(
+                    session = id, project = %project.id,
+                    started_ms = started.as_millis(), ready_ms = ready.as_millis(), greeting_ms = greeted.as_millis(),
+                    logged_in_ms = logged_in.as_millis(), first_row_ms = first_row.as_millis(), "woken"
+                );
+            }
+        };
+        let ended = relay::run(stream, &mut connection.stream, replay, bytes, surroundings, on_first_byte).await;
+        self.after_relay(ended, connection).await
+    }
+
+    async fn after_relay(&mut self, ended: Ended, connection: ComputeConnection) -> After {
+        match ended {
+            Ended::ClientQuit => {
+                connection.quit();
+                After::Closed(None)
+            }
+            Ended::ChangeUser { bytes } => {
+                connection.quit();
+                // Settings made on the compute are gone with it, as COM_CHANGE_USER wants it.
+                self.client.session.reset();
+                After::Detached(bytes)
+            }
+            Ended::Failed(error) => {
+                drop(connection);
+                let sequence = error.sequence();
+                After::Closed(Some(self.report(sequence, &error).await))
+            }
+        }
+    }
+
+    fn cause(&self, command: Command) -> Cause {
+        let identity = &self.client.session.identity;
+        Cause {
+            user: identity.user.clone(),
+            client_address: self.client.address.to_string(),
+            program_name: identity.program_name.clone(),
+            command: command.name(),
+        }
+    }
+
+    /// COM_CHANGE_USER ends here: the client proves itself anew, the session begins anew, no compute hears of it. A name
+    /// without a project stays in the present one. When it fails the session goes on as the old user, reset.
+    async fn change_user(&mut self, packet: &[u8], mut sequence: u8) -> Result<(), Reported> {
+        let Client { stream, session, project, address, .. } = &mut self.client;
+        session.reset();
+        let change = match mysql_wire::login::ChangeUser::decode(packet, session.capabilities) {
+            Ok(change) => change,
+            Err(e) => return Err(self.report(sequence, &AuthError::Malformed(e.to_string())).await),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let name = text(change.user);
+        let (wanted, user) = match split_name(&name) {
+            (Some(wanted), user) if self.gateway.routes.project(wanted).is_some() => (self.gateway.routes.project(wanted), user),
+            (Some(_), _) if project.access().user(&name).is_none() => (None, name.as_str()),
+            _ => (Some(Arc::clone(project)), name.as_str()),
+        };
+        let database = change.database.filter(|name| !name.is_empty()).map(text);
+        let plugin = change.auth_plugin.map(text);
+        let claim = Claim {
+            name: &name,
+            address: address.ip(),
+            project: wanted.as_ref(),
+            user,
+            database: database.as_deref(),
+            plugin: plugin.as_deref(),
+            // Clients differ in which nonce they answer to here, so all are asked anew.
+            answer: None,
+        };
+        match timeout(
+            self.gateway.config.handshake.timeout,
+            auth::prove(stream, &mut sequence, claim, &self.gateway.decoy),
+        )
+        .await
+        {
+            Ok(Ok(proven)) => {
+                let identity = Identity {
+                    user: user.to_owned(),
+                    database,
+                    collation: change.collation.and_then(|id| u8::try_from(id).ok()).unwrap_or(session.identity.collation),
+                    attributes: change.raw_attributes.to_vec(),
+                    program_name: session.identity.program_name.clone(),
+                };
+                session.change_identity(identity);
+                if !Arc::ptr_eq(&proven, project) {
+                    self.client._counted = Counting::client(&proven);
+                    self.client.project = proven;
+                }
+                let mut ok = Vec::new();
+                let Client { stream, session, .. } = &mut self.client;
+                ok_frame(&mut ok, sequence, session.status(), session.capabilities);
+                // A client that is gone is noticed at its next command.
+                let _ = write(stream, &ok).await;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(self.report(sequence, &error).await),
+            Err(_elapsed) => Err(self.report(sequence, &AuthError::Left).await),
+        }
+    }
+}
+
+/// Completes when the client is gone; keeps what it sends meanwhile, as far as the buffer holds it.
+async fn client_left(stream: &mut ClientStream, bytes: &mut Buffer) {
+    loop {
+        if bytes.free().is_empty() {
+            // What more there is stays in the socket; then only the kernel can tell that the client is gone.
+            let readiness = stream.tcp().ready(tokio::io::Interest::READABLE);
+            if !matches!(readiness.await, Ok(ready) if !ready.is_read_closed()) {
+                return;
+            }
+            sleep(Duration::from_millis(250)).await;
+            continue;
+        }
+        match stream.read(bytes.free()).await {
+            Ok(n @ 1..) => bytes.extend(n),
+            _ => return,
+        }
+    }
+}
+
+/// Everything needed to get a compute connection.
+struct Attach<'a> {
+    gateway: &'a Gateway,
+    project: &'a Arc<Project>,
+    session: &'a Session,
+    cause: Cause,
+    deadline: Instant,
+}
+
+/// A session's compute connection.
+struct Attached {
+    running: Arc<Running>,
+    connection: ComputeConnection,
+    /// Where a wake was needed.
+    phases: Option<Phases>,
+}
+
+/// Why none could be had.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error(transparent)]
+    Wake(#[from] WakeError),
+    #[error(transparent)]
+    Dial(#[from] DialError),
+}
+
+impl ClientFacing for AttachError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Wake(_) => ErrorKind::Wake,
+            Self::Dial(error) => error.kind(),
+        }
+    }
+
+    fn told(&self) -> Option<Told> {
+        match self {
+            Self::Wake(error) => {
+                let mut text = error.to_string();
+                if let Some(first) = text.get_mut(..1) {
+                    first.make_ascii_uppercase();
+                }
+                Some(Told::shutdown(text))
+            }
+            Self::Dial(error) => error.told(),
+        }
+    }
+}
+
+impl Attach<'_> {
+    /// Wake, dial, log in, under one deadline. What may be tried again is tried again until then.
+    async fn run(&self) -> Result<Attached, AttachError> {
+        let mut pause = ATTACH_RETRY_MIN;
+        let mut unreachable = None;
+        let mut phases = None;
+        loop {
+            let woken = self.gateway.wakes.running(self.project, &self.cause, self.deadline, unreachable).await?;
+            phases = phases.or(woken.phases);
+            let running = woken.running;
+            let error = match timeout_at(self.deadline, compute::connect(&running, self.session)).await {
+                Ok(Ok(connection)) => return Ok(Attached { running, connection, phases }),
+                Ok(Err(error)) => error,
+                Err(_elapsed) => DialError::Unreachable(std::io::ErrorKind::TimedOut.into()),
+            };
+            unreachable = match &error {
+                DialError::Unreachable(_) => Some(running.incarnation),
+                DialError::NoPlace(_) => None,
+                _ => return Err(error.into()),
+            };
+            let again = Instant::now() + jittered(pause);
+            if again >= self.deadline {
+                return Err(error.into());
+            }
+            tracing::debug!(project = %self.project.id, reason = %error, "dialling again");
+            sleep(again - Instant::now()).await;
+            pause = (pause * 2).min(ATTACH_RETRY_MAX);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The gateway's side of its talk with control: the watch that fills [`Routes`], the wake, the activity reports.
+//!
+//! Promises: the routes hold a whole snapshot before the first client is accepted; when control is away the gateway goes
+//! on with what it knows and asks again with jittered pauses; a version is acknowledged once it is in force here.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use control_api::control as proto;
+use proto::gateways_client::GatewaysClient;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::activity::Clock;
+use crate::config::ControlConfig;
+use crate::route::{ComputeView, Routes};
+use crate::wake::{Ask, AskError, ComputeSource, jittered};
+
+/// Pause before the watch is tried again, before jitter.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Acknowledgements on their way to control; each replaces the one before, so a few are plenty.
+const ACKS_MAX: usize = 64;
+/// Control hears of activity this often; its scheduler works in steps of seconds.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// A connection over which nothing comes is probed, so that a half-open one is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// A project carries at most its users and databases: 64 MiB is 100,000 users.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Why control cannot be talked to at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The token file is missing or unreadable.
+    #[error("control's gateway token {path}: {source}", path = path.display())]
+    Token {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The token holds bytes that no header may hold.
+    #[error("control's gateway token {path} is not a token", path = path.display())]
+    NotAToken {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The address is no URL.
+    #[error("control's address: {0}")]
+    Address(#[from] tonic::transport::Error),
+}
+
+type Client = GatewaysClient<InterceptedService<Channel, Credentials>>;
+
+/// Adds the token to every call.
+#[derive(Clone)]
+struct Credentials(MetadataValue<Ascii>);
+
+impl tonic::service::Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A connection to control, made when first used and again after it broke.
+#[derive(Clone)]
+pub(crate) struct Control {
+    client: Client,
+    gateway_id: Arc<str>,
+}
+
+impl Control {
+    pub(crate) fn new(config: &ControlConfig) -> Result<Self, ControlError> {
+        let channel = Endpoint::from_shared(config.address.clone())?
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .connect_timeout(Duration::from_secs(5))
+            .connect_lazy();
+        let credentials = Credentials(token(&config.token_file)?);
+        let client = GatewaysClient::with_interceptor(channel, credentials).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { client, gateway_id: format!("{:016x}", rand::random::<u64>()).into() })
+    }
+
+    /// Keeps the routes true for as long as it runs; `known` turns true with the first snapshot. Cancel-safe.
+    pub(crate) async fn watch(self, routes: Arc<Routes>, known: watch::Sender<bool>) {
+        loop {
+            match self.watch_once(&routes, &known).await {
+                Ok(()) => tracing::info!("control ended the watch"),
+                Err(status) if status.code() == Code::Unauthenticated => {
+                    tracing::error!(reason = status.message(), "control refuses this gateway's token");
+                }
+                Err(status) => tracing::info!(reason = status.message(), "control is away; serving what is known"),
+            }
+            sleep(jittered(RECONNECT_PAUSE)).await;
+        }
+    }
+
+    async fn watch_once(&self, routes: &Routes, known: &watch::Sender<bool>) -> Result<(), Status> {
+        let (says, said) = mpsc::channel(ACKS_MAX);
+        let hello = proto::WatchHello { gateway_id: self.gateway_id.to_string() };
+        let hello = proto::WatchRequest { message: Some(proto::watch_request::Message::Hello(hello)) };
+        // The channel is new and empty: there is room.
+        let _ = says.try_send(hello);
+        let mut events = self.client.clone().watch(ReceiverStream::new(said)).await?.into_inner();
+        let mut snapshot = Some(HashSet::new());
+        while let Some(event) = events.message().await? {
+            match event.event {
+                Some(proto::watch_event::Event::Project(project)) => {
+                    routes.apply(&project);
+                    if let Some(named) = &mut snapshot {
+                        named.insert(project.id);
+                    }
+                }
+                Some(proto::watch_event::Event::RemovedProject(id)) => routes.remove(&id),
+                Some(proto::watch_event::Event::SnapshotEnd(_)) => {
+                    if let Some(named) = snapshot.take() {
+                        tracing::info!(projects = named.len(), version = event.version, "snapshot taken over");
+                        routes.retain(&named);
+                        known.send_replace(true);
+                    }
+                }
+                None => {}
+            }
+            if snapshot.is_none() {
+                let ack = proto::watch_request::Message::AckVersion(event.version);
+                says.send(proto::WatchRequest { message: Some(ack) }).await.map_err(|_| Status::aborted("closed"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells control what moved, every [`REPORT_EVERY`]. Cancel-safe.
+    pub(crate) async fn report(self, routes: Arc<Routes>, clock: Clock) {
+        let mut told: HashMap<Box<str>, u64> = HashMap::new();
+        loop {
+            sleep(REPORT_EVERY).await;
+            let mut moved = Vec::new();
+            let mut now_told = HashMap::new();
+            for project in routes.all() {
+                let changes = project.activity.changes();
+                if changes == 0 {
+                    continue;
+                }
+                now_told.insert(project.id.clone(), changes);
+                if told.get(&project.id) != Some(&changes) || project.activity.is_in_use() {
+                    let incarnation = match project.compute() {
+                        ComputeView::Ready(running) => running.incarnation,
+                        _ => 0,
+                    };
+                    moved.push(project.activity.report(&project.id, incarnation, clock));
+                }
+            }
+            if moved.is_empty() {
+                continue;
+            }
+            let report = proto::ActivityReport { gateway_id: self.gateway_id.to_string(), projects: moved };
+            let mut request = Request::new(report);
+            request.set_timeout(REPORT_EVERY * 2);
+            match self.client.clone().report_activity(request).await {
+                Ok(_) => told = now_told,
+                Err(status) => tracing::debug!(reason = status.message(), "activity not reported; the next report has it all"),
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ComputeSource for Control {
+    async fn wake(&self, ask: Ask) -> Result<proto::WakeReply, AskError> {
+        let deadline_ms = u32::try_from(ask.deadline.as_millis()).unwrap_or(u32::MAX);
+        let mut request = Request::new(proto::WakeRequest {
+            project: ask.project.to_string(),
+            deadline_ms,
+            unreachable_incarnation: ask.unreachable.unwrap_or(0),
+            cause: Some(proto::WakeCause {
+                user: ask.cause.user,
+                client_address: ask.cause.client_address,
+                program_name: ask.cause.program_name,
+                command: ask.cause.command.to_owned(),
+            }),
+        });
+        request.set_timeout(ask.deadline);
+        match self.client.clone().wake(request).await {
+            Ok(reply) => Ok(reply.into_inner()),
+            Err(status) => Err(match status.code() {
+                Code::FailedPrecondition => AskError::Refused(status.message().to_owned()),
+                Code::NotFound => AskError::NoSuchProject,
+                // tonic's own message for a refused connection names a transport; say what it means here.
+                Code::Unavailable if status.message().contains("tcp connect") => {
+                    AskError::Unavailable("the control plane cannot be reached".into())
+                }
+                _ => AskError::Unavailable(status.message().to_owned()),
+            }),
+        }
+    }
+}
+
+fn token(path: &Path) -> Result<MetadataValue<Ascii>, ControlError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ControlError::Token { path: path.to_owned(), source })?;
+    let mut value: MetadataValue<Ascii> =
+        format!("Bearer {}", text.trim()).parse().map_err(|_| ControlError::NotAToken { path: path.to_owned() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

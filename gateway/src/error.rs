@@ -1,0 +1,146 @@
+//! What can go wrong, who is to blame, and what of it a client may see.
+//!
+//! Each step has its own error type. Those that a client is told of implement [`ClientFacing`]; what does not is never
+//! shown. [`report`] is the one place that writes an ERR packet for an error.
+
+use std::borrow::Cow;
+
+use mysql_wire::err::{ErrPacket, err_frame};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::{accept, control, tls};
+
+/// Why the gateway could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The MySQL port or the HTTP port cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] accept::ListenError),
+    /// No usable certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// Control cannot be talked to.
+    #[error(transparent)]
+    Control(#[from] control::ControlError),
+    /// A thread or a runtime could not be started.
+    #[error("starting a data-plane thread: {0}")]
+    Thread(std::io::Error),
+    /// A data-plane thread ended by itself.
+    #[error("data-plane thread {0} stopped unexpectedly")]
+    ThreadStopped(usize),
+}
+
+/// Whose fault an error is; the label of the error metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ErrorKind {
+    /// Bytes that are not the protocol.
+    Malformed,
+    /// The client went away or broke the order of things.
+    Client,
+    /// Something we do not speak.
+    Incompatible,
+    /// Not allowed in.
+    Denied,
+    /// A bound was reached.
+    Limited,
+    /// The compute failed or went away.
+    Compute,
+    /// No compute could be had.
+    Wake,
+    /// The gateway itself is going down or is broken.
+    Ours,
+}
+
+impl ErrorKind {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::Client,
+        Self::Incompatible,
+        Self::Denied,
+        Self::Limited,
+        Self::Compute,
+        Self::Wake,
+        Self::Ours,
+    ];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Client => "client",
+            Self::Incompatible => "incompatible",
+            Self::Denied => "denied",
+            Self::Limited => "limited",
+            Self::Compute => "compute",
+            Self::Wake => "wake",
+            Self::Ours => "ours",
+        }
+    }
+}
+
+/// What a MySQL client sees of an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) code: u16,
+    pub(crate) sqlstate: Cow<'static, str>,
+    pub(crate) message: String,
+}
+
+impl Told {
+    pub(crate) fn new(code: u16, sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self { code, sqlstate: Cow::Borrowed(sqlstate), message: message.into() }
+    }
+
+    /// ER_SERVER_SHUTDOWN: drivers take it as "this connection is over, open another".
+    pub(crate) fn shutdown(message: impl Into<String>) -> Self {
+        Self::new(1053, "08S01", message)
+    }
+
+    /// ER_HANDSHAKE_ERROR.
+    pub(crate) fn bad_handshake() -> Self {
+        Self::new(1043, "08S01", "Bad handshake")
+    }
+
+    /// ER_NET_PACKETS_OUT_OF_ORDER.
+    pub(crate) fn out_of_order() -> Self {
+        Self::new(1156, "08S01", "Got packets out of order")
+    }
+
+    /// What a compute said, passed on.
+    pub(crate) fn relayed(err: &ErrPacket<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let sqlstate = err.sqlstate.map_or(Cow::Borrowed("HY000"), |sqlstate| Cow::Owned(text(&sqlstate)));
+        Self { code: err.code, sqlstate, message: text(err.message) }
+    }
+
+    /// The whole ERR frame.
+    pub(crate) fn frame(&self, sequence: u8) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        err_frame(&mut out, sequence, self.code, &self.sqlstate, &self.message);
+        out
+    }
+}
+
+/// An error that may end in front of a client.
+pub(crate) trait ClientFacing: std::fmt::Display {
+    fn kind(&self) -> ErrorKind;
+    /// None: nothing can be said (the client is gone, or a packet was cut in the middle).
+    fn told(&self) -> Option<Told>;
+}
+
+/// Proof that a client was told of an error: an ERR packet is written once.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Reported {
+    pub(crate) kind: ErrorKind,
+}
+
+/// Tells the client. A client that is gone cannot be told, which is no second error.
+pub(crate) async fn report(stream: &mut (impl AsyncWrite + Unpin), sequence: u8, error: &impl ClientFacing) -> Reported {
+    if let Some(told) = error.told() {
+        let frame = told.frame(sequence);
+        if stream.write_all(&frame).await.is_ok() {
+            let _ = stream.flush().await;
+        }
+    }
+    Reported { kind: error.kind() }
+}

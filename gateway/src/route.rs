@@ -1,0 +1,408 @@
+//! What the gateway knows of each project: who may log in, which databases there are, where its compute runs.
+//!
+//! In: the watched events of control. Out: a [`Project`] by name, without a look-up anywhere else: a name that is not
+//! here is unknown. Versions and incarnations fence: an older incarnation never replaces a newer one.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use control_api::control as proto;
+use dashmap::DashMap;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::activity::Activity;
+use crate::drain::Signal;
+use crate::wake::Flight;
+
+/// Every project this gateway knows.
+#[derive(Default)]
+pub(crate) struct Routes {
+    projects: DashMap<Box<str>, Arc<Project>>,
+    /// What the greeting says of the server, before a project is known: the one that control spoke of last.
+    server: ArcSwapOption<Server>,
+}
+
+/// A project as this gateway knows it.
+pub(crate) struct Project {
+    pub(crate) id: Box<str>,
+    access: ArcSwap<Access>,
+    server: ArcSwapOption<Server>,
+    compute: watch::Sender<Known>,
+    wake_timeout: ArcSwapOption<Duration>,
+    /// The wake in flight, kept alive by those who wait for it.
+    pub(crate) flight: Mutex<Weak<Flight>>,
+    pub(crate) activity: Activity,
+}
+
+/// Who may log in to a project, and to which of its databases.
+#[derive(Default)]
+pub(crate) struct Access {
+    users: HashMap<Box<str>, User>,
+    databases: HashSet<Box<str>>,
+}
+
+/// A user's verifiers and rights; never a password.
+pub(crate) struct User {
+    /// SHA1(SHA1(password)).
+    pub(crate) native: Option<[u8; 20]>,
+    /// SHA256(SHA256(password)).
+    pub(crate) caching_sha2: Option<[u8; 32]>,
+    granted_databases: Vec<Box<str>>,
+}
+
+/// What a project's server says of itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// `@@version`.
+    pub(crate) version: String,
+    /// Global variables by lower-case name.
+    pub(crate) variables: HashMap<String, String>,
+}
+
+/// Where a project's compute stands.
+#[derive(Clone, Debug)]
+pub(crate) enum ComputeView {
+    Suspended,
+    Starting,
+    Ready(Arc<Running>),
+    Draining,
+    /// The next wake tries again, and tells what keeps it from running.
+    Failed,
+    /// The project is gone.
+    Removed,
+}
+
+/// A compute that can be dialled.
+pub(crate) struct Running {
+    pub(crate) incarnation: u64,
+    pub(crate) socket: PathBuf,
+    /// The password of the gateway's own method on every account there.
+    pub(crate) secret: Zeroizing<Vec<u8>>,
+    closing: Signal,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("incarnation", &self.incarnation).field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    pub(crate) fn new(incarnation: u64, socket: PathBuf, secret: Vec<u8>) -> Self {
+        Self {
+            incarnation,
+            socket,
+            secret: Zeroizing::new(secret),
+            closing: Signal::default(),
+        }
+    }
+
+    /// Raised when sessions must let go of this compute.
+    pub(crate) fn closing(&self) -> &Signal {
+        &self.closing
+    }
+}
+
+/// May this user use this database?
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum DatabaseAccess {
+    Granted,
+    /// MariaDB's 1044.
+    Denied,
+    /// MariaDB's 1049: the right is there, the database is not.
+    Unknown,
+}
+
+impl Access {
+    pub(crate) fn user(&self, name: &str) -> Option<&User> {
+        self.users.get(name)
+    }
+
+    /// As MariaDB answers for a user who has rights on databases only.
+    pub(crate) fn database(&self, user: &User, database: &str) -> DatabaseAccess {
+        if database.eq_ignore_ascii_case("information_schema") {
+            return DatabaseAccess::Granted;
+        }
+        let granted = user.granted_databases.iter().any(|pattern| matches_pattern(pattern.as_bytes(), database.as_bytes()));
+        match (granted, self.databases.contains(database)) {
+            (true, true) => DatabaseAccess::Granted,
+            (true, false) => DatabaseAccess::Unknown,
+            (false, _) => DatabaseAccess::Denied,
+        }
+    }
+}
+
+/// MariaDB's pattern of a database-level grant: `%` any bytes, `_` one byte, `\` takes the next literally.
+fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern {
+        [] => name.is_empty(),
+        [b'%', rest @ ..] => (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..])),
+        [b'_', rest @ ..] => !name.is_empty() && matches_pattern(rest, &name[1..]),
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+            name.first() == Some(literal) && matches_pattern(rest, &name[1..])
+        }
+    }
+}
+
+impl Project {
+    fn new(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            access: ArcSwap::default(),
+            server: ArcSwapOption::empty(),
+            compute: watch::Sender::new(Known { fence: Fence::default(), view: ComputeView::Suspended }),
+            wake_timeout: ArcSwapOption::empty(),
+            flight: Mutex::new(Weak::new()),
+            activity: Activity::default(),
+        }
+    }
+
+    pub(crate) fn access(&self) -> Arc<Access> {
+        self.access.load_full()
+    }
+
+    /// Absent until control has said something of a server.
+    pub(crate) fn server(&self) -> Option<Arc<Server>> {
+        self.server.load_full()
+    }
+
+    pub(crate) fn wake_timeout(&self) -> Option<Duration> {
+        self.wake_timeout.load().as_deref().copied()
+    }
+
+    pub(crate) fn compute(&self) -> ComputeView {
+        self.compute.borrow().view.clone()
+    }
+
+    /// Takes over what control says of the compute, unless something newer is known.
+    pub(crate) fn apply_compute(&self, said: &proto::Compute) {
+        let fence = Fence { incarnation: said.incarnation, step: step(said.state()) };
+        self.compute.send_if_modified(|known| {
+            let repeated = fence == known.fence && matches!(known.view, ComputeView::Ready(_));
+            if fence < known.fence || repeated {
+                return false;
+            }
+            known.replace(fence, view(said), &closing_reason(said));
+            true
+        });
+    }
+
+    fn remove(&self) {
+        self.compute.send_modify(|known| {
+            known.replace(known.fence, ComputeView::Removed, "the project was deleted");
+        });
+    }
+
+    pub(crate) fn apply(&self, said: &proto::Project) {
+        let users = said.users.iter().map(|user| (user.name.as_str().into(), User::from(user))).collect();
+        let databases = said.databases.iter().map(|name| name.as_str().into()).collect();
+        self.access.store(Arc::new(Access { users, databases }));
+        let timeout = Duration::from_millis(said.wake_timeout_ms.into());
+        self.wake_timeout.store((!timeout.is_zero()).then(|| Arc::new(timeout)));
+        if let Some(compute) = &said.compute {
+            self.apply_compute(compute);
+        }
+    }
+}
+
+/// What orders two things said of one project's compute.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Fence {
+    incarnation: u64,
+    /// How far along its life, so that a late "ready" does not undo a "draining" of the same incarnation.
+    step: u8,
+}
+
+struct Known {
+    fence: Fence,
+    view: ComputeView,
+}
+
+impl Known {
+    fn replace(&mut self, fence: Fence, view: ComputeView, reason: &str) {
+        if let ComputeView::Ready(running) = &self.view {
+            running.closing.raise(reason);
+        }
+        (self.fence, self.view) = (fence, view);
+    }
+}
+
+fn step(state: proto::ComputeState) -> u8 {
+    match state {
+        proto::ComputeState::Unspecified => 0,
+        proto::ComputeState::Starting => 1,
+        proto::ComputeState::Ready => 2,
+        proto::ComputeState::Draining => 3,
+        proto::ComputeState::Suspended | proto::ComputeState::Failed => 4,
+    }
+}
+
+fn view(said: &proto::Compute) -> ComputeView {
+    match said.state() {
+        proto::ComputeState::Ready => ComputeView::Ready(Arc::new(Running::new(
+            said.incarnation,
+            PathBuf::from(&said.socket_path),
+            said.gateway_secret.clone(),
+        ))),
+        proto::ComputeState::Starting => ComputeView::Starting,
+        proto::ComputeState::Draining => ComputeView::Draining,
+        proto::ComputeState::Failed => ComputeView::Failed,
+        proto::ComputeState::Suspended | proto::ComputeState::Unspecified => ComputeView::Suspended,
+    }
+}
+
+fn closing_reason(said: &proto::Compute) -> String {
+    if !said.reason.is_empty() {
+        return said.reason.clone();
+    }
+    match said.state() {
+        proto::ComputeState::Draining | proto::ComputeState::Suspended => "the compute is being suspended".into(),
+        _ => "the compute stopped".into(),
+    }
+}
+
+impl From<&proto::User> for User {
+    fn from(said: &proto::User) -> Self {
+        Self {
+            // A verifier of another length verifies nothing: the account then has none.
+            native: said.native_sha1.as_slice().try_into().ok(),
+            caching_sha2: said.caching_sha2.as_slice().try_into().ok(),
+            granted_databases: said.granted_databases.iter().map(|pattern| pattern.as_str().into()).collect(),
+        }
+    }
+}
+
+impl Routes {
+    pub(crate) fn project(&self, id: &str) -> Option<Arc<Project>> {
+        self.projects.get(id).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// The server that a client is greeted for, before its project is known.
+    pub(crate) fn server(&self) -> Option<Arc<Server>> {
+        self.server.load_full()
+    }
+
+    /// Takes over what control says of a project.
+    pub(crate) fn apply(&self, said: &proto::Project) {
+        let server = said.server.as_ref().map(|server| self.intern(server));
+        let project = Arc::clone(
+            self.projects.entry(said.id.as_str().into()).or_insert_with(|| Arc::new(Project::new(&said.id))).value(),
+        );
+        if server.is_some() {
+            project.server.store(server);
+        }
+        project.apply(said);
+    }
+
+    /// Takes over what a wake's answer says of the server.
+    pub(crate) fn apply_server(&self, project: &Project, said: &proto::ServerInfo) {
+        project.server.store(Some(self.intern(said)));
+    }
+
+    /// Projects of one server version share one copy of what it says of itself.
+    fn intern(&self, said: &proto::ServerInfo) -> Arc<Server> {
+        let server = Server { version: said.version.clone(), variables: said.variables.clone() };
+        if let Some(known) = self.server.load_full().filter(|known| **known == server) {
+            return known;
+        }
+        let server = Arc::new(server);
+        self.server.store(Some(Arc::clone(&server)));
+        server
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        if let Some((_, project)) = self.projects.remove(id) {
+            project.remove();
+        }
+    }
+
+    /// Forgets every project that a snapshot did not name.
+    pub(crate) fn retain(&self, named: &HashSet<String>) {
+        let gone: Vec<_> = self.projects.iter().map(|e| e.key().clone()).filter(|id| !named.contains(id.as_ref())).collect();
+        gone.iter().for_each(|id| self.remove(id));
+    }
+
+    /// Every project, for reports; a copy, so that no lock is held while it is used.
+    pub(crate) fn all(&self) -> Vec<Arc<Project>> {
+        self.projects.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::ComputeState::{Draining, Ready, Starting, Suspended};
+
+    fn said(incarnation: u64, state: proto::ComputeState) -> proto::Compute {
+        proto::Compute { incarnation, state: state.into(), socket_path: format!("/s{incarnation}"), ..Default::default() }
+    }
+
+    fn running(project: &Project) -> Option<Arc<Running>> {
+        match project.compute() {
+            ComputeView::Ready(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_older_incarnation_never_comes_back() {
+        let project = Project::new("p");
+        project.apply_compute(&said(2, Ready));
+        project.apply_compute(&said(1, Ready));
+        project.apply_compute(&said(1, Draining));
+        assert_eq!(running(&project).unwrap().incarnation, 2);
+    }
+
+    #[test]
+    fn a_late_ready_does_not_undo_draining() {
+        let project = Project::new("p");
+        project.apply_compute(&said(1, Ready));
+        let first = running(&project).unwrap();
+        project.apply_compute(&said(1, Draining));
+        assert!(first.closing().is_raised());
+        assert_eq!(first.closing().reason(), Some("the compute is being suspended"));
+        project.apply_compute(&said(1, Ready));
+        assert!(running(&project).is_none());
+        project.apply_compute(&said(1, Suspended));
+        project.apply_compute(&said(2, Starting));
+        project.apply_compute(&said(2, Ready));
+        assert_eq!(running(&project).unwrap().incarnation, 2);
+    }
+
+    #[test]
+    fn hearing_ready_twice_keeps_the_sessions() {
+        let project = Project::new("p");
+        project.apply_compute(&said(1, Ready));
+        let first = running(&project).unwrap();
+        project.apply_compute(&said(1, Ready));
+        assert!(Arc::ptr_eq(&first, &running(&project).unwrap()) && !first.closing().is_raised());
+    }
+
+    #[test]
+    fn a_snapshot_forgets_what_it_does_not_name() {
+        let routes = Routes::default();
+        for id in ["kept", "gone"] {
+            routes.apply(&proto::Project { id: id.into(), compute: Some(said(1, Ready)), ..Default::default() });
+        }
+        let gone = running(&routes.project("gone").unwrap()).unwrap();
+        routes.retain(&HashSet::from(["kept".to_owned()]));
+        assert!(routes.project("gone").is_none() && routes.project("kept").is_some());
+        assert!(gone.closing().is_raised());
+    }
+
+    #[test]
+    fn database_rights_answer_as_mariadb_does() {
+        let access = Access { users: HashMap::new(), databases: ["demo".into(), "other".into()].into() };
+        let user = User { native: None, caching_sha2: None, granted_databases: vec!["demo".into(), r"my\_db".into()] };
+        assert_eq!(access.database(&user, "demo"), DatabaseAccess::Granted);
+        assert_eq!(access.database(&user, "other"), DatabaseAccess::Denied);
+        assert_eq!(access.database(&user, "nosuch"), DatabaseAccess::Denied);
+        assert_eq!(access.database(&user, "my_db"), DatabaseAccess::Unknown);
+        assert_eq!(access.database(&user, "myxdb"), DatabaseAccess::Denied);
+        assert_eq!(access.database(&user, "INFORMATION_SCHEMA"), DatabaseAccess::Granted);
+    }
+}

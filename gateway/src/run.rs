@@ -1,0 +1,182 @@
+//! Starts and stops a gateway: the data-plane threads, each with a runtime and a listener of its own, and on the
+//! caller's runtime the talk with control and the HTTP port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accept::{self, Arrival, ClosedDoor, ListenError};
+use crate::activity::Clock;
+use crate::auth::Decoy;
+use crate::config::Config;
+use crate::connection;
+use crate::context::Gateway;
+use crate::control::Control;
+use crate::drain::{Drain, SHUTDOWN_TEXT};
+use crate::error::{Error, Told};
+use crate::metrics::{CoreMetrics, Metrics};
+use crate::route::Routes;
+use crate::wake::Wakes;
+use crate::{admin, tls};
+
+/// After an accept that failed for want of descriptors or memory: the next one would fail too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After the drain's time is over, sessions only have to write an error: a client that does not read it is left.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+/// Where a gateway listens; with port 0 in the settings, the ports that the system chose.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// MySQL clients.
+    pub mysql: SocketAddr,
+    /// Metrics and health.
+    pub http: SocketAddr,
+}
+
+/// Runs a gateway until `shutdown`, then drains it. `ready` is told once clients are accepted, which is when control's
+/// snapshot is here.
+///
+/// # Errors
+/// What keeps it from starting: a taken port, an unusable certificate, no token for control.
+pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Listening>) -> Result<(), Error> {
+    let tls = tls::acceptor(&config.tls)?;
+    let control = Control::new(&config.control)?;
+    let (mysql, listeners) = accept::listeners(&config.accept, config.threads)?;
+    let http = TcpListener::bind(config.http_listen)
+        .await
+        .map_err(|source| ListenError::new("http.listen", config.http_listen, source))?;
+    let http_address = http.local_addr().map_err(Error::Thread)?;
+    let routes = Arc::new(Routes::default());
+    let wakes = Wakes::new(config.wake.clone(), Arc::new(control.clone()), Arc::clone(&routes), Handle::current());
+    let doors = accept::doors(&config.accept, listeners);
+    let gateway = Arc::new(Gateway {
+        tls,
+        routes: Arc::clone(&routes),
+        wakes,
+        decoy: Decoy::random(),
+        drain: Drain::default(),
+        metrics: Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?,
+        clock: Clock::start(),
+        connections: AtomicU32::new(0),
+        config,
+    });
+    let (known_here, mut known) = watch::channel(false);
+    let mut services = JoinSet::new();
+    services.spawn(control.clone().watch(Arc::clone(&routes), known_here));
+    services.spawn(control.report(routes, gateway.clock));
+    let router = admin::router(Arc::clone(&gateway), known.clone());
+    services.spawn(async move {
+        if let Err(error) = axum::serve(http, router).await {
+            tracing::error!(%error, "the gateway's HTTP port stopped");
+        }
+    });
+    tokio::select! {
+        _ = known.wait_for(|known| *known) => {}
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    let threads = Threads::start(&gateway, doors)?;
+    tracing::info!(mysql = %mysql, http = %http_address, threads = gateway.config.threads, "gateway is ready");
+    // Whoever started us may have stopped waiting.
+    let _ = ready.send(Listening { mysql, http: http_address });
+    threads.until(&gateway, shutdown).await
+}
+
+/// The data-plane threads.
+struct Threads {
+    /// Resolves when a thread has ended.
+    ended: JoinSet<(usize, bool)>,
+    stop: CancellationToken,
+}
+
+impl Threads {
+    fn start(gateway: &Arc<Gateway>, doors: Vec<ClosedDoor>) -> Result<Self, Error> {
+        let stop = CancellationToken::new();
+        let mut ended = JoinSet::new();
+        for (thread, door) in doors.into_iter().enumerate() {
+            let (gateway, stop) = (Arc::clone(gateway), stop.clone());
+            let (over, is_over) = oneshot::channel();
+            std::thread::Builder::new()
+                .name(format!("data-{thread}"))
+                .spawn(move || {
+                    let result = data_plane(&gateway, door, gateway.metrics.core(thread), stop);
+                    if let Err(error) = &result {
+                        tracing::error!(thread, %error, "data-plane thread");
+                    }
+                    let _ = over.send(());
+                })
+                .map_err(Error::Thread)?;
+            ended.spawn(async move { (thread, is_over.await.is_ok()) });
+        }
+        Ok(Self { ended, stop })
+    }
+
+    /// Serves until the shut-down, then drains: idle clients at once, busy ones after their command or their time.
+    async fn until(mut self, gateway: &Gateway, shutdown: CancellationToken) -> Result<(), Error> {
+        tokio::select! {
+            Some(ended) = self.ended.join_next() => {
+                return Err(Error::ThreadStopped(ended.map_or(usize::MAX, |(thread, _)| thread)));
+            }
+            () = shutdown.cancelled() => {}
+        }
+        tracing::info!("draining");
+        gateway.drain.begun.raise(SHUTDOWN_TEXT);
+        self.stop.cancel();
+        let all_ended = async {
+            while self.ended.join_next().await.is_some() {}
+        };
+        let mut all_ended = std::pin::pin!(all_ended);
+        if timeout(gateway.config.drain.timeout, &mut all_ended).await.is_err() {
+            tracing::info!("the drain's time is over; closing what is left");
+            gateway.drain.over.raise(SHUTDOWN_TEXT);
+            let _ = timeout(CLOSE_TIME, all_ended).await;
+        }
+        Ok(())
+    }
+}
+
+/// One data-plane thread, from its first client to its last.
+fn data_plane(gateway: &Arc<Gateway>, door: ClosedDoor, metrics: Arc<CoreMetrics>, stop: CancellationToken) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let sessions = TaskTracker::new();
+        let mut door = door.open()?;
+        loop {
+            let arrival = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                arrival = door.next() => arrival,
+            };
+            match arrival {
+                Ok(Arrival::Client(accepted)) => {
+                    let (gateway, metrics) = (Arc::clone(gateway), Arc::clone(&metrics));
+                    sessions.spawn_local(async move {
+                        metrics.session_begun();
+                        connection::serve(gateway, Arc::clone(&metrics), accepted).await;
+                        metrics.session_ended();
+                    });
+                }
+                Ok(Arrival::Full(stream)) => {
+                    // As MariaDB does: an ERR instead of a greeting. It fits any socket's buffer.
+                    let _ = stream.try_write(&Told::new(1040, "08004", "Too many connections").frame(0));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(door);
+        sessions.close();
+        sessions.wait().await;
+        Ok(())
+    })
+}
