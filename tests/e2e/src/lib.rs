@@ -1,1 +1,25 @@
-//! e2e
+//! What a user sees of a running Selkie, one file per behaviour. All tests are one process and share one `selkie up`
+//! where they can; each has a project of its own. The plain `mariadbd` that answers are compared with is shared too.
+
+#![cfg(test)]
+
+mod oracle;
+
+mod bad_input;
+mod change_user;
+mod cli;
+mod config_errors;
+mod crash;
+mod login_asleep;
+mod login_settings;
+mod metrics;
+mod relay;
+mod relay_large;
+mod relay_prepared;
+mod rest;
+mod shutdown;
+mod streaming;
+mod suspend;
+mod tls;
+mod user_create;
+mod wake;

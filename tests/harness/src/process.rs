@@ -86,3 +86,19 @@ fn status_field(pid: u32, field: &str) -> u64 {
 fn as_pid(pid: u32) -> Option<Pid> {
     Pid::from_raw(i32::try_from(pid).ok()?)
 }
+
+/// Files called `name` below `dir`.
+pub fn files_below(dir: &Path, name: &str) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(files_below(&path, name));
+        } else if path.file_name().is_some_and(|known| known == name) {
+            found.push(path);
+        }
+    }
+    found
+}

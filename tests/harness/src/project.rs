@@ -85,9 +85,14 @@ impl<'a> Project<'a> {
         .await
     }
 
+    /// Asks for it to be put to sleep.
+    pub async fn suspend_without_waiting(&self) {
+        self.post("compute/suspend", &Value::Null).await;
+    }
+
     /// Puts it to sleep and waits until it sleeps.
     pub async fn suspend(&self) {
-        self.post("compute/suspend", &Value::Null).await;
+        self.suspend_without_waiting().await;
         self.reaches("suspended").await;
     }
 

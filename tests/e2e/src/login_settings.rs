@@ -1,0 +1,93 @@
+//! What drivers send by themselves while connecting is answered without waking, byte for byte as the real server does,
+//! and holds once the database is awake.
+
+use harness::raw::{Login, caps};
+use harness::{Raw, Selkie};
+
+use crate::oracle::oracle;
+
+/// What the drivers of tests/clients send, as a server's general log showed it.
+const TEXTS: &[&str] = &[
+    "SET NAMES utf8mb4",
+    "SET NAMES utf8",
+    "SET NAMES latin1",
+    "SET NAMES 'utf8mb4' COLLATE 'utf8mb4_general_ci'",
+    "SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci",
+    "SET AUTOCOMMIT = 0",
+    "SET AUTOCOMMIT = 1",
+    "SET autocommit=0",
+    "SET autocommit=1",
+    "SET @@session.autocommit = OFF",
+    "SET @@session.autocommit = ON",
+    "SET sql_mode=(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION')),time_zone='+00:00',NAMES utf8mb4",
+    "SELECT @@version_comment LIMIT 1",
+    "select @@version_comment limit 1",
+    "SELECT @@max_allowed_packet,@@wait_timeout",
+    "SELECT @@max_allowed_packet",
+];
+
+#[tokio::test]
+async fn settings_are_answered_asleep_with_the_real_servers_bytes() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("settings").await;
+    let without_eof = caps::USUAL & !caps::DEPRECATE_EOF;
+    for caps in [caps::USUAL, without_eof, caps::USUAL | caps::SESSION_TRACK] {
+        for text in TEXTS {
+            let login = Login {
+                caps,
+                ..Login::default()
+            };
+            let mut direct = Raw::login_with(oracle().await, login.clone()).await;
+            let expected = direct.query(text).await;
+            let mut gateway = Raw::login_with(&project.endpoint, login).await;
+            let seen = gateway.query(text).await;
+            assert!(expected.error().is_none(), "{text}: {expected:?}");
+            assert_eq!(seen.packets, expected.packets, "{text} with capabilities {caps:#x}");
+        }
+    }
+    assert_eq!(project.compute().await.incarnation, 0, "none of them wakes");
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn settings_answered_asleep_hold_after_the_wake() {
+    const SHOWN: &str = "SELECT CONCAT_WS(' ', @@autocommit, @@character_set_client, @@character_set_results,
+        @@collation_connection, @@time_zone, @@sql_mode, DATABASE())";
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("settings-hold").await;
+    for texts in TEXTS.windows(3).chain([TEXTS]) {
+        let mut shown = Vec::new();
+        for endpoint in [&project.endpoint, oracle().await] {
+            let mut raw = Raw::login(endpoint).await;
+            for text in texts {
+                raw.query(text).await.ok();
+            }
+            shown.push(raw.query(SHOWN).await.ok().text());
+        }
+        assert_eq!(shown[0], shown[1], "{texts:?}");
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn the_collation_of_the_login_packet_holds_after_the_wake() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("collation").await;
+    for collation in [8, 33, 45, 63, 83, 224, 255, 192] {
+        let mut shown = Vec::new();
+        for endpoint in [&project.endpoint, oracle().await] {
+            let mut raw = Raw::login_with(
+                endpoint,
+                Login {
+                    collation,
+                    ..Login::default()
+                },
+            )
+            .await;
+            let sql = "SELECT CONCAT_WS(' ', @@character_set_client, @@character_set_results, @@collation_connection)";
+            shown.push(raw.query(sql).await.ok().text());
+        }
+        assert_eq!(shown[0], shown[1], "collation {collation}");
+    }
+    selkie.logs.check();
+}

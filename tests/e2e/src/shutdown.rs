@@ -1,0 +1,66 @@
+//! SIGTERM and Ctrl-C stop everything cleanly; the next start finds the data and the password.
+
+use harness::Selkie;
+use harness::client::{run, value};
+use rustix::process::Signal;
+
+#[tokio::test]
+async fn a_stop_is_clean_and_the_next_start_has_the_same_data_and_password() {
+    let mut selkie = Selkie::start().await;
+    let password = selkie.up().password.clone();
+    let key = selkie.up().rest.api_key.clone();
+    let mut conn = selkie.demo().connect().await;
+    run(&mut conn, "CREATE TABLE kept (a INT)").await;
+    run(&mut conn, "INSERT INTO kept VALUES (42)").await;
+    assert_eq!(selkie.servers().len(), 1);
+    let waiting = selkie.demo().connect().await;
+
+    assert_eq!(selkie.stop(), (true, Some(0)));
+    assert!(selkie.servers().is_empty(), "computes stop with it");
+    let left = harness::process::of_directory(&selkie.data_dir());
+    assert!(left.is_empty(), "still running: {left:?}");
+    drop((conn, waiting));
+
+    selkie.restart().await;
+    assert_eq!(selkie.up().password, password);
+    assert_eq!(selkie.up().rest.api_key, key);
+    assert!(selkie.servers().is_empty(), "nothing wakes by itself");
+    let mut conn = selkie.demo().connect().await;
+    assert_eq!(value(&mut conn, "SELECT a FROM kept").await.as_deref(), Some("42"));
+    drop(conn);
+
+    selkie.signal(Signal::INT);
+    assert!(
+        harness::process::wait_for_exit(selkie.pid(), std::time::Duration::from_secs(40)),
+        "Ctrl-C ends it"
+    );
+    let log = selkie.logs.text();
+    assert!(
+        !log.contains("[Note] InnoDB: Starting crash recovery"),
+        "mariadbd was not stopped cleanly:\n{log}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_a_query_gets_its_answer_or_a_reason() {
+    let selkie = Selkie::start().await;
+    let endpoint = selkie.demo();
+    let mut raw = harness::Raw::login(&endpoint).await;
+    raw.query("SELECT 1").await.ok();
+    raw.command(0x03, b"SELECT SLEEP(1), 'answered'").await;
+    let mut other = harness::Raw::login(&endpoint).await;
+    let running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'";
+    harness::eventually("the query runs", async || {
+        (other.query(running).await.ok().text() == "1").then_some(())
+    })
+    .await;
+    selkie.signal(Signal::TERM);
+    let seen = raw.ends().await;
+    let answered = seen.iter().any(|packet| packet.payload.ends_with(b"answered"));
+    let told = seen.last().is_some_and(|packet| packet.error().is_some());
+    assert!(answered || told, "{seen:?}");
+    assert!(harness::process::wait_for_exit(
+        selkie.pid(),
+        std::time::Duration::from_secs(40)
+    ));
+}
