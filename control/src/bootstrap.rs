@@ -2,9 +2,18 @@
 //! for the person who started it, and the token with which gateways on this machine prove themselves. Calling it again
 //! changes nothing that still works.
 
-use std::path::PathBuf;
+use std::{
+    fmt, io,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
 
-use crate::{Config, Error};
+use crate::{
+    Config, Error, clock,
+    secret::{key_hash, random_token},
+    store::{SqliteStore, Store},
+};
 
 /// What a first start made, or a later one found.
 pub struct Bootstrap {
@@ -18,11 +27,173 @@ pub struct Bootstrap {
     pub gateway_token: String,
 }
 
+impl fmt::Debug for Bootstrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bootstrap")
+            .field("api_key_is_new", &self.api_key_is_new)
+            .field("gateway_token_file", &self.gateway_token_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The key that `bootstrap` makes; there is one of that name at most.
+const KEY_NAME: &str = "up";
+
 /// Makes what is missing. `known_api_key` is the key that the caller kept from an earlier start (in `up.json`); where it
 /// is absent or not accepted any more, the key named `up` is replaced by a new one. Call it before [`run`](crate::run).
 pub async fn bootstrap(config: &Config, known_api_key: Option<&str>) -> Result<Bootstrap, Error> {
-    let _ = (config, known_api_key);
-    Err(Error::Locked {
-        path: "bootstrap".into(),
+    let home = Home::open(config)?;
+    let gateway_token = home.gateway_token()?;
+    let store = SqliteStore::open(&home.store_file()).await?;
+    let known = match known_api_key {
+        Some(key) if store.key_name(key_hash(key)).await?.is_some() => Some(key.to_owned()),
+        _ => None,
+    };
+    let api_key_is_new = known.is_none();
+    let api_key = match known {
+        Some(key) => key,
+        None => {
+            let key = random_token("key");
+            store.put_key(KEY_NAME, key_hash(&key), clock::now()).await?;
+            key
+        }
+    };
+    store.close().await;
+    Ok(Bootstrap {
+        api_key,
+        api_key_is_new,
+        gateway_token_file: home.token_file(),
+        gateway_token,
     })
+}
+
+/// The control plane's own directory, `{data_dir}/control`, locked against another control plane while this is held.
+pub(crate) struct Home {
+    dir: PathBuf,
+    _lock: std::fs::File,
+}
+
+impl Home {
+    pub(crate) fn open(config: &Config) -> Result<Self, Error> {
+        let data_dir = &config.data_dir;
+        std::fs::create_dir_all(data_dir).map_err(Error::file(data_dir))?;
+        allow_passing(data_dir).map_err(Error::file(data_dir))?;
+        let dir = data_dir.join("control");
+        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error::file(&dir)(error)),
+            _ => {}
+        }
+        let path = dir.join("lock");
+        let lock = private().truncate(false).open(&path).map_err(Error::file(&path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path }),
+            Err(std::fs::TryLockError::Error(error)) => Err(Error::file(path)(error)),
+        }
+    }
+
+    pub(crate) fn store_file(&self) -> PathBuf {
+        self.dir.join("control.sqlite")
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.dir.join("gateway.token")
+    }
+
+    /// Made at the first call, the same ever after.
+    pub(crate) fn gateway_token(&self) -> Result<String, Error> {
+        let path = self.token_file();
+        match std::fs::read_to_string(&path) {
+            Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+            // Empty: an earlier start ended in the middle of writing it.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file(path)(error)),
+        }
+        let token = random_token("gateway");
+        let written = private()
+            .truncate(true)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{token}"));
+        written.map_err(Error::file(path))?;
+        Ok(token)
+    }
+}
+
+fn private() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).write(true).mode(0o600);
+    options
+}
+
+/// Projects have OS users of their own when control runs as root; they must be able to get to their directories, which
+/// protect themselves. A data directory that was made private is opened for passing through, not for looking in.
+fn allow_passing(data_dir: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let mode = std::fs::metadata(data_dir)?.permissions().mode();
+    if mode & 0o001 == 0 {
+        std::fs::set_permissions(data_dir, std::fs::Permissions::from_mode(mode & 0o777 | 0o011))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RawConfig;
+
+    fn config(dir: &tempfile::TempDir) -> Config {
+        Config::check(dir.path().join("data"), RawConfig::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn second_start_finds_key_and_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = bootstrap(&config(&dir), None).await.unwrap();
+        assert!(first.api_key_is_new);
+        let second = bootstrap(&config(&dir), Some(&first.api_key)).await.unwrap();
+        assert!(!second.api_key_is_new);
+        assert_eq!(
+            (second.api_key, second.gateway_token),
+            (first.api_key, first.gateway_token)
+        );
+        let mode = std::fs::metadata(&second.gateway_token_file)
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn lost_key_is_replaced_and_no_longer_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = bootstrap(&config(&dir), None).await.unwrap();
+        let second = bootstrap(&config(&dir), None).await.unwrap();
+        assert!(second.api_key_is_new);
+        let third = bootstrap(&config(&dir), Some(&first.api_key)).await.unwrap();
+        assert!(third.api_key_is_new, "the first key was replaced");
+    }
+
+    #[tokio::test]
+    async fn two_control_planes_never_share_a_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = Home::open(&config(&dir)).unwrap();
+        assert!(matches!(
+            bootstrap(&config(&dir), None).await,
+            Err(Error::Locked { .. })
+        ));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let bootstrap = Bootstrap {
+            api_key: "sesame".into(),
+            api_key_is_new: true,
+            gateway_token_file: "/x".into(),
+            gateway_token: "sesame".into(),
+        };
+        assert!(!format!("{bootstrap:?}").contains("sesame"));
+    }
 }

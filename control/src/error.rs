@@ -32,6 +32,17 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
+    /// Running as root, projects get OS users of their own, and these have to get to their files.
+    #[error(
+        "data_dir = {}: {} cannot be passed by the projects' own OS users; allow it (chmod o+x) or choose another place",
+        data_dir.display(), barrier.display()
+    )]
+    Barrier {
+        /// The setting.
+        data_dir: PathBuf,
+        /// Which directory on the way is closed.
+        barrier: PathBuf,
+    },
     /// A file of the data directory cannot be made, read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -43,6 +54,9 @@ pub enum Error {
     /// The state cannot be read or written.
     #[error("the control plane's state: {0}")]
     Store(#[from] StoreError),
+    /// Two metrics of one name: a mistake of ours.
+    #[error("the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// A server loop ended.
     #[error("{what} ended: {source}")]
     Serve {

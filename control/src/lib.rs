@@ -4,10 +4,20 @@
 
 #![forbid(unsafe_code)]
 
+mod activity;
 mod bootstrap;
+mod clock;
+mod compute;
 mod config;
+mod driver;
 mod error;
+mod grpc;
+mod lifecycle;
+mod metrics;
 mod name;
+mod projects;
+mod publish;
+mod rest;
 mod run;
 mod secret;
 mod store;

@@ -95,8 +95,25 @@ pub(crate) struct UserRecord {
 /// Who may come in and where to: the part of a project that REST changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Access {
+    /// Grows with every change, so that of two readings the later one is known.
+    pub(crate) revision: i64,
     pub(crate) users: Vec<UserRecord>,
     pub(crate) databases: Vec<DatabaseName>,
+    /// Removed here, and a server may still have them.
+    pub(crate) removed_databases: Vec<DatabaseName>,
+}
+
+/// Names whose users and databases have changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    pub(crate) users: Vec<UserName>,
+    pub(crate) databases: Vec<DatabaseName>,
+}
+
+impl Touched {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.databases.is_empty()
+    }
 }
 
 /// What the agent said of the server: the part of a project that only the server knows.
@@ -144,13 +161,21 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Forgets the project; its id and OS user are free again.
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError>;
 
-    async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<UserRecord, StoreError>;
-    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<(), StoreError>;
-    async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError>;
-    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError>;
+    async fn access(&self, id: &ProjectId) -> Result<Access, StoreError>;
+    /// This and the next three answer the access as it is after the change.
+    async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError>;
+    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError>;
+    async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError>;
+    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError>;
+
+    /// The changes that no running server is known to have, with the access that they led to.
+    async fn pending(&self, id: &ProjectId) -> Result<(Access, Touched), StoreError>;
+    /// A server has everything up to this revision.
+    async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError>;
 
     /// Takes the next incarnation number, sets the state to starting, and reads what the start needs: one transaction,
-    /// durable when it returns, because nothing may ever start twice under one number.
+    /// durable when it returns, because nothing may ever start twice under one number. What was added is no longer
+    /// pending then: the start brings it.
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError>;
     /// Keeps the state of that incarnation; a report of an older one changes nothing.
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError>;

@@ -8,7 +8,9 @@ CREATE TABLE projects (
     os_uid          BIGINT UNIQUE,
     created_ms      BIGINT NOT NULL,
     -- Set when deleting has begun: from then on nobody sees the project, and a restart goes on deleting it.
-    deleting        BOOLEAN NOT NULL DEFAULT FALSE
+    deleting        BOOLEAN NOT NULL DEFAULT FALSE,
+    -- Grows with every change of its users and databases.
+    access_revision BIGINT NOT NULL DEFAULT 0
 );
 
 CREATE TABLE users (
@@ -27,6 +29,18 @@ CREATE TABLE databases (
     -- The agent has reported it; if a later report lacks it, it was dropped in SQL.
     seen       BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (project_id, name)
+);
+
+-- Users and databases whose last change no running server is known to have. What was added, the next start brings;
+-- what was removed stays here until a server has been told.
+CREATE TABLE pending_changes (
+    project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    -- 'user' or 'database'.
+    kind       TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    -- The access revision of the change.
+    revision   BIGINT NOT NULL,
+    PRIMARY KEY (project_id, kind, name)
 );
 
 CREATE TABLE computes (

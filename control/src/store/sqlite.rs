@@ -11,8 +11,8 @@ use sqlx::{
 };
 
 use super::{
-    Access, ComputeRecord, EpochMs, NewProject, NewUser, Observed, ProjectRecord, Store, StoreError, UserRecord,
-    WholeProject,
+    Access, ComputeRecord, EpochMs, NewProject, NewUser, Observed, ProjectRecord, Store, StoreError, Touched,
+    UserRecord, WholeProject,
 };
 use crate::{
     config::UidRange,
@@ -84,6 +84,11 @@ async fn read_project(tx: &mut Tx, id: &ProjectId) -> Result<ProjectRecord, Stor
 }
 
 async fn read_access(tx: &mut Tx, id: &ProjectId) -> Result<Access, StoreError> {
+    let revision = sqlx::query_scalar("SELECT access_revision FROM projects WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(StoreError::NotFound("project"))?;
     let users = sqlx::query_as::<_, UserRow>(
         "SELECT name, native_sha1, caching_sha2, admin, created_ms FROM users WHERE project_id = $1 ORDER BY name",
     )
@@ -94,12 +99,18 @@ async fn read_access(tx: &mut Tx, id: &ProjectId) -> Result<Access, StoreError> 
         .bind(id.as_str())
         .fetch_all(&mut **tx)
         .await?;
+    let removed: Vec<String> = sqlx::query_scalar(
+        "SELECT c.name FROM pending_changes c WHERE c.project_id = $1 AND c.kind = 'database' AND NOT EXISTS \
+         (SELECT 1 FROM databases d WHERE d.project_id = c.project_id AND d.name = c.name) ORDER BY c.name",
+    )
+    .bind(id.as_str())
+    .fetch_all(&mut **tx)
+    .await?;
     Ok(Access {
+        revision,
         users: users.into_iter().map(UserRecord::try_from).collect::<Result<_, _>>()?,
-        databases: databases
-            .iter()
-            .map(|name| rows::name(DatabaseName::new(name)))
-            .collect::<Result<_, _>>()?,
+        databases: rows::names(&databases, DatabaseName::new)?,
+        removed_databases: rows::names(&removed, DatabaseName::new)?,
     })
 }
 
@@ -127,6 +138,29 @@ async fn must_exist(tx: &mut Tx, id: &ProjectId) -> Result<(), StoreError> {
     found.map(|_| ()).ok_or(StoreError::NotFound("project"))
 }
 
+/// The end of every change of users and databases. `change` is pending until a server has it.
+async fn commit_access(mut tx: Tx, id: &ProjectId, change: Option<(&str, &str)>) -> Result<Access, StoreError> {
+    sqlx::query("UPDATE projects SET access_revision = access_revision + 1 WHERE id = $1")
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+    if let Some((kind, name)) = change {
+        sqlx::query(
+            "INSERT INTO pending_changes (project_id, kind, name, revision) \
+             SELECT p.id, $2, $3, p.access_revision FROM projects p WHERE p.id = $1 \
+             ON CONFLICT (project_id, kind, name) DO UPDATE SET revision = excluded.revision",
+        )
+        .bind(id.as_str())
+        .bind(kind)
+        .bind(name)
+        .execute(&mut *tx)
+        .await?;
+    }
+    let access = read_access(&mut tx, id).await?;
+    tx.commit().await?;
+    Ok(access)
+}
+
 async fn free_uid(tx: &mut Tx, range: UidRange) -> Result<i64, StoreError> {
     let first_is_taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM projects WHERE os_uid = $1")
         .bind(i64::from(range.first))
@@ -147,7 +181,7 @@ async fn free_uid(tx: &mut Tx, range: UidRange) -> Result<i64, StoreError> {
     next.ok_or(StoreError::NoFreeUid)
 }
 
-async fn insert_user(tx: &mut Tx, id: &ProjectId, user: &NewUser, now: EpochMs) -> Result<UserRecord, StoreError> {
+async fn insert_user(tx: &mut Tx, id: &ProjectId, user: &NewUser, now: EpochMs) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO users (project_id, name, native_sha1, caching_sha2, admin, created_ms) \
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -161,12 +195,7 @@ async fn insert_user(tx: &mut Tx, id: &ProjectId, user: &NewUser, now: EpochMs) 
     .execute(&mut **tx)
     .await
     .map_err(taken("user"))?;
-    Ok(UserRecord {
-        name: user.name.clone(),
-        verifiers: user.verifiers.clone(),
-        admin: user.admin,
-        created: now,
-    })
+    Ok(())
 }
 
 async fn insert_database(tx: &mut Tx, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError> {
@@ -260,9 +289,14 @@ impl Store for SqliteStore {
 
     async fn whole_projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<WholeProject>, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let mut wholes = Vec::new();
-        for record in self.projects(after, limit).await? {
-            wholes.push(read_whole(&mut tx, record).await?);
+        let rows = select_projects!("WHERE p.id > $1 AND NOT p.deleting ORDER BY p.id LIMIT $2")
+            .bind(after.unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut wholes = Vec::with_capacity(rows.len());
+        for row in rows {
+            wholes.push(read_whole(&mut tx, row.try_into()?).await?);
         }
         Ok(wholes)
     }
@@ -293,15 +327,20 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<UserRecord, StoreError> {
-        let mut tx = self.write().await?;
+    async fn access(&self, id: &ProjectId) -> Result<Access, StoreError> {
+        let mut tx = self.pool.begin().await?;
         must_exist(&mut tx, id).await?;
-        let record = insert_user(&mut tx, id, &user, now).await?;
-        tx.commit().await?;
-        Ok(record)
+        read_access(&mut tx, id).await
     }
 
-    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<(), StoreError> {
+    async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError> {
+        let mut tx = self.write().await?;
+        must_exist(&mut tx, id).await?;
+        insert_user(&mut tx, id, &user, now).await?;
+        commit_access(tx, id, Some(("user", user.name.as_str()))).await
+    }
+
+    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
         must_exist(&mut tx, id).await?;
         let result = sqlx::query("DELETE FROM users WHERE project_id = $1 AND name = $2")
@@ -310,17 +349,17 @@ impl Store for SqliteStore {
             .execute(&mut *tx)
             .await?;
         one_row(&result, "user")?;
-        Ok(tx.commit().await?)
+        commit_access(tx, id, Some(("user", name.as_str()))).await
     }
 
-    async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError> {
+    async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
         must_exist(&mut tx, id).await?;
         insert_database(&mut tx, id, name).await?;
-        Ok(tx.commit().await?)
+        commit_access(tx, id, Some(("database", name.as_str()))).await
     }
 
-    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError> {
+    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
         must_exist(&mut tx, id).await?;
         let result = sqlx::query("DELETE FROM databases WHERE project_id = $1 AND name = $2")
@@ -329,7 +368,38 @@ impl Store for SqliteStore {
             .execute(&mut *tx)
             .await?;
         one_row(&result, "database")?;
-        Ok(tx.commit().await?)
+        commit_access(tx, id, Some(("database", name.as_str()))).await
+    }
+
+    async fn pending(&self, id: &ProjectId) -> Result<(Access, Touched), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        must_exist(&mut tx, id).await?;
+        let access = read_access(&mut tx, id).await?;
+        let names = "SELECT name FROM pending_changes WHERE project_id = $1 AND kind = $2 ORDER BY name";
+        let users: Vec<String> = sqlx::query_scalar(names)
+            .bind(id.as_str())
+            .bind("user")
+            .fetch_all(&mut *tx)
+            .await?;
+        let databases: Vec<String> = sqlx::query_scalar(names)
+            .bind(id.as_str())
+            .bind("database")
+            .fetch_all(&mut *tx)
+            .await?;
+        let touched = Touched {
+            users: rows::names(&users, UserName::new)?,
+            databases: rows::names(&databases, DatabaseName::new)?,
+        };
+        Ok((access, touched))
+    }
+
+    async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM pending_changes WHERE project_id = $1 AND revision <= $2")
+            .bind(id.as_str())
+            .bind(revision)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
@@ -344,6 +414,14 @@ impl Store for SqliteStore {
         .bind(now)
         .execute(&mut *tx)
         .await?;
+        for added in [
+            "DELETE FROM pending_changes WHERE project_id = $1 AND kind = 'user' \
+             AND name IN (SELECT name FROM users WHERE project_id = $1)",
+            "DELETE FROM pending_changes WHERE project_id = $1 AND kind = 'database' \
+             AND name IN (SELECT name FROM databases WHERE project_id = $1)",
+        ] {
+            sqlx::query(added).bind(id.as_str()).execute(&mut *tx).await?;
+        }
         let record = read_project(&mut tx, id).await?;
         let whole = read_whole(&mut tx, record).await?;
         tx.commit().await?;
@@ -386,6 +464,7 @@ impl Store for SqliteStore {
             .bind(id.as_str())
             .fetch_all(&mut *tx)
             .await?;
+        let mut dropped = false;
         for (name, seen) in made_here {
             let exists = observed.databases.contains(&name);
             let statement = match (exists, seen) {
@@ -393,11 +472,15 @@ impl Store for SqliteStore {
                 (false, true) => "DELETE FROM databases WHERE project_id = $1 AND name = $2",
                 _ => continue,
             };
+            dropped |= seen;
             sqlx::query(statement)
                 .bind(id.as_str())
                 .bind(&name)
                 .execute(&mut *tx)
                 .await?;
+        }
+        if dropped {
+            return commit_access(tx, id, None).await;
         }
         let access = read_access(&mut tx, id).await?;
         tx.commit().await?;

@@ -49,6 +49,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         deleting_hides_then_frees,
         users_and_databases_belong_to_a_project,
         incarnations_only_grow,
+        changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
         finds_a_key_by_its_hash_until_it_is_replaced,
     );
@@ -176,16 +177,17 @@ async fn users_and_databases_belong_to_a_project(store: &impl Store) {
         Err(StoreError::Exists("database"))
     ));
 
-    store.remove_user(&id("demo"), &new_user("app").name).await.unwrap();
+    let access = store.access(&id("demo")).await.unwrap();
+    assert_eq!((access.users.len(), access.databases.len()), (1, 1));
+    let without_user = store.remove_user(&id("demo"), &new_user("app").name).await.unwrap();
+    assert!(without_user.users.is_empty() && without_user.revision > access.revision);
     let gone = store.remove_user(&id("demo"), &new_user("app").name).await;
     assert!(matches!(gone, Err(StoreError::NotFound("user"))));
     store.remove_database(&id("demo"), &database("app")).await.unwrap();
     let gone = store.remove_database(&id("demo"), &database("app")).await;
     assert!(matches!(gone, Err(StoreError::NotFound("database"))));
-    assert_eq!(
-        store.whole_project(&id("demo")).await.unwrap().access,
-        Access::default()
-    );
+    let left = store.whole_project(&id("demo")).await.unwrap().access;
+    assert!(left.users.is_empty() && left.databases.is_empty());
     assert_eq!(store.whole_project(&id("other")).await.unwrap().access.users.len(), 1);
 }
 
@@ -257,4 +259,44 @@ async fn finds_a_key_by_its_hash_until_it_is_replaced(store: &impl Store) {
     assert_eq!(store.key_name([1; 32]).await.unwrap(), None);
     assert_eq!(store.key_name([3; 32]).await.unwrap().as_deref(), Some("up"));
     assert_eq!(store.key_name([2; 32]).await.unwrap().as_deref(), Some("other"));
+}
+
+async fn changes_are_pending_until_a_server_has_them(store: &impl Store) {
+    let new = NewProject {
+        user: Some(new_user("first")),
+        database: Some(database("first")),
+        ..new_project("demo")
+    };
+    store.create_project(new).await.unwrap();
+    let touched = async || store.pending(&id("demo")).await.unwrap().1;
+    assert!(
+        touched().await.is_empty(),
+        "the first start brings what the project was made with"
+    );
+
+    store.add_user(&id("demo"), new_user("app"), 1).await.unwrap();
+    let removed = store.remove_database(&id("demo"), &database("first")).await.unwrap();
+    assert_eq!(removed.removed_databases, [database("first")]);
+    assert_eq!((touched().await.users.len(), touched().await.databases.len()), (1, 1));
+
+    store.begin_start(&id("demo"), 2).await.unwrap();
+    let left = Touched {
+        users: vec![],
+        databases: vec![database("first")],
+    };
+    assert_eq!(
+        touched().await,
+        left,
+        "a start brings what was added and cannot know what was removed"
+    );
+
+    let (access, _) = store.pending(&id("demo")).await.unwrap();
+    store.add_database(&id("demo"), &database("later")).await.unwrap();
+    store.applied(&id("demo"), access.revision).await.unwrap();
+    assert_eq!(
+        touched().await.databases,
+        [database("later")],
+        "what came meanwhile stays"
+    );
+    assert!(store.access(&id("demo")).await.unwrap().removed_databases.is_empty());
 }

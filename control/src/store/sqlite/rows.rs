@@ -54,6 +54,10 @@ pub(super) fn name<T>(checked: Result<T, NameError>) -> Result<T, StoreError> {
     checked.map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
+pub(super) fn names<T>(texts: &[String], check: impl Fn(&str) -> Result<T, NameError>) -> Result<Vec<T>, StoreError> {
+    texts.iter().map(|text| name(check(text))).collect()
+}
+
 impl TryFrom<ProjectRow> for ProjectRecord {
     type Error = StoreError;
 

@@ -1,0 +1,545 @@
+//! One project's keeper: takes requests, the driver's results and the compute's reports one at a time, asks the table of
+//! `lifecycle.rs` what each means, publishes, does and persists it. Slow things run in tasks of its own, so that it can
+//! always hear the next event; the result of a task that an event has overtaken is recognised by its epoch and ignored.
+
+use std::{collections::VecDeque, time::Duration};
+
+use control_api::rest::ComputeState;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    task::{AbortHandle, JoinError, JoinSet},
+    time::Instant,
+};
+use tracing::Instrument;
+
+use super::{ACKNOWLEDGE_PATIENCE, Computes, Parts, Request, WakeError, Woken};
+use crate::{
+    clock,
+    driver::{DriverError, Report, Running},
+    lifecycle::{Effect, Event, State, Wanted, step},
+    metrics::WakePhases,
+    name::ProjectId,
+    store::{ComputeRecord, Observed, StoreError},
+};
+
+/// After the first failed start in a row; doubles with each.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
+/// Low enough that whoever repairs the cause is not kept waiting.
+const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+
+pub(super) struct Keeper {
+    id: ProjectId,
+    parts: Parts,
+    state: State,
+    /// As it was published last.
+    record: ComputeRecord,
+    running: Option<Running>,
+    /// The version that told gateways of the present state.
+    version: u64,
+    wakers: Vec<oneshot::Sender<Result<Woken, WakeError>>>,
+    suspenders: Vec<oneshot::Sender<()>>,
+    /// Who waits for changes to be applied.
+    appliers: Vec<oneshot::Sender<Result<(), DriverError>>>,
+    /// Changes may be pending although nobody waits.
+    apply_due: bool,
+    applying: bool,
+    /// When the wake began that leads or led to this incarnation.
+    woken_at: Instant,
+    /// From the beginning of the wake to its turn.
+    queued_ms: u32,
+    /// Of the start that has just ended, while those who waited for it are told.
+    phases: Option<WakePhases>,
+    failures: u32,
+    back_off_until: Option<Instant>,
+    /// The permit to start, held while starting.
+    turn: Option<OwnedSemaphorePermit>,
+    tasks: JoinSet<Done>,
+    /// The task that belongs to the present state.
+    task_of_state: Option<AbortHandle>,
+    epoch: u64,
+    /// Happened while an event was handled; next in line.
+    next: VecDeque<(Event, Option<String>)>,
+}
+
+/// What a task brings back.
+enum Done {
+    /// Counts only in the epoch that it was begun in.
+    InState(u64, Outcome),
+    Applied(Vec<oneshot::Sender<Result<(), DriverError>>>, Result<(), DriverError>),
+}
+
+enum Outcome {
+    Turn(Option<OwnedSemaphorePermit>),
+    Started(Box<Result<Running, DriverError>>),
+    Verified(Result<(), String>),
+    Acknowledged(bool),
+    Stopped(Result<(), DriverError>),
+    BackedOff,
+}
+
+impl Keeper {
+    pub(super) fn new(id: ProjectId, parts: Parts, record: ComputeRecord, running: Option<Running>) -> Self {
+        let state = match (&running, record.state) {
+            (Some(_), _) => State::Ready,
+            (None, ComputeState::Failed) => State::Failed,
+            (None, _) => State::Suspended,
+        };
+        let mut keeper = Self {
+            id,
+            parts,
+            state,
+            record,
+            running,
+            version: 0,
+            wakers: Vec::new(),
+            suspenders: Vec::new(),
+            appliers: Vec::new(),
+            apply_due: false,
+            applying: false,
+            woken_at: Instant::now(),
+            queued_ms: 0,
+            phases: None,
+            failures: 0,
+            back_off_until: None,
+            turn: None,
+            tasks: JoinSet::new(),
+            task_of_state: None,
+            epoch: 0,
+            next: VecDeque::new(),
+        };
+        if state == State::Ready {
+            keeper.publish();
+            // An earlier control plane may have ended before it told the compute.
+            keeper.apply_due = true;
+            keeper.apply_next();
+        }
+        keeper
+    }
+
+    /// Runs until the compute is at rest and nobody wants anything, or until control ends.
+    pub(super) async fn run(mut self, mut mailbox: mpsc::Receiver<Request>, computes: &Computes) {
+        let span = tracing::info_span!("compute", project = %self.id);
+        async {
+            loop {
+                while let Some((event, reason)) = self.next.pop_front() {
+                    self.handle(event, reason).await;
+                }
+                if self.at_rest() && computes.retire(&self.id, &mailbox) {
+                    return;
+                }
+                let end = self.parts.end.clone();
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    Some(done) = self.tasks.join_next() => self.done(done).await,
+                    report = next_report(&mut self.running) => self.reported(report).await,
+                    Some(request) = mailbox.recv() => self.requested(request),
+                    () = all_gone(&mut self.wakers), if may_be_dropped(self.state) => {
+                        self.wakers.clear();
+                        self.parts.metrics.wake("abandoned");
+                        self.next.push_back((Event::Abandoned, None));
+                    }
+                }
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    fn at_rest(&self) -> bool {
+        let resting = match self.state {
+            State::Suspended => true,
+            // The back-off must outlive the callers.
+            State::Failed => self.back_off_until.is_none_or(|until| Instant::now() >= until),
+            _ => false,
+        };
+        resting && self.tasks.is_empty() && self.appliers.is_empty()
+    }
+
+    fn requested(&mut self, request: Request) {
+        match request {
+            Request::Wake { unreachable, reply } => {
+                self.wakers.push(reply);
+                let doubted = self.state == State::Ready && unreachable == Some(self.record.incarnation);
+                self.next
+                    .push_back((if doubted { Event::Doubt } else { Event::Wake }, None));
+            }
+            Request::Suspend { reason, reply } => {
+                self.suspenders.push(reply);
+                self.next.push_back((Event::Suspend, Some(reason)));
+            }
+            Request::Apply { reply } => {
+                self.appliers.push(reply);
+                self.apply_next();
+            }
+        }
+    }
+
+    async fn reported(&mut self, report: Option<Report>) {
+        match report {
+            Some(Report::Observed(observed)) => self.observed(observed).await,
+            Some(Report::Exited(how)) => {
+                tracing::warn!(
+                    incarnation = self.record.incarnation,
+                    how,
+                    "the compute ended without being asked"
+                );
+                self.next
+                    .push_back((Event::Exited, Some(format!("the compute ended unexpectedly: {how}"))));
+                self.running = None;
+            }
+            None => {
+                self.next
+                    .push_back((Event::Exited, Some("the compute's agent is gone".into())));
+                self.running = None;
+            }
+        }
+    }
+
+    async fn observed(&mut self, observed: Observed) {
+        match self.parts.store.set_observed(&self.id, &observed).await {
+            Ok(access) => {
+                self.parts.publisher.set_access(&self.id, access);
+            }
+            Err(error) => tracing::error!(%error, "cannot keep what the agent reported"),
+        }
+        self.parts.publisher.set_observed(&self.id, observed);
+    }
+
+    async fn done(&mut self, done: Result<Done, JoinError>) {
+        match done {
+            Ok(Done::InState(epoch, outcome)) if epoch == self.epoch => self.came_out(outcome).await,
+            Ok(Done::InState(..)) => {}
+            Ok(Done::Applied(appliers, result)) => {
+                self.applying = false;
+                // Where the compute went away meanwhile, its next start brings the change.
+                let result = if self.state == State::Ready { result } else { Ok(()) };
+                if let Err(error) = &result {
+                    tracing::warn!(%error, "changes were not applied to the running compute");
+                }
+                for applier in appliers {
+                    drop(applier.send(result.clone()));
+                }
+                self.apply_next();
+            }
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => {
+                tracing::error!(%error, state = ?self.state, "a task of the compute panicked");
+                let event = if self.state == State::Starting {
+                    Event::StartFailed
+                } else {
+                    Event::Exited
+                };
+                self.next.push_back((event, Some("internal error".into())));
+            }
+        }
+    }
+
+    async fn came_out(&mut self, outcome: Outcome) {
+        let (event, reason) = match outcome {
+            Outcome::Turn(Some(permit)) => {
+                self.turn = Some(permit);
+                (Event::Turn, None)
+            }
+            // There are no turns any more: control goes.
+            Outcome::Turn(None) => (Event::Suspend, None),
+            Outcome::Started(result) => match *result {
+                Ok(running) => return self.started(running).await,
+                Err(error) => (Event::StartFailed, Some(error.to_string())),
+            },
+            Outcome::Verified(Ok(())) => (Event::Verified, None),
+            Outcome::Verified(Err(reason)) => (Event::Exited, Some(reason)),
+            Outcome::Acknowledged(all) => {
+                if !all {
+                    tracing::warn!("not every gateway has acknowledged the suspend; going on without");
+                }
+                (Event::Acknowledged, None)
+            }
+            Outcome::Stopped(Ok(())) => (Event::Exited, None),
+            Outcome::Stopped(Err(error)) => {
+                tracing::error!(%error, "the compute was not stopped cleanly");
+                (Event::Exited, Some(error.to_string()))
+            }
+            Outcome::BackedOff => (Event::BackedOff, None),
+        };
+        self.handle(event, reason).await;
+    }
+
+    /// Tells everybody first and writes it down after: those who wait have waited long enough.
+    async fn started(&mut self, running: Running) {
+        let observed = running.observed.clone();
+        self.parts.publisher.set_observed(&self.id, observed.clone());
+        let phases = WakePhases {
+            queued_ms: self.queued_ms,
+            executed_ms: self.queued_ms.saturating_add(running.executed_ms),
+            ready_ms: self.queued_ms.saturating_add(running.ready_ms),
+        };
+        tracing::info!(incarnation = running.incarnation, ?phases, "the compute is ready");
+        self.parts.metrics.wake_phases(phases);
+        self.phases = Some(phases);
+        self.running = Some(running);
+        self.handle(Event::Started, None).await;
+        self.phases = None;
+        self.observed(observed).await;
+    }
+
+    async fn handle(&mut self, event: Event, reason: Option<String>) {
+        let wanted = self.wanted();
+        let Some((next, effects)) = step(self.state, event, wanted) else {
+            return tracing::debug!(state = ?self.state, ?event, "came too late");
+        };
+        if next != self.state {
+            self.enter(next, event, reason);
+        }
+        let before = self.record.clone();
+        if effects.contains(&Effect::Start) {
+            return self.start().await;
+        }
+        self.publish();
+        for effect in effects {
+            self.perform(*effect);
+        }
+        self.apply_next();
+        if self.record != before {
+            self.persist().await;
+        }
+    }
+
+    fn enter(&mut self, next: State, event: Event, reason: Option<String>) {
+        tracing::debug!(from = ?self.state, to = ?next, ?event, "the compute changes state");
+        if let Some(task) = self.task_of_state.take() {
+            task.abort();
+        }
+        self.epoch += 1;
+        if next == State::Queued {
+            self.woken_at = Instant::now();
+        }
+        if next != State::Starting {
+            self.turn = None;
+        }
+        if !matches!(next, State::Ready | State::Draining) {
+            self.running = None;
+        }
+        match event {
+            Event::Started => {
+                self.failures = 0;
+                self.apply_due = true;
+            }
+            Event::StartFailed => {
+                self.failures += 1;
+                let exponent = self.failures.saturating_sub(1).min(16);
+                let back_off = BACK_OFF_FIRST.saturating_mul(1 << exponent).min(BACK_OFF_MAX);
+                self.back_off_until = Some(Instant::now() + back_off);
+                // Only to come back here when it is over: the keeper stays until then.
+                self.spawn_in_state(async move {
+                    tokio::time::sleep(back_off).await;
+                    Outcome::BackedOff
+                });
+            }
+            _ => {}
+        }
+        let outward = next.outward();
+        // Draining keeps its reason until it is over; what failed keeps it until the next try.
+        let kept = outward == self.state.outward();
+        self.state = next;
+        if !kept {
+            self.record.state = outward;
+            self.record.since = clock::now();
+            self.record.reason = reason;
+        }
+    }
+
+    fn publish(&mut self) {
+        let address = self
+            .running
+            .as_ref()
+            .filter(|_| self.state == State::Ready)
+            .map(Running::address);
+        self.version = self.parts.publisher.set_compute(&self.id, self.record.clone(), address);
+    }
+
+    async fn persist(&self) {
+        if let Err(error) = self.parts.store.set_compute(&self.id, &self.record).await {
+            tracing::error!(%error, state = %self.record.state, "cannot keep the compute's state");
+        }
+    }
+
+    /// Takes the next incarnation before anything of it exists, and only then lets the driver go.
+    async fn start(&mut self) {
+        self.queued_ms = millis(self.woken_at.elapsed());
+        match self.parts.store.begin_start(&self.id, clock::now()).await {
+            Ok(whole) => {
+                self.record = whole.record.compute.clone();
+                self.publish();
+                let driver = self.parts.driver.clone();
+                self.spawn_in_state(async move { Outcome::Started(Box::new(driver.start(&whole).await)) });
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot begin a start");
+                let reason = "the control plane cannot write down its beginning".to_owned();
+                self.next.push_back((Event::StartFailed, Some(reason)));
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            // `handle` sees to it: it has to wait for the store.
+            Effect::Start => {}
+            Effect::Enqueue => {
+                let turns = self.parts.turns.clone();
+                self.spawn_in_state(async move { Outcome::Turn(turns.acquire_owned().await.ok()) });
+            }
+            Effect::Verify => self.verify(),
+            Effect::AwaitAcknowledged => {
+                let (publisher, version) = (self.parts.publisher.clone(), self.version);
+                self.spawn_in_state(async move {
+                    Outcome::Acknowledged(publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await)
+                });
+            }
+            Effect::Stop => {
+                let (driver, id) = (self.parts.driver.clone(), self.id.clone());
+                self.spawn_in_state(async move { Outcome::Stopped(driver.stop(&id).await) });
+            }
+            Effect::BackOff => {
+                let until = self.back_off_until.unwrap_or_else(Instant::now);
+                self.spawn_in_state(async move {
+                    tokio::time::sleep_until(until).await;
+                    Outcome::BackedOff
+                });
+            }
+            Effect::AnswerWakers => self.answer_wakers(),
+            Effect::RefuseWakers => self.refuse_wakers(),
+            Effect::AnswerSuspenders => {
+                for suspender in self.suspenders.drain(..) {
+                    // Whoever has gone away does not need the answer; so with all answers here.
+                    let _ = suspender.send(());
+                }
+            }
+        }
+    }
+
+    fn verify(&mut self) {
+        let (driver, id, incarnation) = (self.parts.driver.clone(), self.id.clone(), self.record.incarnation);
+        self.spawn_in_state(async move {
+            if driver.is_well(&id, incarnation).await {
+                return Outcome::Verified(Ok(()));
+            }
+            // Whatever is left of it must not meet the next incarnation.
+            let reason = match driver.stop(&id).await {
+                Ok(()) => "the compute did not answer and was stopped".to_owned(),
+                Err(error) => format!("the compute did not answer: {error}"),
+            };
+            Outcome::Verified(Err(reason))
+        });
+    }
+
+    fn answer_wakers(&mut self) {
+        let Some(project) = self.parts.publisher.message(&self.id) else {
+            // Deleted in this very moment.
+            return self.wakers.clear();
+        };
+        let outcome = if self.phases.is_some() {
+            "started"
+        } else {
+            "already_ready"
+        };
+        let phases = self.phases.take().unwrap_or_default();
+        for waker in self.wakers.drain(..) {
+            self.parts.metrics.wake(outcome);
+            let woken = Woken {
+                project: project.clone(),
+                executed_ms: phases.executed_ms,
+                ready_ms: phases.ready_ms,
+            };
+            drop(waker.send(Ok(woken)));
+        }
+    }
+
+    fn refuse_wakers(&mut self) {
+        let error = match &self.record {
+            ComputeRecord {
+                state: ComputeState::Failed,
+                reason,
+                ..
+            } => {
+                tracing::warn!(reason, "the compute did not start");
+                WakeError::CannotStart(reason.clone().unwrap_or_default())
+            }
+            _ => WakeError::Unavailable("the compute was suspended before it was ready"),
+        };
+        for waker in self.wakers.drain(..) {
+            self.parts.metrics.wake("refused");
+            drop(waker.send(Err(error.clone())));
+        }
+    }
+
+    /// Changes go to a ready compute, all that wait together; a starting one gets them when it is ready, because it may
+    /// have been given an older reading; one that is not there has nothing to be changed.
+    fn apply_next(&mut self) {
+        match self.state {
+            State::Ready if !self.applying && (self.apply_due || !self.appliers.is_empty()) => {
+                self.applying = true;
+                self.apply_due = false;
+                let appliers = std::mem::take(&mut self.appliers);
+                let (parts, id) = (self.parts.clone(), self.id.clone());
+                self.tasks
+                    .spawn(async move { Done::Applied(appliers, apply_pending(&parts, &id).await) });
+            }
+            State::Ready | State::Starting => {}
+            _ => {
+                for applier in self.appliers.drain(..) {
+                    drop(applier.send(Ok(())));
+                }
+            }
+        }
+    }
+
+    fn wanted(&mut self) -> Wanted {
+        self.wakers.retain(|waker| !waker.is_closed());
+        if self.wakers.is_empty() {
+            Wanted::No
+        } else {
+            Wanted::Yes
+        }
+    }
+
+    fn spawn_in_state(&mut self, task: impl Future<Output = Outcome> + Send + 'static) {
+        let epoch = self.epoch;
+        let task = async move { Done::InState(epoch, task.await) };
+        self.task_of_state = Some(self.tasks.spawn(task.in_current_span()));
+    }
+}
+
+async fn apply_pending(parts: &Parts, id: &ProjectId) -> Result<(), DriverError> {
+    let store_failed = |error: StoreError| DriverError(error.to_string());
+    let (access, touched) = parts.store.pending(id).await.map_err(store_failed)?;
+    if touched.is_empty() {
+        return Ok(());
+    }
+    parts.driver.apply(id, &access, &touched).await?;
+    parts.store.applied(id, access.revision).await.map_err(store_failed)
+}
+
+/// Nothing has begun yet, so the last caller's leaving ends it.
+fn may_be_dropped(state: State) -> bool {
+    matches!(state, State::Queued | State::BackingOff)
+}
+
+/// The compute's next report; never, where none runs. Cancel-safe.
+async fn next_report(running: &mut Option<Running>) -> Option<Report> {
+    match running {
+        Some(running) => running.reports.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until no waker's caller is there any more. Cancel-safe.
+async fn all_gone(wakers: &mut [oneshot::Sender<Result<Woken, WakeError>>]) {
+    for waker in wakers {
+        waker.closed().await;
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,77 @@
+//! What control needs of whatever runs computes: a narrow trait, so that processes, pods and a scripted fake can stand
+//! behind it. The driver decides nothing about a compute's life; it does what it is told and reports what happened.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use control_api::spec::SpecAccount;
+use tokio::sync::mpsc;
+
+use crate::{
+    name::ProjectId,
+    secret::{GatewaySecret, hex},
+    store::{Access, Observed, ProjectRecord, Touched, UserRecord, WholeProject},
+};
+
+pub(crate) mod process;
+
+/// Why it could not; the text is fit for a client to read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DriverError(pub(crate) String);
+
+/// A compute that is ready.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) incarnation: u64,
+    /// Where mariadbd listens.
+    pub(crate) socket: PathBuf,
+    pub(crate) secret: GatewaySecret,
+    /// Milliseconds from the beginning of the start to the execution of mariadbd, and to ready.
+    pub(crate) executed_ms: u32,
+    pub(crate) ready_ms: u32,
+    pub(crate) observed: Observed,
+    /// What happens to it from now on. The end of this stream without `Exited` means that it is gone, too.
+    pub(crate) reports: mpsc::Receiver<Report>,
+}
+
+/// News of a running compute.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// What the server holds has changed.
+    Observed(Observed),
+    /// It has ended without being asked; how.
+    Exited(String),
+}
+
+/// See the head of this file. Every method has a deadline of its own.
+#[async_trait]
+pub(crate) trait Driver: Send + Sync + 'static {
+    /// What a fresh compute says of itself; prepares at the first call what all computes have in common.
+    async fn server(&self) -> Result<Observed, DriverError>;
+    /// Makes what the project's compute will find on its first start. Done again, it changes nothing.
+    async fn prepare(&self, project: &ProjectRecord) -> Result<(), DriverError>;
+    /// Starts the incarnation in `whole` and answers when it is ready. A dropped call leaves something to `stop`.
+    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError>;
+    /// For a control plane that starts: takes over that incarnation where it is ready. `None`: nothing of this project
+    /// runs (any more).
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError>;
+    /// Whether that incarnation still serves.
+    async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool;
+    /// Makes a running compute have what `access` says of the touched names: those that are not in it go.
+    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError>;
+    /// Cleanly if it can be, by force if not; on `Ok` nothing of it runs.
+    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError>;
+    /// Removes all data of a project of which nothing runs.
+    async fn remove(&self, project: &ProjectRecord) -> Result<(), DriverError>;
+}
+
+/// A user as the agent wants it.
+pub(crate) fn spec_account(user: &UserRecord) -> SpecAccount {
+    SpecAccount {
+        user: user.name.to_string(),
+        native_sha1_hex: hex(&user.verifiers.native_sha1),
+        caching_sha2_hex: Some(hex(&user.verifiers.caching_sha2)),
+        admin: user.admin,
+    }
+}

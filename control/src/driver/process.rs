@@ -1,0 +1,459 @@
+//! Computes as processes of this machine: an agent beside each mariadbd, as a child that outlives control. Which
+//! incarnation runs, with which secret, stands in the spec file that its agent was started with, so that a new control
+//! plane can take over what an older one left.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use control_api::{
+    agent::{AgentStatus, Phase},
+    spec::{Spec, SpecError, Template},
+};
+use tokio::{
+    io::AsyncReadExt,
+    net::UnixStream,
+    sync::{OnceCell, mpsc},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+use tonic::Streaming;
+
+use super::{Driver, DriverError, Report, Running, spec_account};
+use crate::{
+    config::{Config, ProcessConfig, UidRange},
+    error::Error,
+    name::ProjectId,
+    secret::GatewaySecret,
+    store::{Access, Observed, ProjectRecord, Touched, WholeProject},
+};
+
+mod agent;
+mod child;
+mod leftovers;
+mod paths;
+
+use agent::Agent;
+use child::Child;
+use leftovers::Traits;
+use paths::Paths;
+
+/// Making a template initialises a data directory and loads time zones.
+const TEMPLATE_PATIENCE: Duration = Duration::from_secs(180);
+/// Copying it takes well under a second; more on a disk that is busy.
+const PREPARE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between looks for the socket of an agent that was just started: small against what mariadbd needs.
+const SOCKET_LOOK: Duration = Duration::from_millis(2);
+/// The agent gives up a start by itself; this much later control does.
+const START_GRACE: Duration = Duration::from_secs(5);
+/// After its last word an agent has only to exit.
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
+/// For the greeting of a server that is said to be well.
+const GREETING_PATIENCE: Duration = Duration::from_secs(2);
+/// News of one compute that wait for its keeper.
+const REPORTS: usize = 16;
+
+/// See the head of this file.
+pub(crate) struct ProcessDriver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ProcessConfig,
+    paths: Paths,
+    /// OS users are given only by root.
+    is_root: bool,
+    template: OnceCell<Template>,
+    children: Mutex<HashMap<ProjectId, Child>>,
+    tasks: TaskTracker,
+}
+
+impl ProcessDriver {
+    /// `tasks` owns what runs for as long as control does.
+    pub(crate) fn new(config: &Config, tasks: TaskTracker) -> Result<Self, Error> {
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root && let Some(barrier) = paths::first_barrier(&config.data_dir) {
+            return Err(Error::Barrier {
+                data_dir: config.data_dir.clone(),
+                barrier,
+            });
+        }
+        let inner = Inner {
+            config: config.process.clone(),
+            paths: Paths::new(&config.data_dir, is_root),
+            is_root,
+            template: OnceCell::new(),
+            children: Mutex::default(),
+            tasks,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Where projects get their OS users from; `None`: they run as whoever control runs as.
+    pub(crate) fn uids(&self) -> Option<UidRange> {
+        self.inner.is_root.then_some(self.inner.config.uid_range)
+    }
+}
+
+#[async_trait]
+impl Driver for ProcessDriver {
+    async fn server(&self) -> Result<Observed, DriverError> {
+        let template = self.inner.template().await?;
+        let (version, variables) = (template.version.clone(), template.variables.clone());
+        Ok(Observed {
+            version,
+            variables,
+            ..Observed::default()
+        })
+    }
+
+    async fn prepare(&self, project: &ProjectRecord) -> Result<(), DriverError> {
+        self.inner.prepare(project).await
+    }
+
+    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError> {
+        let started = self.inner.start(whole).await;
+        if started.is_err()
+            && let Err(error) = self.inner.stop(&whole.record.id).await
+        {
+            tracing::error!(project = %whole.record.id, %error, "a failed start left something behind");
+        }
+        started
+    }
+
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+        self.inner.adopt(project).await
+    }
+
+    async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool {
+        self.inner.serves(id, incarnation).await && self.inner.greets(id).await
+    }
+
+    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError> {
+        match Agent::connect(&self.inner.paths.agent_socket(id)).await {
+            Some(mut agent) => agent.apply(access, touched).await,
+            None => Err(DriverError("the compute's agent does not answer".into())),
+        }
+    }
+
+    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError> {
+        self.inner.stop(id).await
+    }
+
+    async fn remove(&self, project: &ProjectRecord) -> Result<(), DriverError> {
+        let (inner, id) = (self.inner.clone(), project.id.clone());
+        blocking(move || inner.paths.remove(&id)).await
+    }
+}
+
+impl Inner {
+    /// Prepared once; callers share the work, and after a failure the next caller tries again.
+    async fn template(&self) -> Result<&Template, DriverError> {
+        self.template
+            .get_or_try_init(async || {
+                let templates = self.paths.templates();
+                let made = std::fs::create_dir_all(&templates);
+                made.map_err(|error| DriverError(format!("cannot make {}: {error}", templates.display())))?;
+                let mut arguments = vec![("--templates-dir", templates)];
+                arguments.extend(self.config.mariadbd.clone().map(|path| ("--mariadbd", path)));
+                let said = child::run(&self.config.agent, "template", &arguments, TEMPLATE_PATIENCE).await?;
+                let line = said.lines().last().unwrap_or_default();
+                let template: Template = serde_json::from_str(line)
+                    .map_err(|error| DriverError(format!("`agent template` said what is not a template: {error}")))?;
+                tracing::info!(version = template.version, "the template is ready");
+                Ok(template)
+            })
+            .await
+    }
+
+    fn spec(&self, project: &ProjectRecord, access: &Access, template: &Template, secret: String) -> Spec {
+        let uid = project.uid.filter(|_| self.is_root);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Spec {
+            project: project.id.to_string(),
+            incarnation: project.compute.incarnation,
+            data_dir: self.paths.data(&project.id),
+            run_dir: self.paths.run(&project.id),
+            log_dir: self.paths.log(&project.id),
+            template_dir: template.template_dir.clone(),
+            mariadbd: self.config.mariadbd.clone(),
+            uid,
+            gid: uid,
+            size_cu: project.size_cu,
+            gateway_secret_hex: secret,
+            accounts: access.users.iter().map(spec_account).collect(),
+            databases: access.databases.iter().map(ToString::to_string).collect(),
+            settings: BTreeMap::new(),
+            start_timeout_ms: millis(self.config.start_timeout),
+            stop_timeout_ms: millis(self.config.stop_timeout),
+        }
+    }
+
+    /// Makes the directories and writes the spec.
+    async fn lay_out(&self, project: &ProjectRecord, spec: Spec) -> Result<(), DriverError> {
+        let (paths, id, uid) = (self.paths.clone(), project.id.clone(), spec.uid);
+        blocking(move || {
+            paths.make(&id, uid)?;
+            spec.write(&paths.spec(&id))
+                .map_err(|error: SpecError| std::io::Error::other(error.to_string()))
+        })
+        .await
+    }
+
+    async fn prepare(&self, project: &ProjectRecord) -> Result<(), DriverError> {
+        let template = self.template().await?;
+        self.lay_out(project, self.spec(project, &Access::default(), template, String::new()))
+            .await?;
+        let arguments = [("--spec", self.paths.spec(&project.id))];
+        child::run(&self.config.agent, "prepare", &arguments, PREPARE_PATIENCE)
+            .await
+            .map(drop)
+    }
+
+    async fn start(self: &Arc<Self>, whole: &WholeProject) -> Result<Running, DriverError> {
+        let began = Instant::now();
+        let project = &whole.record;
+        if self.paths.agent_socket(&project.id).exists() {
+            self.stop(&project.id).await?;
+        }
+        if !self.paths.data(&project.id).exists() {
+            // Control ended between writing the project down and preparing it.
+            self.prepare(project).await?;
+        }
+        let template = self.template().await?;
+        let secret = GatewaySecret::generate();
+        self.lay_out(project, self.spec(project, &whole.access, template, secret.hex()))
+            .await?;
+        let (spec, output) = (self.paths.spec(&project.id), self.paths.agent_output(&project.id));
+        let child = child::start(&self.config.agent, &spec, &output, &self.tasks)?;
+        self.children().insert(project.id.clone(), child.clone());
+        let spawned_ms = millis(began.elapsed());
+        let deadline = Instant::now() + self.config.start_timeout + START_GRACE;
+        let (stream, status) = tokio::time::timeout_at(deadline, self.until_ready(&project.id, child))
+            .await
+            .map_err(|_| DriverError("it was not ready in time".into()))??;
+        let mut running = self.running(project, secret, stream, status);
+        running.executed_ms = running.executed_ms.saturating_add(spawned_ms);
+        running.ready_ms = millis(began.elapsed());
+        Ok(running)
+    }
+
+    /// Waits for the agent's socket and then for its word; the caller sets the deadline.
+    async fn until_ready(
+        &self,
+        id: &ProjectId,
+        child: Child,
+    ) -> Result<(Streaming<AgentStatus>, AgentStatus), DriverError> {
+        let socket = self.paths.agent_socket(id);
+        let mut stream = loop {
+            if let Some(status) = child.exit() {
+                return Err(self.died(id, &status.to_string()));
+            }
+            if let Some(mut agent) = Agent::connect(&socket).await
+                && let Some(stream) = agent.watch().await
+            {
+                break stream;
+            }
+            tokio::time::sleep(SOCKET_LOOK).await;
+        };
+        while let Ok(Some(status)) = stream.message().await {
+            match status.phase() {
+                Phase::Ready => return Ok((stream, status)),
+                Phase::Exited => return Err(DriverError(status.exit)),
+                _ => {}
+            }
+        }
+        Err(self.died(id, "its agent ended"))
+    }
+
+    fn died(&self, id: &ProjectId, how: &str) -> DriverError {
+        let said = child::last_words(&self.paths.agent_output(id));
+        DriverError(if said.is_empty() { how.to_owned() } else { said })
+    }
+
+    fn running(
+        self: &Arc<Self>,
+        project: &ProjectRecord,
+        secret: GatewaySecret,
+        stream: Streaming<AgentStatus>,
+        status: AgentStatus,
+    ) -> Running {
+        let (sender, reports) = mpsc::channel(REPORTS);
+        let observed = agent::observed(status.server.unwrap_or_default());
+        let incarnation = project.compute.incarnation;
+        let news = News {
+            inner: self.clone(),
+            id: project.id.clone(),
+            incarnation,
+            last: observed.clone(),
+            sender,
+        };
+        self.tasks.spawn(news.forward(stream));
+        Running {
+            incarnation,
+            socket: self.paths.server_socket(&project.id),
+            secret,
+            executed_ms: status.executed_ms,
+            ready_ms: status.ready_ms,
+            observed,
+            reports,
+        }
+    }
+
+    async fn adopt(self: &Arc<Self>, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+        if let Some(running) = self.take_over(project).await {
+            return Ok(Some(running));
+        }
+        self.stop(&project.id).await.map(|()| None)
+    }
+
+    async fn take_over(self: &Arc<Self>, project: &ProjectRecord) -> Option<Running> {
+        let mut agent = Agent::connect(&self.paths.agent_socket(&project.id)).await?;
+        let status = agent.status().await?;
+        if !agent::serves(&status, project.id.as_str(), project.compute.incarnation) {
+            return None;
+        }
+        let spec = Spec::read(&self.paths.spec(&project.id)).ok()?;
+        if spec.incarnation != project.compute.incarnation {
+            return None;
+        }
+        let secret = GatewaySecret::from_hex(&spec.gateway_secret_hex)?;
+        let stream = agent.watch().await?;
+        Some(self.running(project, secret, stream, status))
+    }
+
+    async fn serves(&self, id: &ProjectId, incarnation: u64) -> bool {
+        let Some(mut agent) = Agent::connect(&self.paths.agent_socket(id)).await else {
+            return false;
+        };
+        agent
+            .status()
+            .await
+            .is_some_and(|status| agent::serves(&status, id.as_str(), incarnation))
+    }
+
+    /// An agent may say ready while its server hangs: only a greeting shows that it takes connections.
+    async fn greets(&self, id: &ProjectId) -> bool {
+        let greeting = async {
+            let mut stream = UnixStream::connect(self.paths.server_socket(id)).await?;
+            stream.read_u8().await
+        };
+        matches!(tokio::time::timeout(GREETING_PATIENCE, greeting).await, Ok(Ok(_)))
+    }
+
+    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError> {
+        let child = self.children().get(id).cloned();
+        let asked = match Agent::connect(&self.paths.agent_socket(id)).await {
+            Some(mut agent) => agent.stop(self.config.stop_timeout).await,
+            None => false,
+        };
+        match child {
+            Some(mut child) if asked => drop(tokio::time::timeout(EXIT_PATIENCE, child.wait()).await),
+            // Not our child: an earlier control plane started it.
+            None if asked => drop(leftovers::gone(&self.traits(id), EXIT_PATIENCE).await),
+            _ => {}
+        }
+        self.end_leftovers(id).await?;
+        self.children().remove(id);
+        Ok(())
+    }
+
+    fn traits(&self, id: &ProjectId) -> Traits {
+        Traits {
+            spec: self.paths.spec(id),
+            dirs: vec![self.paths.project(id), self.paths.run(id)],
+        }
+    }
+
+    async fn end_leftovers(&self, id: &ProjectId) -> Result<(), DriverError> {
+        match leftovers::end(&self.traits(id), self.config.stop_timeout).await {
+            Ok(_) => Ok(()),
+            Err(pids) => Err(DriverError(format!("processes {pids:?} of the compute do not end"))),
+        }
+    }
+
+    fn children(&self) -> std::sync::MutexGuard<'_, HashMap<ProjectId, Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries what an agent says to the compute's keeper, until either is gone.
+struct News {
+    inner: Arc<Inner>,
+    id: ProjectId,
+    incarnation: u64,
+    last: Observed,
+    sender: mpsc::Sender<Report>,
+}
+
+impl News {
+    async fn forward(mut self, mut stream: Streaming<AgentStatus>) {
+        loop {
+            let status = tokio::select! {
+                () = self.sender.closed() => return,
+                status = stream.message() => status,
+            };
+            match status {
+                Ok(Some(status)) if status.phase() == Phase::Exited => return self.exited(status.exit).await,
+                Ok(Some(status)) => self.observed(status).await,
+                Ok(None) | Err(_) => match self.reconnect().await {
+                    Some(again) => stream = again,
+                    None => return self.lost().await,
+                },
+            }
+        }
+    }
+
+    async fn observed(&mut self, status: AgentStatus) {
+        let Some(observed) = status.server.map(agent::observed) else {
+            return;
+        };
+        if observed != self.last {
+            self.last = observed.clone();
+            // An error means that the keeper is not interested any more; the loop sees that.
+            drop(self.sender.send(Report::Observed(observed)).await);
+        }
+    }
+
+    async fn exited(self, how: String) {
+        drop(self.sender.send(Report::Exited(how)).await);
+    }
+
+    /// The stream broke although the agent is still there.
+    async fn reconnect(&self) -> Option<Streaming<AgentStatus>> {
+        if !self.inner.serves(&self.id, self.incarnation).await {
+            return None;
+        }
+        Agent::connect(&self.inner.paths.agent_socket(&self.id))
+            .await?
+            .watch()
+            .await
+    }
+
+    /// The agent is gone without a word. Its mariadbd may live on, and nobody could stop it any more.
+    async fn lost(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        if let Err(error) = self.inner.end_leftovers(&self.id).await {
+            tracing::error!(project = %self.id, %error, "an agent is gone and its server is not");
+        }
+        drop(self.sender.send(Report::Exited("its agent ended".into())).await);
+    }
+}
+
+/// File work off the runtime's threads.
+async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), DriverError> {
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)
+        .flatten();
+    done.map_err(|error| DriverError(format!("the project's files: {error}")))
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,212 @@
+//! The conversation with an agent over its unix socket. Everything has a deadline: the other end may be a process that a
+//! tenant has taken over, so what it says is taken as data about that tenant's project and nothing else.
+
+use std::{path::Path, time::Duration};
+
+use control_api::agent::{
+    Account, AgentStatus, ApplyRequest, Database, Phase, Server, StatusRequest, StopRequest, agent_client::AgentClient,
+};
+use tonic::{Streaming, transport::Channel};
+
+use super::DriverError;
+use crate::{
+    name::DatabaseName,
+    store::{Access, Observed, ObservedGrants, Touched, UserRecord},
+};
+
+/// A local agent answers in a millisecond; on a machine that swaps, in a second.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Creating an account waits for whatever holds the privilege tables.
+const APPLY_PATIENCE: Duration = Duration::from_secs(15);
+/// On top of the time that mariadbd itself is given to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// One status: the names of all databases and grants of a project.
+const STATUS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+pub(super) struct Agent {
+    client: AgentClient<Channel>,
+}
+
+impl Agent {
+    /// `None`: nobody listens there.
+    pub(super) async fn connect(socket: &Path) -> Option<Self> {
+        // A missing file is by far the most frequent case and needs no connection attempt.
+        if !socket.exists() {
+            return None;
+        }
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("unix:{}", socket.display())).ok()?;
+        let connected = within(ANSWER_PATIENCE, endpoint.connect()).await?;
+        let client = AgentClient::new(connected.ok()?).max_decoding_message_size(STATUS_BYTES_MAX);
+        Some(Self { client })
+    }
+
+    pub(super) async fn status(&mut self) -> Option<AgentStatus> {
+        within(ANSWER_PATIENCE, self.client.status(StatusRequest {}))
+            .await?
+            .ok()
+            .map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn watch(&mut self) -> Option<Streaming<AgentStatus>> {
+        within(ANSWER_PATIENCE, self.client.watch(StatusRequest {}))
+            .await?
+            .ok()
+            .map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn apply(&mut self, access: &Access, touched: &Touched) -> Result<(), DriverError> {
+        let request = apply_request(access, touched);
+        match within(APPLY_PATIENCE, self.client.apply(request)).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(status)) => Err(DriverError(format!("the compute refused: {}", status.message()))),
+            None => Err(DriverError("the compute did not answer in time".into())),
+        }
+    }
+
+    /// Answers when mariadbd has ended, one way or the other.
+    pub(super) async fn stop(&mut self, timeout: Duration) -> bool {
+        let request = StopRequest {
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        };
+        matches!(
+            within(timeout + STOP_PATIENCE, self.client.stop(request)).await,
+            Some(Ok(_))
+        )
+    }
+}
+
+async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(patience, work).await.ok()
+}
+
+/// Everything that exists with what was touched: a new database has to be granted to all users, a new user has to be
+/// given all databases.
+fn apply_request(access: &Access, touched: &Touched) -> ApplyRequest {
+    let all_users = !touched.databases.is_empty();
+    let all_databases = !touched.users.is_empty();
+    let wanted_user = |user: &&UserRecord| all_users || touched.users.contains(&user.name);
+    let wanted_database = |name: &&DatabaseName| all_databases || touched.databases.contains(name);
+    let accounts = access.users.iter().filter(wanted_user).map(|user| Account {
+        user: user.name.to_string(),
+        native_sha1: user.verifiers.native_sha1.to_vec(),
+        admin: user.admin,
+        absent: false,
+    });
+    let gone_users = touched
+        .users
+        .iter()
+        .filter(|name| access.users.iter().all(|user| user.name != **name));
+    let databases = access.databases.iter().filter(wanted_database);
+    let gone_databases = touched.databases.iter().filter(|name| !access.databases.contains(name));
+    ApplyRequest {
+        accounts: accounts
+            .chain(gone_users.map(|name| Account {
+                user: name.to_string(),
+                absent: true,
+                ..Account::default()
+            }))
+            .collect(),
+        databases: databases
+            .map(|name| Database {
+                name: name.to_string(),
+                absent: false,
+            })
+            .chain(gone_databases.map(|name| Database {
+                name: name.to_string(),
+                absent: true,
+            }))
+            .collect(),
+    }
+}
+
+/// Whether it is that incarnation of that project, serving.
+pub(super) fn serves(status: &AgentStatus, project: &str, incarnation: u64) -> bool {
+    status.phase() == Phase::Ready && status.project == project && status.incarnation == incarnation
+}
+
+pub(super) fn observed(server: Server) -> Observed {
+    let grants = server.grants.into_iter().map(|grants| ObservedGrants {
+        user: grants.user,
+        host: grants.host,
+        patterns: grants.database_patterns,
+    });
+    Observed {
+        version: server.version,
+        variables: server.variables.into_iter().collect(),
+        databases: server.databases,
+        grants: grants.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        name::UserName,
+        secret::{Password, Verifiers},
+    };
+
+    fn access() -> Access {
+        let user = |name| UserRecord {
+            name: UserName::new(name).unwrap(),
+            verifiers: Verifiers::of(&Password::new("p".into()).unwrap()),
+            admin: false,
+            created: 0,
+        };
+        let database = |name| DatabaseName::new(name).unwrap();
+        Access {
+            revision: 1,
+            users: vec![user("ann"), user("bob")],
+            databases: vec![database("one"), database("two")],
+            removed_databases: vec![],
+        }
+    }
+
+    fn names(request: &ApplyRequest) -> (Vec<(&str, bool)>, Vec<(&str, bool)>) {
+        let accounts = request
+            .accounts
+            .iter()
+            .map(|account| (account.user.as_str(), account.absent));
+        let databases = request
+            .databases
+            .iter()
+            .map(|database| (database.name.as_str(), database.absent));
+        (accounts.collect(), databases.collect())
+    }
+
+    #[test]
+    fn new_user_goes_with_all_databases_and_no_other_user() {
+        let touched = Touched {
+            users: vec![UserName::new("bob").unwrap()],
+            databases: vec![],
+        };
+        let request = apply_request(&access(), &touched);
+        assert_eq!(
+            names(&request),
+            (vec![("bob", false)], vec![("one", false), ("two", false)])
+        );
+        assert_eq!(request.accounts[0].native_sha1.len(), 20);
+    }
+
+    #[test]
+    fn what_is_not_in_the_store_any_more_is_removed() {
+        let touched = Touched {
+            users: vec![UserName::new("eve").unwrap()],
+            databases: vec![DatabaseName::new("three").unwrap()],
+        };
+        let (accounts, databases) = names_of(&touched);
+        assert!(accounts.contains(&("eve".into(), true)) && accounts.contains(&("ann".into(), false)));
+        assert!(databases.contains(&("three".into(), true)));
+    }
+
+    fn names_of(touched: &Touched) -> (Vec<(String, bool)>, Vec<(String, bool)>) {
+        let request = apply_request(&access(), touched);
+        let (accounts, databases) = names(&request);
+        let owned = |list: Vec<(&str, bool)>| {
+            list.into_iter()
+                .map(|(name, absent)| (name.to_owned(), absent))
+                .collect()
+        };
+        (owned(accounts), owned(databases))
+    }
+}

@@ -1,0 +1,192 @@
+//! Processes of a project that nobody answers for any more: a mariadbd whose agent was killed, an agent that hangs. They
+//! are found by what they were started with, and each is looked at again, through a handle that cannot come to mean
+//! another process, before it gets a signal.
+
+use std::{
+    ffi::OsStr,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::time::Instant;
+
+/// Between looks at whether they have gone.
+const LOOK: Duration = Duration::from_millis(50);
+/// After SIGKILL; what is not gone by then waits for a disk.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the processes of one project look like.
+#[derive(Debug, Clone)]
+pub(super) struct Traits {
+    /// An agent was started with this spec.
+    pub(super) spec: PathBuf,
+    /// A server was started with something in one of these directories.
+    pub(super) dirs: Vec<PathBuf>,
+}
+
+/// Ends all of them: asks first, and after `patience` does not ask. Answers how many there were, or the ids of those
+/// that would not go.
+pub(super) async fn end(traits: &Traits, patience: Duration) -> Result<usize, Vec<u32>> {
+    let found = find(traits);
+    if found.is_empty() {
+        return Ok(0);
+    }
+    tracing::warn!(pids = ?found, spec = %traits.spec.display(), "ending processes that were left behind");
+    signal(traits, &found, Signal::TERM);
+    if gone(traits, patience).await {
+        return Ok(found.len());
+    }
+    signal(traits, &find(traits), Signal::KILL);
+    if gone(traits, KILL_PATIENCE).await {
+        Ok(found.len())
+    } else {
+        Err(find(traits))
+    }
+}
+
+/// Whether all of them are gone by themselves within `patience`.
+pub(super) async fn gone(traits: &Traits, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    while !find(traits).is_empty() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
+}
+
+/// /proc is memory: a few hundred small reads, no disk.
+fn find(traits: &Traits) -> Vec<u32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| traits.fit(*pid)).collect()
+}
+
+fn signal(traits: &Traits, pids: &[u32], signal: Signal) {
+    for pid in pids {
+        let Some(handle) = open(*pid) else { continue };
+        // Looked at only after the handle is held: from here on it means this process or none.
+        if traits.fit(*pid)
+            && let Err(error) = pidfd_send_signal(&handle, signal)
+        {
+            tracing::warn!(pid, %error, "cannot signal a process that was left behind");
+        }
+    }
+}
+
+fn open(pid: u32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()
+}
+
+impl Traits {
+    fn fit(&self, pid: u32) -> bool {
+        // Empty for a process that has ended and was not waited for: that one holds nothing any more.
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|cmdline| self.fit_cmdline(&cmdline))
+    }
+
+    fn fit_cmdline(&self, cmdline: &[u8]) -> bool {
+        let arguments: Vec<&OsStr> = cmdline.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
+        let [program, rest @ ..] = arguments.as_slice() else {
+            return false;
+        };
+        if let [agent, run, spec_flag, spec, ..] = rest
+            && (*agent, *run, *spec_flag) == (OsStr::new("agent"), OsStr::new("run"), OsStr::new("--spec"))
+        {
+            return Path::new(spec) == self.spec;
+        }
+        let name = Path::new(program).file_name().map(OsStr::as_bytes).unwrap_or_default();
+        let is_server = name.starts_with(b"mariadbd") || name.starts_with(b"mysqld");
+        is_server && rest.iter().any(|argument| self.is_inside(argument))
+    }
+
+    /// `--datadir=/a/b` with `/a/b` at or below one of the directories.
+    fn is_inside(&self, argument: &OsStr) -> bool {
+        let bytes = argument.as_bytes();
+        let value = bytes
+            .iter()
+            .position(|byte| *byte == b'=')
+            .map_or(bytes, |at| &bytes[at + 1..]);
+        self.dirs
+            .iter()
+            .any(|dir| Path::new(OsStr::from_bytes(value)).starts_with(dir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::CommandExt, process::Command};
+
+    use super::*;
+
+    fn traits(dir: &Path) -> Traits {
+        Traits {
+            spec: dir.join("spec.json"),
+            dirs: vec![dir.into()],
+        }
+    }
+
+    #[test]
+    fn knows_agents_and_servers_and_leaves_all_others_alone() {
+        let traits = traits(Path::new("/d/projects/demo"));
+        let fits = |words: &[&str]| traits.fit_cmdline(words.join("\0").as_bytes());
+        assert!(fits(&[
+            "/bin/selkie",
+            "agent",
+            "run",
+            "--spec",
+            "/d/projects/demo/spec.json",
+            ""
+        ]));
+        assert!(fits(&[
+            "/usr/sbin/mariadbd",
+            "--no-defaults",
+            "--datadir=/d/projects/demo/data",
+            ""
+        ]));
+        assert!(!fits(&[
+            "/bin/selkie",
+            "agent",
+            "run",
+            "--spec",
+            "/d/projects/demo2/spec.json",
+            ""
+        ]));
+        assert!(!fits(&["/usr/sbin/mariadbd", "--datadir=/d/projects/demo2/data", ""]));
+        assert!(!fits(&["tail", "-f", "/d/projects/demo/log/mariadbd.log", ""]));
+        assert!(!fits(&["/bin/selkie", "up", ""]));
+        assert!(!fits(&[""]));
+    }
+
+    #[tokio::test]
+    async fn ends_a_process_that_does_not_want_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "trap '' TERM; echo on; while :; do read -t 1 x < /dev/zero || :; done";
+        let mut child = Command::new("bash")
+            .arg0("mariadbd")
+            .args([
+                "-c",
+                script,
+                "mariadbd",
+                &format!("--datadir={}", dir.path().join("data").display()),
+            ])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = [0; 2];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+
+        let waiter = std::thread::spawn(move || child.wait().unwrap());
+        let ended = end(&traits(dir.path()), Duration::from_millis(100)).await;
+        assert_eq!(ended, Ok(1));
+        let status = waiter.join().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        assert_eq!(end(&traits(dir.path()), Duration::ZERO).await, Ok(0));
+    }
+}

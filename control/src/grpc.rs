@@ -1,0 +1,132 @@
+//! What gateways call: watch, wake, activity. Every call proves itself with the token of the authenticated local channel
+//! before it is looked at, because a watch hands out verifiers and secrets.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use control_api::control::{
+    ActivityReply, ActivityReport, WakeReply, WakeRequest, WatchEvent, WatchRequest,
+    gateways_server::{Gateways, GatewaysServer},
+};
+use futures::Stream;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, service::interceptor::InterceptedService};
+
+use crate::{
+    activity::Activity,
+    compute::{Computes, WakeError},
+    name::ProjectId,
+    publish::Publisher,
+    secret::key_hash,
+};
+
+#[cfg(test)]
+mod tests;
+mod watch;
+
+/// The largest message of a gateway: an activity report on very many projects.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Where a caller does not say how long it waits.
+const WAKE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// See the head of this file.
+#[derive(Clone)]
+pub(crate) struct GatewayService {
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) computes: Arc<Computes>,
+    pub(crate) activity: Arc<Activity>,
+    /// Owns what runs beside a call.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl GatewayService {
+    /// Serves until `end` fires and the calls that run then have ended.
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        token: &str,
+        end: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let expected = key_hash(token);
+        let server = GatewaysServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let authenticated = InterceptedService::new(server, move |request: Request<()>| {
+            check_token(request.metadata(), &expected).map(|()| request)
+        });
+        tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .add_service(authenticated)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), end.cancelled_owned())
+            .await
+    }
+}
+
+/// Compares hashes in constant time, so that neither length nor prefix of the token can be felt out.
+fn check_token(metadata: &MetadataMap, expected: &[u8; 32]) -> Result<(), Status> {
+    let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
+    let token = header
+        .and_then(|header| header.strip_prefix("Bearer "))
+        .unwrap_or_default();
+    if bool::from(key_hash(token).ct_eq(expected)) {
+        Ok(())
+    } else {
+        Err(Status::unauthenticated(
+            "the gateway's token is missing or not the one of this control plane",
+        ))
+    }
+}
+
+#[tonic::async_trait]
+impl Gateways for GatewayService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        watch::begin(&self.publisher, request.into_inner(), &self.tasks)
+            .await
+            .map(Response::new)
+    }
+
+    async fn wake(&self, request: Request<WakeRequest>) -> Result<Response<WakeReply>, Status> {
+        let request = request.into_inner();
+        // A name that is no project's id cannot be a project.
+        let id = ProjectId::new(&request.project).map_err(|_| wake_status(&WakeError::NotFound))?;
+        let unreachable = (request.unreachable_incarnation != 0).then_some(request.unreachable_incarnation);
+        let patience = match request.deadline_ms {
+            0 => WAKE_PATIENCE,
+            ms => Duration::from_millis(ms.into()),
+        };
+        let cause = request.cause.unwrap_or_default();
+        tracing::debug!(
+            project = %id, user = cause.user, client = cause.client_address, program = cause.program_name,
+            command = cause.command, unreachable, "a gateway asks for a compute"
+        );
+        let woken = self
+            .computes
+            .wake(&id, unreachable, patience)
+            .await
+            .map_err(|error| wake_status(&error))?;
+        Ok(Response::new(WakeReply {
+            compute: woken.project.compute.clone(),
+            server: woken.project.server.clone(),
+            started_ms: woken.executed_ms,
+            ready_ms: woken.ready_ms,
+        }))
+    }
+
+    async fn report_activity(&self, request: Request<ActivityReport>) -> Result<Response<ActivityReply>, Status> {
+        let ActivityReport { gateway_id, projects } = request.into_inner();
+        self.activity
+            .report(&gateway_id, projects, |project| self.publisher.contains(project));
+        Ok(Response::new(ActivityReply {}))
+    }
+}
+
+fn wake_status(error: &WakeError) -> Status {
+    match error {
+        WakeError::NotFound => Status::not_found("no such project"),
+        WakeError::CannotStart(reason) => Status::failed_precondition(reason.clone()),
+        WakeError::Unavailable(reason) => Status::unavailable(*reason),
+        WakeError::Deadline => Status::deadline_exceeded(error.to_string()),
+    }
+}

@@ -1,0 +1,94 @@
+//! One gateway's watch: hello, the snapshot, then changes, while acknowledgements come back on the same call. The gateway
+//! reads as fast as it likes; whatever it lets pile up is bounded by its queue in `publish.rs`.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use control_api::control::{SnapshotEnd, WatchEvent, WatchRequest, watch_event::Event, watch_request::Message};
+use futures::{Stream, StreamExt, stream};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::{Status, Streaming};
+
+use crate::publish::{Acknowledger, Publisher, Subscription};
+
+/// From the call to its hello.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+pub(super) async fn begin(
+    publisher: &Arc<Publisher>,
+    mut requests: Streaming<WatchRequest>,
+    tasks: &TaskTracker,
+) -> Result<Events, Status> {
+    let gateway = hello(&mut requests).await?;
+    let mut subscription = publisher.subscribe();
+    tracing::info!(
+        gateway,
+        version = subscription.version,
+        projects = subscription.snapshot.len(),
+        "a gateway watches"
+    );
+    tasks.spawn(acknowledge(requests, subscription.acknowledger(), gateway.clone()));
+    let changes = subscription.changes.take().map(ReceiverStream::new);
+    let changes = stream::iter(changes).flatten().map(Ok);
+    // Also the end of a queue that was dropped because the gateway fell behind: it comes back for a new snapshot.
+    let end = stream::once(async { Err(Status::unavailable("begin anew with a snapshot")) });
+    let guard = Guard { subscription, gateway };
+    Ok(Box::pin(guard.snapshot().chain(changes).chain(end).map(move |event| {
+        // Moved in, so that the subscription ends with the stream.
+        let _held = &guard;
+        event
+    })))
+}
+
+async fn hello(requests: &mut Streaming<WatchRequest>) -> Result<String, Status> {
+    let first = tokio::time::timeout(HELLO_PATIENCE, requests.message()).await;
+    match first.map_err(|_| Status::deadline_exceeded("no hello came"))?? {
+        Some(WatchRequest {
+            message: Some(Message::Hello(hello)),
+        }) => Ok(hello.gateway_id),
+        _ => Err(Status::invalid_argument("a watch begins with a hello")),
+    }
+}
+
+/// Ends with the call: a broken or finished request stream.
+async fn acknowledge(mut requests: Streaming<WatchRequest>, acknowledger: Acknowledger, gateway: String) {
+    while let Ok(Some(request)) = requests.message().await {
+        match request.message {
+            Some(Message::AckVersion(version)) => acknowledger.acknowledge(version),
+            _ => tracing::warn!(gateway, "a gateway sent something else than an acknowledgement"),
+        }
+    }
+}
+
+struct Guard {
+    subscription: Subscription,
+    gateway: String,
+}
+
+impl Guard {
+    /// Every project, made into a message only when the gateway takes it.
+    fn snapshot(&self) -> impl Stream<Item = Result<WatchEvent, Status>> + Send + 'static {
+        let version = self.subscription.version;
+        let projects = self
+            .subscription
+            .snapshot
+            .clone()
+            .into_iter()
+            .map(|project| Event::Project((*project).clone()));
+        let events = projects.chain(std::iter::once(Event::SnapshotEnd(SnapshotEnd {})));
+        stream::iter(events.map(move |event| {
+            Ok(WatchEvent {
+                version,
+                event: Some(event),
+            })
+        }))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        tracing::info!(gateway = self.gateway, "a gateway's watch has ended");
+    }
+}

@@ -1,0 +1,125 @@
+//! Making, changing and removing projects: the order in which store, driver, running compute and gateways hear of it.
+//! REST is one caller of this; it knows nothing of HTTP.
+
+use std::sync::Arc;
+
+use crate::{
+    activity::Activity,
+    compute::{ACKNOWLEDGE_PATIENCE, Computes, WakeError},
+    driver::{Driver, DriverError},
+    name::{DatabaseName, ProjectId, UserName},
+    publish::Publisher,
+    store::{Access, EpochMs, NewProject, NewUser, ProjectRecord, Store, StoreError, WholeProject},
+};
+
+/// See the head of this file.
+pub(crate) struct Projects {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) computes: Arc<Computes>,
+    pub(crate) activity: Arc<Activity>,
+}
+
+/// Why a change was not made, or not everywhere.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing was changed.
+    #[error("the project's files cannot be made: {0}")]
+    Prepare(DriverError),
+    /// It is written down and its next start brings it.
+    #[error("it is kept, but the running compute has not taken it yet: {0}")]
+    Apply(DriverError),
+    #[error("the project's compute was not stopped: {0}")]
+    Suspend(WakeError),
+    /// Deleting goes on when control starts again.
+    #[error("the project's files cannot be removed: {0}")]
+    Remove(DriverError),
+}
+
+impl Projects {
+    /// Makes a project with all that its first start needs. Not cancel-safe in between: a project that is written down
+    /// and not prepared is prepared by its first start.
+    pub(crate) async fn create(&self, new: NewProject) -> Result<WholeProject, ChangeError> {
+        // First, so that nothing has to be taken back where computes cannot run at all.
+        self.driver.server().await.map_err(ChangeError::Prepare)?;
+        let whole = self.store.create_project(new).await?;
+        let id = whole.record.id.clone();
+        if let Err(error) = self.driver.prepare(&whole.record).await {
+            tracing::warn!(project = %id, %error, "a project could not be prepared and is taken back");
+            self.store.begin_delete(&id).await?;
+            self.finish_delete(&whole.record).await?;
+            return Err(ChangeError::Prepare(error));
+        }
+        let version = self.publisher.put(whole.clone());
+        self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
+        tracing::info!(project = %id, "project created");
+        Ok(whole)
+    }
+
+    /// Hides the project, stops its compute and removes its data.
+    pub(crate) async fn delete(&self, id: &ProjectId) -> Result<(), ChangeError> {
+        let project = self.store.begin_delete(id).await?;
+        let suspended = self.computes.suspend(id, "the project is being deleted").await;
+        let version = self.publisher.remove(id);
+        match suspended {
+            Ok(()) | Err(WakeError::NotFound) => {}
+            Err(error) => return Err(ChangeError::Suspend(error)),
+        }
+        self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
+        self.finish_delete(&project).await?;
+        tracing::info!(project = %id, "project deleted");
+        Ok(())
+    }
+
+    async fn finish_delete(&self, project: &ProjectRecord) -> Result<(), ChangeError> {
+        self.activity.forget(&project.id);
+        self.driver.remove(project).await.map_err(ChangeError::Remove)?;
+        Ok(self.store.finish_delete(&project.id).await?)
+    }
+
+    /// Goes on with what was being deleted when control ended.
+    pub(crate) async fn resume_deletes(&self) -> Result<(), StoreError> {
+        for project in self.store.deleting().await? {
+            let stopped = self.driver.stop(&project.id).await.map_err(ChangeError::Remove);
+            let finished = match stopped {
+                Ok(()) => self.finish_delete(&project).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = finished {
+                tracing::error!(project = %project.id, %error, "a deleted project is not gone yet");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<(), ChangeError> {
+        let access = self.store.add_user(id, user, now).await?;
+        self.changed(id, access).await
+    }
+
+    pub(crate) async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<(), ChangeError> {
+        let access = self.store.remove_user(id, name).await?;
+        self.changed(id, access).await
+    }
+
+    pub(crate) async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), ChangeError> {
+        let access = self.store.add_database(id, name).await?;
+        self.changed(id, access).await
+    }
+
+    pub(crate) async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), ChangeError> {
+        let access = self.store.remove_database(id, name).await?;
+        self.changed(id, access).await
+    }
+
+    /// The compute first: a gateway must not let in whom the compute would refuse.
+    async fn changed(&self, id: &ProjectId, access: Access) -> Result<(), ChangeError> {
+        let applied = self.computes.apply(id).await;
+        let version = self.publisher.set_access(id, access);
+        self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
+        applied.map_err(ChangeError::Apply)
+    }
+}

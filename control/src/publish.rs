@@ -1,0 +1,408 @@
+//! What gateways must know, held whole in memory and pushed: each change gets the next version and goes to every watcher
+//! in that order. A watcher has a queue of fixed size; one that does not keep up is dropped and comes back for a new
+//! snapshot, so that nobody ever waits for it. Nothing here awaits under the lock.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use control_api::{
+    control::{self as proto, watch_event},
+    rest::ComputeState,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    clock,
+    name::{ProjectId, database_pattern},
+    secret::GatewaySecret,
+    store::{Access, ComputeRecord, Observed, WholeProject},
+};
+
+/// Changes that a watcher may lag behind. A snapshot of many projects takes a while to send, and changes go on meanwhile.
+const WATCHER_QUEUE: usize = 4096;
+
+/// The head of the file says it.
+pub(crate) struct Publisher {
+    inner: Mutex<Inner>,
+    /// Ticks when a watcher acknowledges, comes or goes.
+    acknowledged: watch::Sender<()>,
+}
+
+struct Inner {
+    version: u64,
+    entries: BTreeMap<ProjectId, Entry>,
+    watchers: HashMap<u64, Watcher>,
+    next_watcher: u64,
+    /// What a compute that has never run will say of itself.
+    fresh_server: Option<proto::ServerInfo>,
+}
+
+struct Watcher {
+    queue: mpsc::Sender<proto::WatchEvent>,
+    acknowledged: u64,
+}
+
+/// One project, in the parts that different owners change: REST the access, the agent what was observed, the keeper of
+/// its compute the rest.
+struct Entry {
+    size_cu: f64,
+    wake_timeout_ms: Option<u32>,
+    access: Access,
+    observed: Option<Observed>,
+    compute: ComputeRecord,
+    address: Option<Address>,
+    /// The message made of all this, as it was sent last.
+    sent: Arc<proto::Project>,
+}
+
+/// How a gateway gets into a ready compute.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    pub(crate) socket: PathBuf,
+    pub(crate) secret: GatewaySecret,
+}
+
+/// A gateway's place in the push; ends when dropped.
+pub(crate) struct Subscription {
+    id: u64,
+    publisher: Arc<Publisher>,
+    /// The version that the snapshot is of.
+    pub(crate) version: u64,
+    pub(crate) snapshot: Vec<Arc<proto::Project>>,
+    /// Ends when the gateway has fallen behind, or control goes.
+    pub(crate) changes: Option<mpsc::Receiver<proto::WatchEvent>>,
+}
+
+impl Publisher {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                // Above every version of an earlier run of this control plane, without keeping one.
+                version: u64::try_from(clock::now()).unwrap_or_default().saturating_mul(1000),
+                entries: BTreeMap::new(),
+                watchers: HashMap::new(),
+                next_watcher: 0,
+                fresh_server: None,
+            }),
+            acknowledged: watch::Sender::new(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change is complete before anything in here can panic.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a project in, or all of it anew. Answers the version that contains it.
+    pub(crate) fn put(&self, whole: WholeProject) -> u64 {
+        let mut inner = self.lock();
+        let entry = Entry {
+            size_cu: whole.record.size_cu,
+            wake_timeout_ms: whole.record.wake_timeout_ms,
+            access: whole.access,
+            observed: whole.observed,
+            compute: whole.record.compute,
+            address: None,
+            sent: Arc::default(),
+        };
+        inner.entries.insert(whole.record.id.clone(), entry);
+        inner.publish(&whole.record.id)
+    }
+
+    pub(crate) fn remove(&self, id: &ProjectId) -> u64 {
+        let mut inner = self.lock();
+        if inner.entries.remove(id).is_some() {
+            inner.push(watch_event::Event::RemovedProject(id.to_string()));
+        }
+        inner.version
+    }
+
+    /// Readings may come here in another order than they were taken; an older one changes nothing.
+    pub(crate) fn set_access(&self, id: &ProjectId, access: Access) -> u64 {
+        self.change(id, |entry| {
+            if access.revision >= entry.access.revision {
+                entry.access = access;
+            }
+        })
+    }
+
+    pub(crate) fn set_observed(&self, id: &ProjectId, observed: Observed) -> u64 {
+        self.change(id, |entry| entry.observed = Some(observed))
+    }
+
+    /// `address` only with a ready compute.
+    pub(crate) fn set_compute(&self, id: &ProjectId, compute: ComputeRecord, address: Option<Address>) -> u64 {
+        self.change(id, |entry| {
+            entry.compute = compute;
+            entry.address = address;
+        })
+    }
+
+    /// What is told of the server of projects that have never run.
+    pub(crate) fn set_fresh_server(&self, server: &Observed) {
+        let mut inner = self.lock();
+        inner.fresh_server = Some(server_info(server));
+        let never_run: Vec<_> = inner
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.observed.is_none())
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in never_run {
+            inner.publish(&id);
+        }
+    }
+
+    fn change(&self, id: &ProjectId, change: impl FnOnce(&mut Entry)) -> u64 {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.entries.get_mut(id) {
+            change(entry);
+            inner.publish(id)
+        } else {
+            inner.version
+        }
+    }
+
+    /// The compute as it is now, and as gateways are told it; `None`: no such project.
+    pub(crate) fn compute(&self, id: &ProjectId) -> Option<ComputeRecord> {
+        self.lock().entries.get(id).map(|entry| entry.compute.clone())
+    }
+
+    /// The same as the message for a gateway.
+    pub(crate) fn message(&self, id: &ProjectId) -> Option<Arc<proto::Project>> {
+        self.lock().entries.get(id).map(|entry| entry.sent.clone())
+    }
+
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        self.lock().entries.contains_key(id)
+    }
+
+    /// Projects whose compute is not suspended.
+    pub(crate) fn not_suspended(&self) -> Vec<ProjectId> {
+        let inner = self.lock();
+        let awake = inner
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.compute.state != ComputeState::Suspended);
+        awake.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// How many computes are in each state, and the CU of those that run.
+    pub(crate) fn count(&self) -> (BTreeMap<&'static str, i64>, f64) {
+        let mut counts: BTreeMap<_, _> = ComputeState::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
+        let mut cu = 0.0;
+        for entry in self.lock().entries.values() {
+            *counts.entry(entry.compute.state.as_str()).or_default() += 1;
+            if entry.compute.state == ComputeState::Ready {
+                cu += entry.size_cu;
+            }
+        }
+        (counts, cu)
+    }
+
+    pub(crate) fn watchers(&self) -> usize {
+        self.lock().watchers.len()
+    }
+
+    /// A snapshot now and every change after it, without a gap.
+    pub(crate) fn subscribe(self: &Arc<Self>) -> Subscription {
+        let (queue, changes) = mpsc::channel(WATCHER_QUEUE);
+        let mut inner = self.lock();
+        let id = inner.next_watcher;
+        inner.next_watcher += 1;
+        inner.watchers.insert(id, Watcher { queue, acknowledged: 0 });
+        let snapshot = inner.entries.values().map(|entry| entry.sent.clone()).collect();
+        Subscription {
+            id,
+            publisher: self.clone(),
+            version: inner.version,
+            snapshot,
+            changes: Some(changes),
+        }
+    }
+
+    /// Ends all watches: control goes.
+    pub(crate) fn disconnect_all(&self) {
+        self.lock().watchers.clear();
+        self.acknowledged.send_replace(());
+    }
+
+    /// Waits until every connected watcher has acknowledged `version`, `patience` at most. Cancel-safe. Answers whether
+    /// all have.
+    pub(crate) async fn acknowledged(&self, version: u64, patience: Duration) -> bool {
+        let mut ticks = self.acknowledged.subscribe();
+        let all = async {
+            while self
+                .lock()
+                .watchers
+                .values()
+                .any(|watcher| watcher.acknowledged < version)
+            {
+                if ticks.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(patience, all).await.is_ok()
+    }
+}
+
+impl Subscription {
+    /// Who acknowledges for this subscription, from another task than the one that sends.
+    pub(crate) fn acknowledger(&self) -> Acknowledger {
+        Acknowledger {
+            id: self.id,
+            publisher: self.publisher.clone(),
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.publisher.lock().watchers.remove(&self.id);
+        self.publisher.acknowledged.send_replace(());
+    }
+}
+
+/// See [`Subscription::acknowledger`].
+pub(crate) struct Acknowledger {
+    id: u64,
+    publisher: Arc<Publisher>,
+}
+
+impl Acknowledger {
+    pub(crate) fn acknowledge(&self, version: u64) {
+        if let Some(watcher) = self.publisher.lock().watchers.get_mut(&self.id) {
+            watcher.acknowledged = watcher.acknowledged.max(version);
+        }
+        self.publisher.acknowledged.send_replace(());
+    }
+}
+
+impl Inner {
+    /// Sends the project as it is now, unless that is what was sent last.
+    fn publish(&mut self, id: &ProjectId) -> u64 {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return self.version;
+        };
+        let message = message(id, entry, self.fresh_server.as_ref());
+        if *entry.sent != message {
+            entry.sent = Arc::new(message.clone());
+            self.push(watch_event::Event::Project(message));
+        }
+        self.version
+    }
+
+    fn push(&mut self, event: watch_event::Event) {
+        self.version += 1;
+        let event = proto::WatchEvent {
+            version: self.version,
+            event: Some(event),
+        };
+        self.watchers.retain(|id, watcher| {
+            let kept = watcher.queue.try_send(event.clone()).is_ok();
+            if !kept {
+                tracing::warn!(watcher = id, "a gateway fell behind and is disconnected to begin anew");
+            }
+            kept
+        });
+    }
+}
+
+fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInfo>) -> proto::Project {
+    let mut databases: Vec<String> = entry.access.databases.iter().map(ToString::to_string).collect();
+    if let Some(observed) = &entry.observed {
+        let removed = |name: &&String| {
+            entry
+                .access
+                .removed_databases
+                .iter()
+                .any(|gone| gone.as_str() == name.as_str())
+        };
+        databases.extend(observed.databases.iter().filter(|name| !removed(name)).cloned());
+    }
+    databases.sort_unstable();
+    databases.dedup();
+    proto::Project {
+        id: id.to_string(),
+        users: users(entry),
+        databases,
+        server: entry
+            .observed
+            .as_ref()
+            .map(server_info)
+            .or_else(|| fresh_server.cloned()),
+        compute: Some(compute(entry)),
+        wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),
+    }
+}
+
+/// API users have ALL on the project's databases; what the server itself grants them comes on top.
+fn users(entry: &Entry) -> Vec<proto::User> {
+    let of_project: Vec<_> = entry
+        .access
+        .databases
+        .iter()
+        .map(|name| database_pattern(name.as_str()))
+        .collect();
+    let granted = |name: &str| {
+        let mut patterns = of_project.clone();
+        let grants = entry.observed.iter().flat_map(|observed| &observed.grants);
+        let own = grants.filter(|grants| grants.user == name && grants.host == "%");
+        patterns.extend(own.flat_map(|grants| grants.patterns.iter().cloned()));
+        patterns.sort_unstable();
+        patterns.dedup();
+        patterns
+    };
+    let user = |user: &crate::store::UserRecord| proto::User {
+        name: user.name.to_string(),
+        native_sha1: user.verifiers.native_sha1.to_vec(),
+        caching_sha2: user.verifiers.caching_sha2.to_vec(),
+        admin: user.admin,
+        granted_databases: granted(user.name.as_str()),
+    };
+    entry.access.users.iter().map(user).collect()
+}
+
+fn server_info(observed: &Observed) -> proto::ServerInfo {
+    proto::ServerInfo {
+        version: observed.version.clone(),
+        variables: observed
+            .variables
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    }
+}
+
+fn compute(entry: &Entry) -> proto::Compute {
+    let state = match entry.compute.state {
+        ComputeState::Suspended => proto::ComputeState::Suspended,
+        ComputeState::Starting => proto::ComputeState::Starting,
+        ComputeState::Ready => proto::ComputeState::Ready,
+        ComputeState::Draining => proto::ComputeState::Draining,
+        ComputeState::Failed => proto::ComputeState::Failed,
+    };
+    let address = entry
+        .address
+        .as_ref()
+        .filter(|_| entry.compute.state == ComputeState::Ready);
+    proto::Compute {
+        state: state.into(),
+        incarnation: entry.compute.incarnation,
+        socket_path: address
+            .map(|address| address.socket.display().to_string())
+            .unwrap_or_default(),
+        gateway_secret: address
+            .map(|address| address.secret.bytes().to_vec())
+            .unwrap_or_default(),
+        reason: entry.compute.reason.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

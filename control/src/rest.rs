@@ -1,0 +1,155 @@
+//! REST: `/api/v1` for people and scripts, `/openapi.json` made from its handlers, `/metrics` and health for machines.
+//! Handlers check what came in and turn results into bodies; what is done is in `projects.rs` and `compute.rs`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{Method, Uri},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use tokio_util::task::TaskTracker;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    activity::Activity, compute::Computes, config::UidRange, metrics::Metrics, projects::Projects, publish::Publisher,
+};
+
+mod auth;
+mod compute;
+mod databases;
+mod health;
+mod problem;
+mod projects;
+#[cfg(test)]
+mod tests;
+mod users;
+
+use problem::Problem;
+
+/// The largest body is a project with names and a password.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub(crate) struct Rest {
+    pub(crate) projects: Arc<Projects>,
+    pub(crate) metrics: Metrics,
+    pub(crate) default_size_cu: f64,
+    pub(crate) uids: Option<UidRange>,
+    /// Owns changes that have begun: they are finished even when the client goes away.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Rest {
+    fn computes(&self) -> &Arc<Computes> {
+        &self.projects.computes
+    }
+
+    fn publisher(&self) -> &Publisher {
+        &self.projects.publisher
+    }
+
+    fn activity(&self) -> &Activity {
+        &self.projects.activity
+    }
+
+    /// Runs a change to its end whatever happens to the request.
+    async fn finish<T: Send + 'static, E: Into<Problem> + Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        match self.tasks.spawn(change).await {
+            Ok(result) => result.map_err(Into::into),
+            Err(error) => Err(problem::internal(&error)),
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Selkie control plane",
+        description = "Projects, their users, databases and computes. Errors are `application/problem+json` with a stable `code`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    modifiers(&BearerKey),
+    security(("api_key" = [])),
+    components(schemas(control_api::rest::Problem))
+)]
+struct Document;
+
+struct BearerKey;
+
+impl Modify for BearerKey {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The whole HTTP side, ready to be served.
+pub(crate) fn router(rest: Rest) -> Router {
+    let api = OpenApiRouter::new()
+        .routes(routes!(projects::create, projects::list))
+        .routes(routes!(projects::show, projects::delete))
+        .routes(routes!(users::create, users::list))
+        .routes(routes!(users::show, users::delete))
+        .routes(routes!(databases::create, databases::list))
+        .routes(routes!(databases::delete))
+        .routes(routes!(compute::show))
+        .routes(routes!(compute::suspend))
+        .routes(routes!(compute::wake));
+    let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .nest("/api/v1", api)
+        .split_for_parts();
+    let api = api.route_layer(middleware::from_fn_with_state(rest.clone(), auth::require_key));
+    let open = Router::new()
+        .route("/openapi.json", get(async move || Json(document)))
+        .route("/metrics", get(health::metrics))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready));
+    api.merge(open)
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| problem::method_not_allowed(&method, &uri))
+        .fallback(async |uri: Uri| problem::no_such_route(&uri))
+        .layer(middleware::from_fn_with_state(rest.clone(), count))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(rest)
+}
+
+/// Counts by the route's pattern; what matched none is one bucket, so that a scan of paths makes no new series.
+async fn count(State(rest): State<Rest>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("none".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let standard = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    let method = if standard.contains(&method) {
+        method.as_str()
+    } else {
+        "other"
+    };
+    rest.metrics.rest_request(method, &route, response.status().as_u16());
+    response
+}

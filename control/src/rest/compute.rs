@@ -1,0 +1,83 @@
+//! `/projects/{id}/compute`.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use control_api::rest;
+
+use super::{Problem, Rest, projects::find};
+use crate::{clock, store::ProjectRecord};
+
+/// Where the project does not say how long a wake may take.
+const WAKE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the project's compute does.
+#[utoipa::path(
+    get, path = "/projects/{id}/compute", tag = "compute", params(("id" = String, Path, description = "The project.")),
+    responses(
+        (status = 200, body = rest::Compute),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn show(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::Compute>, Problem> {
+    let record = find(&state, &id).await?;
+    Ok(Json(compute(&state, &record)))
+}
+
+/// Stops the compute cleanly and answers when nothing of it runs. The next query wakes it.
+#[utoipa::path(
+    post, path = "/projects/{id}/compute/suspend", tag = "compute",
+    params(("id" = String, Path, description = "The project.")),
+    responses(
+        (status = 200, body = rest::Compute),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 503, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn suspend(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::Compute>, Problem> {
+    let record = find(&state, &id).await?;
+    state
+        .computes()
+        .suspend(&record.id, "the compute is being suspended on request")
+        .await?;
+    Ok(Json(compute(&state, &record)))
+}
+
+/// Answers when the compute is ready, starting it where needed.
+#[utoipa::path(
+    post, path = "/projects/{id}/compute/wake", tag = "compute",
+    params(("id" = String, Path, description = "The project.")),
+    responses(
+        (status = 200, body = rest::Compute),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 503, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 504, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn wake(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::Compute>, Problem> {
+    let record = find(&state, &id).await?;
+    let patience = record
+        .wake_timeout_ms
+        .map_or(WAKE_PATIENCE, |ms| Duration::from_millis(ms.into()));
+    state.computes().wake(&record.id, None, patience).await?;
+    Ok(Json(compute(&state, &record)))
+}
+
+/// The compute as it is at this moment; the store may be a moment behind.
+pub(super) fn compute(state: &Rest, record: &ProjectRecord) -> rest::Compute {
+    let now = state
+        .publisher()
+        .compute(&record.id)
+        .unwrap_or_else(|| record.compute.clone());
+    rest::Compute {
+        state: now.state,
+        incarnation: now.incarnation,
+        size_cu: record.size_cu,
+        since: clock::rfc3339(now.since),
+        reason: now.reason,
+        kept_awake_by: state.activity().kept_awake_by(&record.id, now.incarnation),
+    }
+}

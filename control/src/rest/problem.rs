@@ -1,0 +1,245 @@
+//! Every error as REST tells it: RFC 9457, a status, a stable code, and a detail that says what is wrong and where. What
+//! the store or the file system said goes to the log, not to the client.
+
+use std::fmt;
+
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, Query, Request, rejection::JsonRejection},
+    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use control_api::rest;
+use serde::de::DeserializeOwned;
+
+use crate::{compute::WakeError, name::NameError, projects::ChangeError, secret::PasswordError, store::StoreError};
+
+/// What handlers fail with.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            code,
+            "the request cannot be understood",
+            detail,
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = rest::Problem {
+            kind: format!("urn:selkie:problem:{}", self.code),
+            title: self.title.into(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code.into(),
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+pub(super) fn internal(error: &dyn fmt::Display) -> Problem {
+    tracing::error!(%error, "a REST request failed inside");
+    let detail = "the control plane failed; its log says why";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail)
+}
+
+pub(super) fn unauthorized() -> Problem {
+    let detail = "send `Authorization: Bearer KEY` with an API key of this control plane";
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "the API key is missing or unknown",
+        detail,
+    )
+}
+
+pub(super) fn no_such_route(uri: &Uri) -> Problem {
+    let detail = format!("there is nothing at {}; /openapi.json lists what there is", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "route_not_found", "no such route", detail)
+}
+
+pub(super) fn method_not_allowed(method: &Method, uri: &Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "method not allowed",
+        detail,
+    )
+}
+
+pub(super) fn no_such(what: &'static str, name: &str) -> Problem {
+    let (code, title) = match what {
+        "user" => ("user_not_found", "no such user"),
+        "database" => ("database_not_found", "no such database"),
+        _ => ("project_not_found", "no such project"),
+    };
+    let name: String = name.chars().take(80).collect();
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        code,
+        title,
+        format!("there is no {what} {name:?}"),
+    )
+}
+
+fn exists(what: &'static str) -> Problem {
+    let code = match what {
+        "user" => "user_exists",
+        "database" => "database_exists",
+        _ => "project_exists",
+    };
+    Problem::new(
+        StatusCode::CONFLICT,
+        code,
+        "it exists already",
+        format!("a {what} of this name exists already"),
+    )
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        Self::invalid("invalid_name", error.to_string())
+    }
+}
+
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Self {
+        Self::invalid("invalid_password", error.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(what) => {
+                let mut problem = no_such(what, "");
+                problem.detail = format!("there is no such {what}");
+                problem
+            }
+            StoreError::Exists(what) => exists(what),
+            StoreError::NoFreeUid => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "no_free_uid",
+                "no room for a project",
+                error.to_string(),
+            ),
+            StoreError::Corrupt(_) | StoreError::Backend(_) => internal(&error),
+        }
+    }
+}
+
+impl From<WakeError> for Problem {
+    fn from(error: WakeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            WakeError::NotFound => no_such("project", ""),
+            WakeError::CannotStart(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "compute_failed",
+                "the compute cannot start",
+                detail,
+            ),
+            WakeError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "try again", detail),
+            WakeError::Deadline => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "wake_timeout",
+                "the compute was not ready in time",
+                detail,
+            ),
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        let detail = error.to_string();
+        let unavailable = |code, title| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
+        match error {
+            ChangeError::Store(error) => error.into(),
+            ChangeError::Prepare(_) => unavailable("prepare_failed", "the project cannot be made"),
+            ChangeError::Apply(_) => unavailable("not_applied", "kept, but not applied yet"),
+            ChangeError::Suspend(_) => unavailable("suspend_failed", "the compute was not stopped"),
+            ChangeError::Remove(_) => unavailable("remove_failed", "the project's data is not removed yet"),
+        }
+    }
+}
+
+/// A JSON body, or a problem that says where it is wrong.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => Err(refuse_body(&rejection)),
+        }
+    }
+}
+
+fn refuse_body(rejection: &JsonRejection) -> Problem {
+    let title = "the body cannot be used";
+    // The text names field, line and column.
+    match rejection.status() {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            let detail = "send the body with `Content-Type: application/json`";
+            Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                title,
+                detail,
+            )
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            title,
+            "the body is longer than 64 KiB",
+        ),
+        _ => Problem::invalid("invalid_body", rejection.body_text()),
+    }
+}
+
+/// A query string, or a problem.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::from_request_parts(parts, state).await;
+        query
+            .map(|Query(params)| Self(params))
+            .map_err(|error| Problem::invalid("invalid_query", error.body_text()))
+    }
+}
