@@ -35,7 +35,9 @@ pub(crate) struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another process has it.
-    #[error("setting `gateway.{setting}`: {address} is already in use by another process; stop it or choose another port")]
+    #[error(
+        "setting `gateway.{setting}`: {address} is already in use by another process; stop it or choose another port"
+    )]
     Taken {
         /// The setting that names the address.
         setting: &'static str,
@@ -58,17 +60,26 @@ impl ListenError {
     pub(crate) fn new(setting: &'static str, address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::Taken { setting, address },
-            _ => Self::Refused { setting, address, source },
+            _ => Self::Refused {
+                setting,
+                address,
+                source,
+            },
         }
     }
 }
 
 /// Binds `count` listeners to the configured address; with port 0 all share the port that the first was given.
-pub(crate) fn listeners(config: &Config, count: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ListenError> {
+pub(crate) fn listeners(
+    config: &Config,
+    count: usize,
+) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ListenError> {
     let refused = |source| ListenError::new("listen", config.listen, source);
     // With SO_REUSEPORT two processes of one user share a port silently; without it a taken port is an error.
     let probe = bind(config.listen, false).map_err(refused)?;
-    let address = probe.local_addr().and_then(|a| a.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into()));
+    let address = probe
+        .local_addr()
+        .and_then(|a| a.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into()));
     let address = address.map_err(refused)?;
     drop(probe);
     let listeners = (0..count).map(|_| {
@@ -131,7 +142,10 @@ impl Seats {
 
     fn take(self: &Arc<Self>, thread: usize) -> Place {
         self.taken[thread].fetch_add(1, Ordering::Relaxed);
-        Place { seats: Arc::clone(self), thread }
+        Place {
+            seats: Arc::clone(self),
+            thread,
+        }
     }
 }
 
@@ -158,19 +172,40 @@ pub(crate) struct ClosedDoor {
 /// One door per listener, connected to each other.
 pub(crate) fn doors(config: &Config, listeners: Vec<std::net::TcpListener>) -> Vec<ClosedDoor> {
     let taken = listeners.iter().map(|_| AtomicU32::new(0)).collect();
-    let seats = Arc::new(Seats { taken, max: config.max_clients });
+    let seats = Arc::new(Seats {
+        taken,
+        max: config.max_clients,
+    });
     let (others, inboxes): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::channel(INBOX_MAX)).unzip();
     let doors = listeners.into_iter().zip(inboxes).enumerate();
     doors
-        .map(|(thread, (listener, inbox))| ClosedDoor { thread, listener, inbox, others: others.clone(), seats: Arc::clone(&seats) })
+        .map(|(thread, (listener, inbox))| ClosedDoor {
+            thread,
+            listener,
+            inbox,
+            others: others.clone(),
+            seats: Arc::clone(&seats),
+        })
         .collect()
 }
 
 impl ClosedDoor {
     /// Must be called on the runtime that will accept.
     pub(crate) fn open(self) -> io::Result<Door> {
-        let Self { thread, listener, inbox, others, seats } = self;
-        Ok(Door { thread, listener: TcpListener::from_std(listener)?, inbox, others, seats })
+        let Self {
+            thread,
+            listener,
+            inbox,
+            others,
+            seats,
+        } = self;
+        Ok(Door {
+            thread,
+            listener: TcpListener::from_std(listener)?,
+            inbox,
+            others,
+            seats,
+        })
     }
 }
 
@@ -209,8 +244,10 @@ impl Door {
 }
 
 fn configure(stream: &TcpStream) -> io::Result<()> {
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)
@@ -221,15 +258,24 @@ mod tests {
     use super::*;
 
     fn loopback() -> Config {
-        Config { listen: "127.0.0.1:0".parse().unwrap(), max_clients: 3 }
+        Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            max_clients: 3,
+        }
     }
 
     #[test]
     fn a_taken_port_is_an_error_that_names_the_setting() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = Config { listen: taken.local_addr().unwrap(), ..loopback() };
+        let config = Config {
+            listen: taken.local_addr().unwrap(),
+            ..loopback()
+        };
         let error = listeners(&config, 1).unwrap_err().to_string();
-        assert!(error.contains("gateway.listen") && error.contains("already in use"), "{error}");
+        assert!(
+            error.contains("gateway.listen") && error.contains("already in use"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -253,7 +299,9 @@ mod tests {
                     arrival = first.next() => (0, arrival),
                     arrival = second.next() => (1, arrival),
                 };
-                let Arrival::Client(accepted) = arrival.unwrap() else { panic!("full too early") };
+                let Arrival::Client(accepted) = arrival.unwrap() else {
+                    panic!("full too early")
+                };
                 by_thread[thread] += 1;
                 places.push(accepted.place);
             }

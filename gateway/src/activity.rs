@@ -80,7 +80,10 @@ impl Counting {
     }
 
     fn start(project: &Arc<Project>, counted: Counted) -> Self {
-        let this = Self { project: Arc::clone(project), counted };
+        let this = Self {
+            project: Arc::clone(project),
+            counted,
+        };
         this.counter().fetch_add(1, Relaxed);
         this.project.activity.changes.fetch_add(1, Relaxed);
         this
@@ -110,7 +113,11 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(crate) fn new(project: &Arc<Project>, clock: Clock) -> Self {
-        Self { project: Arc::clone(project), clock, busy: false }
+        Self {
+            project: Arc::clone(project),
+            clock,
+            busy: false,
+        }
     }
 
     pub(crate) fn set(&mut self, busy: bool) {

@@ -26,7 +26,10 @@ pub(crate) fn router(gateway: Arc<Gateway>, known: watch::Receiver<bool>) -> Rou
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.gateway.metrics.text())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        admin.gateway.metrics.text(),
+    )
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
@@ -34,7 +37,10 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
         return (StatusCode::SERVICE_UNAVAILABLE, "going down\n");
     }
     if !*admin.known.borrow() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "control has not sent its snapshot yet\n");
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "control has not sent its snapshot yet\n",
+        );
     }
     (StatusCode::OK, "ok\n")
 }

@@ -33,8 +33,12 @@ const CHANGE_USER_BYTES_MAX: usize = crate::handshake::LOGIN_PACKET_BYTES_MAX;
 pub(crate) enum Wanted {
     /// A compute: the buffer begins with a command for it.
     Compute { command: Command, bytes: Buffer },
-    /// To be somebody else: the packet after its command byte, and what followed it.
-    ChangeUser { packet: Vec<u8>, sequence: u8, bytes: Buffer },
+    /// To be somebody else: the packet's payload, and what followed it.
+    ChangeUser {
+        packet: Vec<u8>,
+        sequence: u8,
+        bytes: Buffer,
+    },
     /// The client said goodbye, or is gone between commands.
     Nothing,
 }
@@ -70,7 +74,11 @@ impl ClientFacing for AnswerError {
         match self {
             Self::Cut | Self::Io(_) => None,
             Self::OutOfOrder => Some(Told::out_of_order()),
-            Self::ChangeUserTooLarge => Some(Told::new(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")),
+            Self::ChangeUserTooLarge => Some(Told::new(
+                1153,
+                "08S01",
+                "Got a packet bigger than 'max_allowed_packet' bytes",
+            )),
             Self::Draining => Some(Told::shutdown(SHUTDOWN_TEXT)),
             Self::Removed => Some(Told::shutdown("The project was deleted")),
         }
@@ -87,7 +95,9 @@ pub(crate) async fn until_more_is_wanted(
 ) -> Result<Wanted, AnswerError> {
     let mut reader = Reader { stream, bytes };
     loop {
-        let Some((header, code)) = reader.command_head(drain).await? else { return Ok(Wanted::Nothing) };
+        let Some((header, code)) = reader.command_head(drain).await? else {
+            return Ok(Wanted::Nothing);
+        };
         if header.sequence != 0 {
             return Err(AnswerError::OutOfOrder);
         }
@@ -109,9 +119,12 @@ pub(crate) async fn until_more_is_wanted(
             Some(Command::ChangeUser) => return reader.change_user(header).await,
             Some(command) if !is_refused(command) => {
                 let known = match command {
-                    Command::Query if header.payload_len <= settings::TEXT_BYTES_MAX => {
-                        answer_query(&mut out, reader.payload(header).await?, session, project.server().as_deref())
-                    }
+                    Command::Query if header.payload_len <= settings::TEXT_BYTES_MAX => answer_query(
+                        &mut out,
+                        reader.payload(header).await?,
+                        session,
+                        project.server().as_deref(),
+                    ),
                     _ => false,
                 };
                 if !known {
@@ -154,7 +167,8 @@ pub(crate) fn unknown_command() -> Told {
 
 /// The counters of a server that sleeps.
 fn statistics(out: &mut Vec<u8>) {
-    let text = "Uptime: 0  Threads: 0  Questions: 0  Slow queries: 0  Opens: 0  Open tables: 0  Queries per second avg: 0.000";
+    let text =
+        "Uptime: 0  Threads: 0  Questions: 0  Slow queries: 0  Opens: 0  Open tables: 0  Queries per second avg: 0.000";
     mysql_wire::frame::write_packet(out, &mut 1, text.as_bytes());
 }
 
@@ -172,7 +186,9 @@ fn set_option(out: &mut Vec<u8>, payload: &[u8], session: &mut Session) {
 fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server: Option<&Server>) -> bool {
     match recognise(payload.get(1..).unwrap_or_default()) {
         Some(Recognised::Setting { effect, tracked }) => {
-            let Ok(statement) = std::str::from_utf8(&payload[1..]) else { return false };
+            let Ok(statement) = std::str::from_utf8(&payload[1..]) else {
+                return false;
+            };
             if !session.remember(statement, effect) {
                 return false;
             }
@@ -180,8 +196,13 @@ fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server
             true
         }
         Some(Recognised::Variables(asked)) => {
-            let (Some(server), Some(charset)) = (server, session.results_charset()) else { return false };
-            let columns = asked.iter().map(|asked| column(asked, session, server, charset)).collect::<Option<Vec<_>>>();
+            let (Some(server), Some(charset)) = (server, session.results_charset()) else {
+                return false;
+            };
+            let columns = asked
+                .iter()
+                .map(|asked| column(asked, session, server, charset))
+                .collect::<Option<Vec<_>>>();
             let Some(columns) = columns else { return false };
             let (definitions, row): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
             let row: Vec<_> = row.iter().map(|value| Some(value.as_bytes())).collect();
@@ -350,7 +371,11 @@ impl Reader<'_> {
                 return Ok(());
             }
             header = loop {
-                match self.bytes.as_ref().and_then(|bytes| FrameHeader::decode(bytes.filled())) {
+                match self
+                    .bytes
+                    .as_ref()
+                    .and_then(|bytes| FrameHeader::decode(bytes.filled()))
+                {
                     Some(header) => break header,
                     None => self.more().await?,
                 }
@@ -375,8 +400,12 @@ impl Reader<'_> {
             }
             self.more().await?;
         }
-        packet.drain(..5);
+        packet.drain(..4);
         let bytes = self.bytes.take().unwrap_or_else(Buffer::small);
-        Ok(Wanted::ChangeUser { packet, sequence: header.sequence.wrapping_add(1), bytes })
+        Ok(Wanted::ChangeUser {
+            packet,
+            sequence: header.sequence.wrapping_add(1),
+            bytes,
+        })
     }
 }

@@ -43,7 +43,11 @@ pub(crate) struct Authenticated {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthError {
     #[error("access denied for user '{name}'")]
-    Denied { name: String, address: IpAddr, with_password: bool },
+    Denied {
+        name: String,
+        address: IpAddr,
+        with_password: bool,
+    },
     #[error("user '{user}' has no right on database '{database}'")]
     DatabaseDenied { user: String, database: String },
     #[error("database '{database}' does not exist")]
@@ -79,7 +83,11 @@ impl ClientFacing for AuthError {
 
     fn told(&self) -> Option<Told> {
         match self {
-            Self::Denied { name, address, with_password } => {
+            Self::Denied {
+                name,
+                address,
+                with_password,
+            } => {
                 let using = if *with_password { "YES" } else { "NO" };
                 let text = format!("Access denied for user '{name}'@'{address}' (using password: {using})");
                 Some(Told::new(1045, "28000", text))
@@ -88,7 +96,9 @@ impl ClientFacing for AuthError {
                 let text = format!("Access denied for user '{user}'@'%' to database '{database}'");
                 Some(Told::new(1044, "42000", text))
             }
-            Self::DatabaseUnknown { database } => Some(Told::new(1049, "42000", format!("Unknown database '{database}'"))),
+            Self::DatabaseUnknown { database } => {
+                Some(Told::new(1049, "42000", format!("Unknown database '{database}'")))
+            }
             Self::OutOfOrder => Some(Told::out_of_order()),
             Self::Malformed(_) => Some(Told::bad_handshake()),
             Self::Left | Self::Io(_) => None,
@@ -125,7 +135,11 @@ impl Decoy {
     }
 
     fn verifiers(&self, name: &str, user: Option<&User>) -> Verifiers {
-        let decoy: [u8; 32] = Sha256::new().chain_update(self.0).chain_update(name.as_bytes()).finalize().into();
+        let decoy: [u8; 32] = Sha256::new()
+            .chain_update(self.0)
+            .chain_update(name.as_bytes())
+            .finalize()
+            .into();
         let mut native = [0; 20];
         native.copy_from_slice(&decoy[..20]);
         Verifiers {
@@ -138,7 +152,11 @@ impl Decoy {
 
 /// The login's exchange: after it the client is proven, and OK is still to be said.
 pub(crate) async fn authenticate(mut routed: Routed, decoy: &Decoy) -> Result<Authenticated, (AuthError, Introduced)> {
-    let Routed { introduced, project, user } = &mut routed;
+    let Routed {
+        introduced,
+        project,
+        user,
+    } = &mut routed;
     let login = &introduced.login;
     let claim = Claim {
         name: &login.name,
@@ -152,7 +170,11 @@ pub(crate) async fn authenticate(mut routed: Routed, decoy: &Decoy) -> Result<Au
     let proven = prove(&mut introduced.stream, &mut introduced.sequence, claim, decoy).await;
     let Routed { introduced, user, .. } = routed;
     match proven {
-        Ok(project) => Ok(Authenticated { introduced, project, user }),
+        Ok(project) => Ok(Authenticated {
+            introduced,
+            project,
+            user,
+        }),
         Err(error) => Err((error, introduced)),
     }
 }
@@ -191,10 +213,13 @@ fn check_database(access: &Access, user: &User, claim: &Claim<'_>) -> Result<(),
     let Some(database) = claim.database else { return Ok(()) };
     match access.database(user, database) {
         DatabaseAccess::Granted => Ok(()),
-        DatabaseAccess::Denied => {
-            Err(AuthError::DatabaseDenied { user: claim.user.to_owned(), database: database.to_owned() })
-        }
-        DatabaseAccess::Unknown => Err(AuthError::DatabaseUnknown { database: database.to_owned() }),
+        DatabaseAccess::Denied => Err(AuthError::DatabaseDenied {
+            user: claim.user.to_owned(),
+            database: database.to_owned(),
+        }),
+        DatabaseAccess::Unknown => Err(AuthError::DatabaseUnknown {
+            database: database.to_owned(),
+        }),
     }
 }
 
@@ -218,12 +243,25 @@ impl Proof {
 }
 
 /// Asks the client to answer with another plugin, on a fresh nonce.
-async fn switch_to(stream: &mut ClientStream, sequence: &mut u8, plugin: &str) -> Result<(Vec<u8>, [u8; 20]), AuthError> {
+async fn switch_to(
+    stream: &mut ClientStream,
+    sequence: &mut u8,
+    plugin: &str,
+) -> Result<(Vec<u8>, [u8; 20]), AuthError> {
     let nonce = nonce();
     // The nonce ends with a NUL that does not count, as in the greeting.
     let mut data = nonce.to_vec();
     data.push(0);
-    write_packet(stream, sequence, &AuthSwitch { plugin: plugin.as_bytes(), data: &data }.encode()).await?;
+    write_packet(
+        stream,
+        sequence,
+        &AuthSwitch {
+            plugin: plugin.as_bytes(),
+            data: &data,
+        }
+        .encode(),
+    )
+    .await?;
     Ok((read_answer(stream, sequence).await?, nonce))
 }
 

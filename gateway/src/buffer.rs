@@ -45,7 +45,11 @@ impl Buffer {
     }
 
     fn of(block: Box<[u8]>) -> Self {
-        Self { block, start: 0, end: 0 }
+        Self {
+            block,
+            start: 0,
+            end: 0,
+        }
     }
 
     pub(crate) fn filled(&self) -> &[u8] {

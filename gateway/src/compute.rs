@@ -91,7 +91,11 @@ impl ClientFacing for DialError {
         Some(match self {
             Self::NoPlace(told) | Self::Refused(told) => told.clone(),
             Self::Unreachable(_) => Told::shutdown("The database is not reachable"),
-            Self::Incompatible(_) => Told::new(1105, "HY000", "The database does not speak what the login agreed on; connect again"),
+            Self::Incompatible(_) => Told::new(
+                1105,
+                "HY000",
+                "The database does not speak what the login agreed on; connect again",
+            ),
             Self::Malformed(_) => Told::new(1105, "HY000", "The database answered the login with something else"),
         })
     }
@@ -122,7 +126,11 @@ pub(crate) async fn connect(running: &Running, session: &Session) -> Result<Comp
     let mut sequence = first.sequence.wrapping_add(1);
     write_packet(&mut stream, &mut sequence, &login.encode()).await?;
     finish_login(&mut stream, running, capabilities).await?;
-    Ok(ComputeConnection { stream, greeted, logged_in: Instant::now() })
+    Ok(ComputeConnection {
+        stream,
+        greeted,
+        logged_in: Instant::now(),
+    })
 }
 
 /// What this leg will speak: what the client has and the compute offers, and what our login needs.
@@ -167,7 +175,11 @@ fn refusal(payload: &[u8], capabilities: Capabilities) -> DialError {
     match ErrPacket::decode(payload, capabilities) {
         Ok(err) => {
             let told = Told::relayed(&err);
-            if NO_PLACE.contains(&told.code) { DialError::NoPlace(told) } else { DialError::Refused(told) }
+            if NO_PLACE.contains(&told.code) {
+                DialError::NoPlace(told)
+            } else {
+                DialError::Refused(told)
+            }
         }
         Err(e) => DialError::Malformed(e.to_string()),
     }

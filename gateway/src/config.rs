@@ -81,13 +81,18 @@ impl Default for RawConfig {
 
 impl Default for RawHttp {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7400".into() }
+        Self {
+            listen: "127.0.0.1:7400".into(),
+        }
     }
 }
 
 impl Default for RawControl {
     fn default() -> Self {
-        Self { address: "http://127.0.0.1:7301".into(), token_file: None }
+        Self {
+            address: "http://127.0.0.1:7301".into(),
+            token_file: None,
+        }
     }
 }
 
@@ -123,7 +128,17 @@ pub(crate) struct ControlConfig {
 impl RawConfig {
     /// Checks every setting; paths not given lie in `data_dir`.
     pub fn check(self, data_dir: &Path) -> Result<Config, ConfigError> {
-        let Self { listen, threads, max_clients, login_timeout, wake_timeout, drain_timeout, http, control, tls } = self;
+        let Self {
+            listen,
+            threads,
+            max_clients,
+            login_timeout,
+            wake_timeout,
+            drain_timeout,
+            http,
+            control,
+            tls,
+        } = self;
         let RawHttp { listen: http_listen } = http;
         let RawControl { address, token_file } = control;
         if max_clients == 0 {
@@ -139,11 +154,20 @@ impl RawConfig {
                 address: url_of("control.address", address)?,
                 token_file: token_file.unwrap_or_else(|| data_dir.join("control/gateway.token")),
             },
-            accept: accept::Config { listen: address_of("listen", &listen)?, max_clients },
+            accept: accept::Config {
+                listen: address_of("listen", &listen)?,
+                max_clients,
+            },
             tls: tls_of(tls, data_dir)?,
-            handshake: handshake::Config { timeout: duration_of("login_timeout", &login_timeout)? },
-            wake: wake::Config { timeout: duration_of("wake_timeout", &wake_timeout)? },
-            drain: drain::Config { timeout: duration_of("drain_timeout", &drain_timeout)? },
+            handshake: handshake::Config {
+                timeout: duration_of("login_timeout", &login_timeout)?,
+            },
+            wake: wake::Config {
+                timeout: duration_of("wake_timeout", &wake_timeout)?,
+            },
+            drain: drain::Config {
+                timeout: duration_of("drain_timeout", &drain_timeout)?,
+            },
         })
     }
 }
@@ -157,7 +181,11 @@ impl Config {
 }
 
 fn refused(setting: &'static str, value: &str, problem: impl Into<String>) -> ConfigError {
-    ConfigError { setting, value: value.to_owned(), problem: problem.into() }
+    ConfigError {
+        setting,
+        value: value.to_owned(),
+        problem: problem.into(),
+    }
 }
 
 fn available_cores() -> usize {
@@ -165,13 +193,19 @@ fn available_cores() -> usize {
 }
 
 fn address_of(setting: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
-    value.parse().map_err(|_| refused(setting, value, "is not an address and port, such as \"127.0.0.1:3307\""))
+    value
+        .parse()
+        .map_err(|_| refused(setting, value, "is not an address and port, such as \"127.0.0.1:3307\""))
 }
 
 fn url_of(setting: &'static str, value: String) -> Result<String, ConfigError> {
     match tonic::transport::Endpoint::from_shared(value.clone()) {
         Ok(_) => Ok(value),
-        Err(_) => Err(refused(setting, &value, "is not a URL, such as \"http://127.0.0.1:7301\"")),
+        Err(_) => Err(refused(
+            setting,
+            &value,
+            "is not a URL, such as \"http://127.0.0.1:7301\"",
+        )),
     }
 }
 
@@ -187,9 +221,19 @@ fn duration_of(setting: &'static str, value: &str) -> Result<Duration, ConfigErr
 fn tls_of(raw: RawTls, data_dir: &Path) -> Result<tls::Config, ConfigError> {
     match (raw.cert, raw.key) {
         (Some(cert), Some(key)) => Ok(tls::Config::Operator { cert, key }),
-        (None, None) => Ok(tls::Config::Development { dir: data_dir.join("tls") }),
-        (Some(cert), None) => Err(refused("tls.key", &cert.display().to_string(), "is a certificate without its key")),
-        (None, Some(key)) => Err(refused("tls.cert", &key.display().to_string(), "is a key without its certificate")),
+        (None, None) => Ok(tls::Config::Development {
+            dir: data_dir.join("tls"),
+        }),
+        (Some(cert), None) => Err(refused(
+            "tls.key",
+            &cert.display().to_string(),
+            "is a certificate without its key",
+        )),
+        (None, Some(key)) => Err(refused(
+            "tls.cert",
+            &key.display().to_string(),
+            "is a key without its certificate",
+        )),
     }
 }
 
@@ -211,16 +255,35 @@ mod tests {
 
     #[test]
     fn a_bad_value_names_setting_and_value() {
-        let raw = RawConfig { wake_timeout: "soon".into(), ..RawConfig::default() };
+        let raw = RawConfig {
+            wake_timeout: "soon".into(),
+            ..RawConfig::default()
+        };
         let text = checked(raw).unwrap_err();
-        assert!(text.starts_with("setting `gateway.wake_timeout`: \"soon\" is not a duration"), "{text}");
-        let raw = RawConfig { listen: "3307".into(), ..RawConfig::default() };
+        assert!(
+            text.starts_with("setting `gateway.wake_timeout`: \"soon\" is not a duration"),
+            "{text}"
+        );
+        let raw = RawConfig {
+            listen: "3307".into(),
+            ..RawConfig::default()
+        };
         assert!(checked(raw).unwrap_err().contains("gateway.listen"));
     }
 
     #[test]
     fn certificate_and_key_come_together() {
-        let tls = RawTls { cert: Some("a.pem".into()), key: None };
-        assert!(checked(RawConfig { tls, ..RawConfig::default() }).unwrap_err().contains("without its key"));
+        let tls = RawTls {
+            cert: Some("a.pem".into()),
+            key: None,
+        };
+        assert!(
+            checked(RawConfig {
+                tls,
+                ..RawConfig::default()
+            })
+            .unwrap_err()
+            .contains("without its key")
+        );
     }
 }

@@ -47,9 +47,16 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, acce
     let peer = accepted.peer;
     let id = gateway.next_connection_id();
     // The login is short and large, the session long and small: its state is not carried along while a client idles.
-    let Some(client) = Box::pin(log_in(&gateway, accepted, id)).await else { return };
+    let Some(client) = Box::pin(log_in(&gateway, accepted, id)).await else {
+        return;
+    };
     tracing::debug!(session = id, project = %client.project.id, user = client.session.identity.user, %peer, "logged in");
-    let mut served = Served { gateway, metrics, id, client };
+    let mut served = Served {
+        gateway,
+        metrics,
+        id,
+        client,
+    };
     let reported = served.run().await;
     let Served { client, gateway, .. } = served;
     match reported {
@@ -76,7 +83,11 @@ struct Client {
 async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Option<Client> {
     let peer = accepted.peer;
     let began = Instant::now();
-    let outcome = timeout(gateway.config.handshake.timeout, prove_and_welcome(gateway, accepted, id)).await;
+    let outcome = timeout(
+        gateway.config.handshake.timeout,
+        prove_and_welcome(gateway, accepted, id),
+    )
+    .await;
     let refused = match outcome {
         Ok(Ok(client)) => {
             gateway.metrics.logged_in(began.elapsed());
@@ -106,17 +117,32 @@ struct Refused {
 
 async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Result<Client, Refused> {
     let server = gateway.routes.server();
-    let welcome = Welcome { server: server.as_deref(), connection_id: id, tls: &gateway.tls };
+    let welcome = Welcome {
+        server: server.as_deref(),
+        connection_id: id,
+        tls: &gateway.tls,
+    };
     let introduced = match handshake::introduce(accepted, welcome).await {
         Ok(introduced) => introduced,
         Err(broken) => return Err(tell_broken(broken).await),
     };
     let routed = route(gateway, introduced);
-    let Authenticated { introduced, project, user } = match auth::authenticate(routed, &gateway.decoy).await {
+    let Authenticated {
+        introduced,
+        project,
+        user,
+    } = match auth::authenticate(routed, &gateway.decoy).await {
         Ok(authenticated) => authenticated,
         Err((error, introduced)) => return Err(tell(introduced.stream, introduced.sequence, &error).await),
     };
-    let Introduced { mut stream, peer, place, login, sequence, .. } = introduced;
+    let Introduced {
+        mut stream,
+        peer,
+        place,
+        login,
+        sequence,
+        ..
+    } = introduced;
     let identity = Identity {
         user,
         database: login.database,
@@ -131,14 +157,25 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
         return Err(tell(stream, sequence, &HandshakeError::Io(e)).await);
     }
     let counted = Counting::client(&project);
-    Ok(Client { stream, address: peer, project, session, _place: place, _counted: counted })
+    Ok(Client {
+        stream,
+        address: peer,
+        project,
+        session,
+        _place: place,
+        _counted: counted,
+    })
 }
 
 /// The first dot of the login name splits project from user; a name without one names no project.
 fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
     let (project, user) = split_name(&introduced.login.name);
     let project = project.and_then(|project| gateway.routes.project(project));
-    Routed { user: user.to_owned(), project, introduced }
+    Routed {
+        user: user.to_owned(),
+        project,
+        introduced,
+    }
 }
 
 fn split_name(name: &str) -> (Option<&str>, &str) {
@@ -149,16 +186,28 @@ fn split_name(name: &str) -> (Option<&str>, &str) {
 }
 
 async fn tell_broken(broken: Broken) -> Refused {
-    let Broken { error, stream, sequence } = broken;
+    let Broken {
+        error,
+        stream,
+        sequence,
+    } = broken;
     match stream {
         Some(stream) => tell(stream, sequence, &error).await,
-        None => Refused { reported: Reported { kind: error.kind() }, reason: error.to_string(), stream: None },
+        None => Refused {
+            reported: Reported { kind: error.kind() },
+            reason: error.to_string(),
+            stream: None,
+        },
     }
 }
 
 async fn tell(mut stream: ClientStream, sequence: u8, error: &impl ClientFacing) -> Refused {
     let reported = report(&mut stream, sequence, error).await;
-    Refused { reported, reason: error.to_string(), stream: Some(stream) }
+    Refused {
+        reported,
+        reason: error.to_string(),
+        stream: Some(stream),
+    }
 }
 
 async fn write(stream: &mut ClientStream, bytes: &[u8]) -> std::io::Result<()> {
@@ -198,7 +247,12 @@ impl Served {
         let mut bytes = None;
         let mut change_user_failures = 0;
         loop {
-            let Client { stream, session, project, .. } = &mut self.client;
+            let Client {
+                stream,
+                session,
+                project,
+                ..
+            } = &mut self.client;
             let drain = &self.gateway.drain.begun;
             let wanted = match answer::until_more_is_wanted(stream, session, project, drain, bytes.take()).await {
                 Ok(wanted) => wanted,
@@ -210,7 +264,11 @@ impl Served {
                     After::Detached(bytes) => Some(bytes),
                     After::Closed(reported) => return reported,
                 },
-                Wanted::ChangeUser { packet, sequence, bytes } => {
+                Wanted::ChangeUser {
+                    packet,
+                    sequence,
+                    bytes,
+                } => {
                     match Box::pin(self.change_user(&packet, sequence)).await {
                         Ok(()) => change_user_failures = 0,
                         Err(reported) => {
@@ -256,11 +314,20 @@ impl Served {
                 return After::Closed(None);
             }
         };
-        let Attached { running, mut connection, phases } = match attached {
+        let Attached {
+            running,
+            mut connection,
+            phases,
+        } = match attached {
             Ok(attached) => attached,
             Err(error) => return After::Closed(Some(self.report(1, &error).await)),
         };
-        let Client { stream, session, project, .. } = &mut self.client;
+        let Client {
+            stream,
+            session,
+            project,
+            ..
+        } = &mut self.client;
         let _counted = Counting::attached(project);
         let replay = session.replay();
         let surroundings = Surroundings {
@@ -274,7 +341,9 @@ impl Served {
             let (gateway, project, id) = (&self.gateway, &*project, self.id);
             let (greeted, logged_in) = (connection.greeted - asked, connection.logged_in - asked);
             move || {
-                let Some(Phases { started, ready }) = phases else { return };
+                let Some(Phases { started, ready }) = phases else {
+                    return;
+                };
                 let first_row = asked.elapsed();
                 gateway.metrics.woken(started, ready, greeted, logged_in, first_row);
                 tracing::info!(
@@ -284,7 +353,15 @@ impl Served {
                 );
             }
         };
-        let ended = relay::run(stream, &mut connection.stream, replay, bytes, surroundings, on_first_byte).await;
+        let ended = relay::run(
+            stream,
+            &mut connection.stream,
+            replay,
+            bytes,
+            surroundings,
+            on_first_byte,
+        )
+        .await;
         self.after_relay(ended, connection).await
     }
 
@@ -321,7 +398,13 @@ impl Served {
     /// COM_CHANGE_USER ends here: the client proves itself anew, the session begins anew, no compute hears of it. A name
     /// without a project stays in the present one. When it fails the session goes on as the old user, reset.
     async fn change_user(&mut self, packet: &[u8], mut sequence: u8) -> Result<(), Reported> {
-        let Client { stream, session, project, address, .. } = &mut self.client;
+        let Client {
+            stream,
+            session,
+            project,
+            address,
+            ..
+        } = &mut self.client;
         session.reset();
         let change = match mysql_wire::login::ChangeUser::decode(packet, session.capabilities) {
             Ok(change) => change,
@@ -330,7 +413,9 @@ impl Served {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let name = text(change.user);
         let (wanted, user) = match split_name(&name) {
-            (Some(wanted), user) if self.gateway.routes.project(wanted).is_some() => (self.gateway.routes.project(wanted), user),
+            (Some(wanted), user) if self.gateway.routes.project(wanted).is_some() => {
+                (self.gateway.routes.project(wanted), user)
+            }
             (Some(_), _) if project.access().user(&name).is_none() => (None, name.as_str()),
             _ => (Some(Arc::clone(project)), name.as_str()),
         };
@@ -356,7 +441,10 @@ impl Served {
                 let identity = Identity {
                     user: user.to_owned(),
                     database,
-                    collation: change.collation.and_then(|id| u8::try_from(id).ok()).unwrap_or(session.identity.collation),
+                    collation: change
+                        .collation
+                        .and_then(|id| u8::try_from(id).ok())
+                        .unwrap_or(session.identity.collation),
                     attributes: change.raw_attributes.to_vec(),
                     program_name: session.identity.program_name.clone(),
                 };
@@ -452,11 +540,21 @@ impl Attach<'_> {
         let mut unreachable = None;
         let mut phases = None;
         loop {
-            let woken = self.gateway.wakes.running(self.project, &self.cause, self.deadline, unreachable).await?;
+            let woken = self
+                .gateway
+                .wakes
+                .running(self.project, &self.cause, self.deadline, unreachable)
+                .await?;
             phases = phases.or(woken.phases);
             let running = woken.running;
             let error = match timeout_at(self.deadline, compute::connect(&running, self.session)).await {
-                Ok(Ok(connection)) => return Ok(Attached { running, connection, phases }),
+                Ok(Ok(connection)) => {
+                    return Ok(Attached {
+                        running,
+                        connection,
+                        phases,
+                    });
+                }
                 Ok(Err(error)) => error,
                 Err(_elapsed) => DialError::Unreachable(std::io::ErrorKind::TimedOut.into()),
             };

@@ -84,8 +84,12 @@ impl Control {
             .connect_timeout(Duration::from_secs(5))
             .connect_lazy();
         let credentials = Credentials(token(&config.token_file)?);
-        let client = GatewaysClient::with_interceptor(channel, credentials).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { client, gateway_id: format!("{:016x}", rand::random::<u64>()).into() })
+        let client =
+            GatewaysClient::with_interceptor(channel, credentials).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self {
+            client,
+            gateway_id: format!("{:016x}", rand::random::<u64>()).into(),
+        })
     }
 
     /// Keeps the routes true for as long as it runs; `known` turns true with the first snapshot. Cancel-safe.
@@ -104,8 +108,12 @@ impl Control {
 
     async fn watch_once(&self, routes: &Routes, known: &watch::Sender<bool>) -> Result<(), Status> {
         let (says, said) = mpsc::channel(ACKS_MAX);
-        let hello = proto::WatchHello { gateway_id: self.gateway_id.to_string() };
-        let hello = proto::WatchRequest { message: Some(proto::watch_request::Message::Hello(hello)) };
+        let hello = proto::WatchHello {
+            gateway_id: self.gateway_id.to_string(),
+        };
+        let hello = proto::WatchRequest {
+            message: Some(proto::watch_request::Message::Hello(hello)),
+        };
         // The channel is new and empty: there is room.
         let _ = says.try_send(hello);
         let mut events = self.client.clone().watch(ReceiverStream::new(said)).await?.into_inner();
@@ -130,7 +138,9 @@ impl Control {
             }
             if snapshot.is_none() {
                 let ack = proto::watch_request::Message::AckVersion(event.version);
-                says.send(proto::WatchRequest { message: Some(ack) }).await.map_err(|_| Status::aborted("closed"))?;
+                says.send(proto::WatchRequest { message: Some(ack) })
+                    .await
+                    .map_err(|_| Status::aborted("closed"))?;
             }
         }
         Ok(())
@@ -160,12 +170,18 @@ impl Control {
             if moved.is_empty() {
                 continue;
             }
-            let report = proto::ActivityReport { gateway_id: self.gateway_id.to_string(), projects: moved };
+            let report = proto::ActivityReport {
+                gateway_id: self.gateway_id.to_string(),
+                projects: moved,
+            };
             let mut request = Request::new(report);
             request.set_timeout(REPORT_EVERY * 2);
             match self.client.clone().report_activity(request).await {
                 Ok(_) => told = now_told,
-                Err(status) => tracing::debug!(reason = status.message(), "activity not reported; the next report has it all"),
+                Err(status) => tracing::debug!(
+                    reason = status.message(),
+                    "activity not reported; the next report has it all"
+                ),
             }
         }
     }
@@ -203,9 +219,13 @@ impl ComputeSource for Control {
 }
 
 fn token(path: &Path) -> Result<MetadataValue<Ascii>, ControlError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ControlError::Token { path: path.to_owned(), source })?;
-    let mut value: MetadataValue<Ascii> =
-        format!("Bearer {}", text.trim()).parse().map_err(|_| ControlError::NotAToken { path: path.to_owned() })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ControlError::Token {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut value: MetadataValue<Ascii> = format!("Bearer {}", text.trim())
+        .parse()
+        .map_err(|_| ControlError::NotAToken { path: path.to_owned() })?;
     value.set_sensitive(true);
     Ok(value)
 }

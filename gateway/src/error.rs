@@ -87,7 +87,11 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn new(code: u16, sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { code, sqlstate: Cow::Borrowed(sqlstate), message: message.into() }
+        Self {
+            code,
+            sqlstate: Cow::Borrowed(sqlstate),
+            message: message.into(),
+        }
     }
 
     /// ER_SERVER_SHUTDOWN: drivers take it as "this connection is over, open another".
@@ -108,8 +112,14 @@ impl Told {
     /// What a compute said, passed on.
     pub(crate) fn relayed(err: &ErrPacket<'_>) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let sqlstate = err.sqlstate.map_or(Cow::Borrowed("HY000"), |sqlstate| Cow::Owned(text(&sqlstate)));
-        Self { code: err.code, sqlstate, message: text(err.message) }
+        let sqlstate = err
+            .sqlstate
+            .map_or(Cow::Borrowed("HY000"), |sqlstate| Cow::Owned(text(&sqlstate)));
+        Self {
+            code: err.code,
+            sqlstate,
+            message: text(err.message),
+        }
     }
 
     /// The whole ERR frame.
@@ -135,7 +145,11 @@ pub(crate) struct Reported {
 }
 
 /// Tells the client. A client that is gone cannot be told, which is no second error.
-pub(crate) async fn report(stream: &mut (impl AsyncWrite + Unpin), sequence: u8, error: &impl ClientFacing) -> Reported {
+pub(crate) async fn report(
+    stream: &mut (impl AsyncWrite + Unpin),
+    sequence: u8,
+    error: &impl ClientFacing,
+) -> Reported {
     if let Some(told) = error.told() {
         let frame = told.frame(sequence);
         if stream.write_all(&frame).await.is_ok() {

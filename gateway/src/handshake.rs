@@ -173,18 +173,32 @@ pub(crate) struct Broken {
 
 /// Greets, upgrades to TLS where the client asks, reads the login packet. Not cancel-safe; bounded by the caller.
 pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Result<Introduced, Broken> {
-    let Accepted { stream: mut tcp, peer, place } = accepted;
+    let Accepted {
+        stream: mut tcp,
+        peer,
+        place,
+    } = accepted;
     let nonce = nonce();
     let first = match greet_and_read(&mut tcp, &welcome, nonce).await {
         Ok(first) => first,
-        Err(error) => return Err(Broken { error, stream: Some(ClientStream::Plain(tcp)), sequence: 2 }),
+        Err(error) => {
+            return Err(Broken {
+                error,
+                stream: Some(ClientStream::Plain(tcp)),
+                sequence: 2,
+            });
+        }
     };
     if !SslRequest::is(&first.payload) {
         return finish(ClientStream::Plain(tcp), first, 1, peer, place, nonce);
     }
     if first.sequence != 1 {
         let stream = Some(ClientStream::Plain(tcp));
-        return Err(Broken { error: HandshakeError::OutOfOrder, stream, sequence: first.sequence.wrapping_add(1) });
+        return Err(Broken {
+            error: HandshakeError::OutOfOrder,
+            stream,
+            sequence: first.sequence.wrapping_add(1),
+        });
     }
     let tls = welcome.tls.accept(tcp).await.map_err(|e| Broken {
         error: HandshakeError::Tls(e),
@@ -194,7 +208,11 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
     let mut stream = ClientStream::Tls(Box::new(tls));
     match read_packet(&mut stream, LOGIN_PACKET_BYTES_MAX).await {
         Ok(packet) => finish(stream, packet, 2, peer, place, nonce),
-        Err(error) => Err(Broken { error: error.into(), stream: Some(stream), sequence: 3 }),
+        Err(error) => Err(Broken {
+            error: error.into(),
+            stream: Some(stream),
+            sequence: 3,
+        }),
     }
 }
 
@@ -208,7 +226,9 @@ async fn greet_and_read(tcp: &mut TcpStream, welcome: &Welcome<'_>, nonce: [u8; 
         status: StatusFlags::AUTOCOMMIT,
         auth_plugin: GREETING_PLUGIN.into(),
     };
-    write_packet(tcp, &mut 0, &greeting.encode()).await.map_err(HandshakeError::Io)?;
+    write_packet(tcp, &mut 0, &greeting.encode())
+        .await
+        .map_err(HandshakeError::Io)?;
     Ok(read_packet(tcp, LOGIN_PACKET_BYTES_MAX).await?)
 }
 
@@ -223,9 +243,22 @@ fn finish(
     let sequence = packet.sequence.wrapping_add(1);
     let login = match login(&packet, expected_sequence) {
         Ok(login) => login,
-        Err(error) => return Err(Broken { error, stream: Some(stream), sequence }),
+        Err(error) => {
+            return Err(Broken {
+                error,
+                stream: Some(stream),
+                sequence,
+            });
+        }
     };
-    Ok(Introduced { stream, peer, place, login, sequence, nonce })
+    Ok(Introduced {
+        stream,
+        peer,
+        place,
+        login,
+        sequence,
+        nonce,
+    })
 }
 
 fn login(packet: &Packet, expected_sequence: u8) -> Result<Login, HandshakeError> {
@@ -252,7 +285,11 @@ fn login(packet: &Packet, expected_sequence: u8) -> Result<Login, HandshakeError
 /// MySQL servers; clients take it off.
 pub(crate) fn greeting_version(server: Option<&Server>) -> String {
     let version = server.map_or(VERSION_WHEN_UNKNOWN, |server| server.version.as_str());
-    if version.starts_with("10.") { format!("5.5.5-{version}") } else { version.to_owned() }
+    if version.starts_with("10.") {
+        format!("5.5.5-{version}")
+    } else {
+        version.to_owned()
+    }
 }
 
 /// 20 random bytes, 7-bit clean and without NUL and `$`, which some clients stumble over.

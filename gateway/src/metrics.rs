@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+};
 
 use crate::error::ErrorKind;
 
 /// From a fast login on loopback to the longest wake anyone waits for.
-const SECONDS_BUCKETS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const SECONDS_BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+];
 
 /// Counters of one data-plane thread, on a cache line of their own.
 #[derive(Default)]
@@ -69,18 +72,33 @@ impl Metrics {
     pub(crate) fn new(threads: usize) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let histogram = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS_BUCKETS.to_vec());
-        let logins = Histogram::with_opts(histogram("selkie_gateway_login_seconds", "Accept to OK, of logins that succeeded"))?;
+        let logins = Histogram::with_opts(histogram(
+            "selkie_gateway_login_seconds",
+            "Accept to OK, of logins that succeeded",
+        ))?;
         let logins_failed = IntCounterVec::new(
-            Opts::new("selkie_gateway_logins_failed_total", "Logins that did not succeed, by whose fault it was"),
+            Opts::new(
+                "selkie_gateway_logins_failed_total",
+                "Logins that did not succeed, by whose fault it was",
+            ),
             &["kind"],
         )?;
         let errors = IntCounterVec::new(
-            Opts::new("selkie_gateway_errors_total", "Sessions that ended in an error, by whose fault it was"),
+            Opts::new(
+                "selkie_gateway_errors_total",
+                "Sessions that ended in an error, by whose fault it was",
+            ),
             &["kind"],
         )?;
-        let wakes = IntCounter::new("selkie_gateway_wakes_total", "Sessions whose command had to wait for a wake")?;
+        let wakes = IntCounter::new(
+            "selkie_gateway_wakes_total",
+            "Sessions whose command had to wait for a wake",
+        )?;
         let wake_phases = HistogramVec::new(
-            histogram("selkie_gateway_wake_phase_seconds", "Since the command that needed the database, until the phase was over"),
+            histogram(
+                "selkie_gateway_wake_phase_seconds",
+                "Since the command that needed the database, until the phase was over",
+            ),
             &["phase"],
         )?;
         for collector in [
@@ -97,7 +115,15 @@ impl Metrics {
             errors.with_label_values(&[kind.label()]);
         }
         let cores = (0..threads).map(|_| Arc::default()).collect();
-        Ok(Self { registry, cores, logins, logins_failed, errors, wakes, wake_phases })
+        Ok(Self {
+            registry,
+            cores,
+            logins,
+            logins_failed,
+            errors,
+            wakes,
+            wake_phases,
+        })
     }
 
     pub(crate) fn core(&self, thread: usize) -> Arc<CoreMetrics> {
@@ -116,12 +142,26 @@ impl Metrics {
         self.errors.with_label_values(&[kind.label()]).inc();
     }
 
-    pub(crate) fn woken(&self, started: Duration, ready: Duration, greeting: Duration, logged_in: Duration, first_row: Duration) {
+    pub(crate) fn woken(
+        &self,
+        started: Duration,
+        ready: Duration,
+        greeting: Duration,
+        logged_in: Duration,
+        first_row: Duration,
+    ) {
         self.wakes.inc();
-        let phases =
-            [("started", started), ("ready", ready), ("greeting", greeting), ("logged_in", logged_in), ("first_row", first_row)];
+        let phases = [
+            ("started", started),
+            ("ready", ready),
+            ("greeting", greeting),
+            ("logged_in", logged_in),
+            ("first_row", first_row),
+        ];
         for (phase, after) in phases {
-            self.wake_phases.with_label_values(&[phase]).observe(after.as_secs_f64());
+            self.wake_phases
+                .with_label_values(&[phase])
+                .observe(after.as_secs_f64());
         }
     }
 
@@ -131,13 +171,39 @@ impl Metrics {
         // Writing into memory; an encoder that fails leaves the page short.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
         let mut text = String::from_utf8_lossy(&out).into_owned();
-        let sum = |of: fn(&CoreMetrics) -> &AtomicU64| self.cores.iter().map(|core| of(core).load(Relaxed)).sum::<u64>();
+        let sum =
+            |of: fn(&CoreMetrics) -> &AtomicU64| self.cores.iter().map(|core| of(core).load(Relaxed)).sum::<u64>();
         for (name, kind, help, value) in [
-            ("selkie_gateway_clients", "gauge", "Clients connected", sum(|c| &c.sessions)),
-            ("selkie_gateway_commands_total", "counter", "Commands relayed", sum(|c| &c.commands)),
-            ("selkie_gateway_compute_errors_total", "counter", "ERR packets relayed", sum(|c| &c.errors_from_compute)),
-            ("selkie_gateway_bytes_to_client_total", "counter", "Bytes relayed to clients", sum(|c| &c.bytes_to_client)),
-            ("selkie_gateway_bytes_to_compute_total", "counter", "Bytes relayed to computes", sum(|c| &c.bytes_to_compute)),
+            (
+                "selkie_gateway_clients",
+                "gauge",
+                "Clients connected",
+                sum(|c| &c.sessions),
+            ),
+            (
+                "selkie_gateway_commands_total",
+                "counter",
+                "Commands relayed",
+                sum(|c| &c.commands),
+            ),
+            (
+                "selkie_gateway_compute_errors_total",
+                "counter",
+                "ERR packets relayed",
+                sum(|c| &c.errors_from_compute),
+            ),
+            (
+                "selkie_gateway_bytes_to_client_total",
+                "counter",
+                "Bytes relayed to clients",
+                sum(|c| &c.bytes_to_client),
+            ),
+            (
+                "selkie_gateway_bytes_to_compute_total",
+                "counter",
+                "Bytes relayed to computes",
+                sum(|c| &c.bytes_to_compute),
+            ),
         ] {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
         }
@@ -154,7 +220,13 @@ mod tests {
         let metrics = Metrics::new(2).unwrap();
         metrics.core(1).bytes_to_client(5);
         metrics.core(0).bytes_to_client(2);
-        metrics.woken(Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::from_millis(90));
+        metrics.woken(
+            Duration::ZERO,
+            Duration::ZERO,
+            Duration::ZERO,
+            Duration::ZERO,
+            Duration::from_millis(90),
+        );
         let text = metrics.text();
         for line in [
             "selkie_gateway_bytes_to_client_total 7",

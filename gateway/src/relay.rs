@@ -40,7 +40,9 @@ pub(crate) enum Ended {
     /// COM_QUIT, or the client closed between commands.
     ClientQuit,
     /// COM_CHANGE_USER: all earlier commands are answered, nothing of this one was sent on.
-    ChangeUser { bytes: Buffer },
+    ChangeUser {
+        bytes: Buffer,
+    },
     Failed(RelayError),
 }
 
@@ -91,12 +93,14 @@ impl ClientFacing for RelayError {
             Self::ClientCut | Self::Client(_) | Self::ComputeCut { .. } => None,
             Self::OutOfOrder => Some(Told::out_of_order()),
             Self::MalformedCommand(_) => Some(Told::new(1835, "HY000", "Malformed communication packet")),
-            Self::ComputeGone { reason, .. } => {
-                Some(Told::shutdown(format!("The connection to the database was closed: {reason}")))
-            }
-            Self::Replay(reason) => {
-                Some(Told::new(1105, "HY000", format!("The database refused a setting made while it slept: {reason}")))
-            }
+            Self::ComputeGone { reason, .. } => Some(Told::shutdown(format!(
+                "The connection to the database was closed: {reason}"
+            ))),
+            Self::Replay(reason) => Some(Told::new(
+                1105,
+                "HY000",
+                format!("The database refused a setting made while it slept: {reason}"),
+            )),
             Self::Draining { .. } => Some(Told::shutdown(SHUTDOWN_TEXT)),
         }
     }
@@ -147,6 +151,8 @@ pub(crate) async fn run<C: Readable>(
 #[derive(Debug, Clone, Copy)]
 struct Due {
     expect: Expect,
+    /// Number of its first frame: the command's frames are counted on.
+    sequence: u8,
     /// Of a command of the gateway's own: the client does not see it.
     ours: bool,
 }
@@ -187,6 +193,8 @@ struct Relay<'a, C, F> {
     up_is_long: bool,
     /// The command under way is COM_RESET_CONNECTION.
     resetting: bool,
+    /// The command under way has an answer, the last one due.
+    awaits_answer: bool,
     /// What the compute said before it went away.
     compute_said: Option<String>,
     on_first_byte: Option<F>,
@@ -223,6 +231,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             down_is_long: false,
             up_is_long: false,
             resetting: false,
+            awaits_answer: false,
             compute_said: None,
             on_first_byte: Some(on_first_byte),
         };
@@ -304,7 +313,9 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
 
     /// Finds where responses end in what was just read, and takes out those that are not the client's.
     fn scan_responses(&mut self) -> Result<(), RelayError> {
-        let Some(mut buffer) = self.down.take() else { return Ok(()) };
+        let Some(mut buffer) = self.down.take() else {
+            return Ok(());
+        };
         // A read that filled the buffer is a part of something long: fewer, larger reads from here on.
         self.down_is_long = buffer.is_full();
         let mut at = 0;
@@ -313,7 +324,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 self.unsolicited(&mut buffer, at);
                 break;
             }
-            let scanned = self.responses.scan(&buffer.filled()[at..]).map_err(|e| self.compute_cut(&e.to_string()))?;
+            let scanned = self
+                .responses
+                .scan(&buffer.filled()[at..])
+                .map_err(|e| self.compute_cut(&e.to_string()))?;
             if self.hiding {
                 if let Some(ResponseEvent::End(end)) = &scanned.event
                     && end.error.is_some()
@@ -341,8 +355,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
 
     /// False: nothing is due.
     fn expect_next(&mut self) -> bool {
-        let Some(Due { expect, ours }) = self.due.pop_front() else { return false };
-        self.responses.expect(expect);
+        let Some(Due { expect, sequence, ours }) = self.due.pop_front() else {
+            return false;
+        };
+        self.responses.expect(expect, sequence);
         self.hiding = ours;
         true
     }
@@ -350,7 +366,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
     /// Bytes that answer nothing: a server that goes away says so in an ERR. It is no answer to the next command.
     fn unsolicited(&mut self, buffer: &mut Buffer, at: usize) {
         let capabilities = self.around.session.capabilities;
-        let said = buffer.filled().get(at + 4..).and_then(|payload| ErrPacket::decode(payload, capabilities).ok());
+        let said = buffer
+            .filled()
+            .get(at + 4..)
+            .and_then(|payload| ErrPacket::decode(payload, capabilities).ok());
         self.compute_said = said.map(|err| String::from_utf8_lossy(err.message).into_owned());
         self.compute_closed = true;
         let rest = buffer.filled().len() - at;
@@ -358,8 +377,13 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
     }
 
     fn replay_refused(&self, response: &[u8]) -> RelayError {
-        let err = response.get(4..).and_then(|payload| ErrPacket::decode(payload, self.around.session.capabilities).ok());
-        RelayError::Replay(err.map(|err| String::from_utf8_lossy(err.message).into_owned()).unwrap_or_default())
+        let err = response
+            .get(4..)
+            .and_then(|payload| ErrPacket::decode(payload, self.around.session.capabilities).ok());
+        RelayError::Replay(
+            err.map(|err| String::from_utf8_lossy(err.message).into_owned())
+                .unwrap_or_default(),
+        )
     }
 
     fn begin_file(&mut self) -> Result<(), RelayError> {
@@ -371,7 +395,9 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
     }
 
     fn compute_cut(&self, reason: &str) -> RelayError {
-        RelayError::ComputeCut { reason: reason.to_owned() }
+        RelayError::ComputeCut {
+            reason: reason.to_owned(),
+        }
     }
 
     // Client to compute.
@@ -466,7 +492,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                     self.take(n);
                     self.end_command();
                 }
-                ClientScan::FileEnd(n) => self.take(n),
+                ClientScan::FileEnd(n) => {
+                    self.take(n);
+                    self.responses.file_ended(self.commands.answer_sequence());
+                }
             }
         }
         Ok(())
@@ -492,14 +521,23 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         self.commands.begin_command();
         self.around.metrics.command_begun();
         self.resetting = command == Command::ResetConnection;
-        if let Some(expect) = Expect::of(command) {
-            self.due.push_back(Due { expect, ours: false });
+        let expect = Expect::of(command);
+        self.awaits_answer = expect.is_some();
+        if let Some(expect) = expect {
+            self.due.push_back(Due {
+                expect,
+                sequence: 1,
+                ours: false,
+            });
         }
     }
 
     fn end_command(&mut self) {
         if std::mem::take(&mut self.skipping) {
             return;
+        }
+        if let Some(due) = self.due.back_mut().filter(|_| self.awaits_answer) {
+            due.sequence = self.commands.answer_sequence();
         }
         if std::mem::take(&mut self.resetting) {
             self.around.session.reset();
@@ -510,7 +548,11 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
     fn inject(&mut self, replay: Replay) {
         self.inject.extend_from_slice(&replay.frames);
         let due = replay.commands.into_iter().filter_map(Expect::of);
-        self.due.extend(due.map(|expect| Due { expect, ours: true }));
+        self.due.extend(due.map(|expect| Due {
+            expect,
+            sequence: 1,
+            ours: true,
+        }));
     }
 
     // Ends.
@@ -521,14 +563,20 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         match self.hold {
             Some(Hold::Quit) if answered || self.compute_closed => return Ok(Some(Ended::ClientQuit)),
             Some(Hold::ChangeUser) if answered => {
-                return Ok(Some(Ended::ChangeUser { bytes: self.up.take().unwrap_or_else(Buffer::small) }));
+                return Ok(Some(Ended::ChangeUser {
+                    bytes: self.up.take().unwrap_or_else(Buffer::small),
+                }));
             }
             Some(Hold::Refuse) if answered => self.refuse()?,
             _ => {}
         }
         if self.client_closed {
             let between = self.commands.is_at_boundary() && self.up.is_none();
-            return if between { Ok(Some(Ended::ClientQuit)) } else { Err(RelayError::ClientCut) };
+            return if between {
+                Ok(Some(Ended::ClientQuit))
+            } else {
+                Err(RelayError::ClientCut)
+            };
         }
         if self.compute_closed && self.down.is_none() {
             return Err(self.compute_gone());
@@ -558,8 +606,12 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
 
     /// The sequence id with which an ERR may stand here; None in the middle of a packet.
     fn boundary_sequence(&self) -> Option<u8> {
-        match (self.responses.is_idle(), self.down.is_none(), self.responses.at_packet_boundary()) {
-            (true, true, _) => Some(1),
+        match (
+            self.responses.is_idle(),
+            self.down.is_none(),
+            self.responses.at_packet_boundary(),
+        ) {
+            (true, true, _) => Some(self.due.front().map_or(1, |due| due.sequence)),
             (false, true, true) => Some(self.responses.next_sequence()),
             _ => None,
         }
@@ -567,7 +619,9 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
 
     fn compute_gone(&self) -> RelayError {
         let reason = self.around.running.closing().reason().map(str::to_owned);
-        let reason = reason.or_else(|| self.compute_said.clone()).unwrap_or_else(|| "it stopped unexpectedly".into());
+        let reason = reason
+            .or_else(|| self.compute_said.clone())
+            .unwrap_or_else(|| "it stopped unexpectedly".into());
         match self.boundary_sequence() {
             Some(sequence) => RelayError::ComputeGone { reason, sequence },
             None => RelayError::ComputeCut { reason },
@@ -606,4 +660,3 @@ fn poll_read<S: Readable>(
     ready!(read)?;
     Poll::Ready(Ok(n))
 }
-

@@ -87,7 +87,10 @@ pub(crate) struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("incarnation", &self.incarnation).field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("incarnation", &self.incarnation)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,7 +130,10 @@ impl Access {
         if database.eq_ignore_ascii_case("information_schema") {
             return DatabaseAccess::Granted;
         }
-        let granted = user.granted_databases.iter().any(|pattern| matches_pattern(pattern.as_bytes(), database.as_bytes()));
+        let granted = user
+            .granted_databases
+            .iter()
+            .any(|pattern| matches_pattern(pattern.as_bytes(), database.as_bytes()));
         match (granted, self.databases.contains(database)) {
             (true, true) => DatabaseAccess::Granted,
             (true, false) => DatabaseAccess::Unknown,
@@ -154,7 +160,10 @@ impl Project {
             id: id.into(),
             access: ArcSwap::default(),
             server: ArcSwapOption::empty(),
-            compute: watch::Sender::new(Known { fence: Fence::default(), view: ComputeView::Suspended }),
+            compute: watch::Sender::new(Known {
+                fence: Fence::default(),
+                view: ComputeView::Suspended,
+            }),
             wake_timeout: ArcSwapOption::empty(),
             flight: Mutex::new(Weak::new()),
             activity: Activity::default(),
@@ -180,7 +189,10 @@ impl Project {
 
     /// Takes over what control says of the compute, unless something newer is known.
     pub(crate) fn apply_compute(&self, said: &proto::Compute) {
-        let fence = Fence { incarnation: said.incarnation, step: step(said.state()) };
+        let fence = Fence {
+            incarnation: said.incarnation,
+            step: step(said.state()),
+        };
         self.compute.send_if_modified(|known| {
             let repeated = fence == known.fence && matches!(known.view, ComputeView::Ready(_));
             if fence < known.fence || repeated {
@@ -198,7 +210,11 @@ impl Project {
     }
 
     pub(crate) fn apply(&self, said: &proto::Project) {
-        let users = said.users.iter().map(|user| (user.name.as_str().into(), User::from(user))).collect();
+        let users = said
+            .users
+            .iter()
+            .map(|user| (user.name.as_str().into(), User::from(user)))
+            .collect();
         let databases = said.databases.iter().map(|name| name.as_str().into()).collect();
         self.access.store(Arc::new(Access { users, databases }));
         let timeout = Duration::from_millis(said.wake_timeout_ms.into());
@@ -271,7 +287,11 @@ impl From<&proto::User> for User {
             // A verifier of another length verifies nothing: the account then has none.
             native: said.native_sha1.as_slice().try_into().ok(),
             caching_sha2: said.caching_sha2.as_slice().try_into().ok(),
-            granted_databases: said.granted_databases.iter().map(|pattern| pattern.as_str().into()).collect(),
+            granted_databases: said
+                .granted_databases
+                .iter()
+                .map(|pattern| pattern.as_str().into())
+                .collect(),
         }
     }
 }
@@ -290,7 +310,10 @@ impl Routes {
     pub(crate) fn apply(&self, said: &proto::Project) {
         let server = said.server.as_ref().map(|server| self.intern(server));
         let project = Arc::clone(
-            self.projects.entry(said.id.as_str().into()).or_insert_with(|| Arc::new(Project::new(&said.id))).value(),
+            self.projects
+                .entry(said.id.as_str().into())
+                .or_insert_with(|| Arc::new(Project::new(&said.id)))
+                .value(),
         );
         if server.is_some() {
             project.server.store(server);
@@ -305,7 +328,10 @@ impl Routes {
 
     /// Projects of one server version share one copy of what it says of itself.
     fn intern(&self, said: &proto::ServerInfo) -> Arc<Server> {
-        let server = Server { version: said.version.clone(), variables: said.variables.clone() };
+        let server = Server {
+            version: said.version.clone(),
+            variables: said.variables.clone(),
+        };
         if let Some(known) = self.server.load_full().filter(|known| **known == server) {
             return known;
         }
@@ -322,7 +348,12 @@ impl Routes {
 
     /// Forgets every project that a snapshot did not name.
     pub(crate) fn retain(&self, named: &HashSet<String>) {
-        let gone: Vec<_> = self.projects.iter().map(|e| e.key().clone()).filter(|id| !named.contains(id.as_ref())).collect();
+        let gone: Vec<_> = self
+            .projects
+            .iter()
+            .map(|e| e.key().clone())
+            .filter(|id| !named.contains(id.as_ref()))
+            .collect();
         gone.iter().for_each(|id| self.remove(id));
     }
 
@@ -338,7 +369,12 @@ mod tests {
     use proto::ComputeState::{Draining, Ready, Starting, Suspended};
 
     fn said(incarnation: u64, state: proto::ComputeState) -> proto::Compute {
-        proto::Compute { incarnation, state: state.into(), socket_path: format!("/s{incarnation}"), ..Default::default() }
+        proto::Compute {
+            incarnation,
+            state: state.into(),
+            socket_path: format!("/s{incarnation}"),
+            ..Default::default()
+        }
     }
 
     fn running(project: &Project) -> Option<Arc<Running>> {
@@ -386,7 +422,11 @@ mod tests {
     fn a_snapshot_forgets_what_it_does_not_name() {
         let routes = Routes::default();
         for id in ["kept", "gone"] {
-            routes.apply(&proto::Project { id: id.into(), compute: Some(said(1, Ready)), ..Default::default() });
+            routes.apply(&proto::Project {
+                id: id.into(),
+                compute: Some(said(1, Ready)),
+                ..Default::default()
+            });
         }
         let gone = running(&routes.project("gone").unwrap()).unwrap();
         routes.retain(&HashSet::from(["kept".to_owned()]));
@@ -396,8 +436,15 @@ mod tests {
 
     #[test]
     fn database_rights_answer_as_mariadb_does() {
-        let access = Access { users: HashMap::new(), databases: ["demo".into(), "other".into()].into() };
-        let user = User { native: None, caching_sha2: None, granted_databases: vec!["demo".into(), r"my\_db".into()] };
+        let access = Access {
+            users: HashMap::new(),
+            databases: ["demo".into(), "other".into()].into(),
+        };
+        let user = User {
+            native: None,
+            caching_sha2: None,
+            granted_databases: vec!["demo".into(), r"my\_db".into()],
+        };
         assert_eq!(access.database(&user, "demo"), DatabaseAccess::Granted);
         assert_eq!(access.database(&user, "other"), DatabaseAccess::Denied);
         assert_eq!(access.database(&user, "nosuch"), DatabaseAccess::Denied);

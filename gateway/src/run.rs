@@ -56,7 +56,12 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         .map_err(|source| ListenError::new("http.listen", config.http_listen, source))?;
     let http_address = http.local_addr().map_err(Error::Thread)?;
     let routes = Arc::new(Routes::default());
-    let wakes = Wakes::new(config.wake.clone(), Arc::new(control.clone()), Arc::clone(&routes), Handle::current());
+    let wakes = Wakes::new(
+        config.wake.clone(),
+        Arc::new(control.clone()),
+        Arc::clone(&routes),
+        Handle::current(),
+    );
     let doors = accept::doors(&config.accept, listeners);
     let gateway = Arc::new(Gateway {
         tls,
@@ -86,7 +91,10 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let threads = Threads::start(&gateway, doors)?;
     tracing::info!(mysql = %mysql, http = %http_address, threads = gateway.config.threads, "gateway is ready");
     // Whoever started us may have stopped waiting.
-    let _ = ready.send(Listening { mysql, http: http_address });
+    let _ = ready.send(Listening {
+        mysql,
+        http: http_address,
+    });
     threads.until(&gateway, shutdown).await
 }
 
@@ -130,9 +138,7 @@ impl Threads {
         tracing::info!("draining");
         gateway.drain.begun.raise(SHUTDOWN_TEXT);
         self.stop.cancel();
-        let all_ended = async {
-            while self.ended.join_next().await.is_some() {}
-        };
+        let all_ended = async { while self.ended.join_next().await.is_some() {} };
         let mut all_ended = std::pin::pin!(all_ended);
         if timeout(gateway.config.drain.timeout, &mut all_ended).await.is_err() {
             tracing::info!("the drain's time is over; closing what is left");
@@ -144,7 +150,12 @@ impl Threads {
 }
 
 /// One data-plane thread, from its first client to its last.
-fn data_plane(gateway: &Arc<Gateway>, door: ClosedDoor, metrics: Arc<CoreMetrics>, stop: CancellationToken) -> std::io::Result<()> {
+fn data_plane(
+    gateway: &Arc<Gateway>,
+    door: ClosedDoor,
+    metrics: Arc<CoreMetrics>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let sessions = TaskTracker::new();

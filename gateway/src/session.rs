@@ -38,7 +38,10 @@ pub(crate) struct ResultsCharset {
 }
 
 impl ResultsCharset {
-    pub(crate) const UTF8MB4: Self = Self { collation: 45, bytes_max: 4 };
+    pub(crate) const UTF8MB4: Self = Self {
+        collation: 45,
+        bytes_max: 4,
+    };
 
     /// As a login with this collation sets it. None: one whose answers have not been recorded.
     fn of_login(collation: u8) -> Option<Self> {
@@ -50,7 +53,10 @@ impl ResultsCharset {
             5 | 8 | 11 | 15 | 31 | 47..=49 | 63 | 65 | 94 => 1,
             _ => return None,
         };
-        Some(Self { collation: collation.into(), bytes_max })
+        Some(Self {
+            collation: collation.into(),
+            bytes_max,
+        })
     }
 }
 
@@ -78,12 +84,24 @@ pub(crate) struct SettingEffect {
 impl Session {
     pub(crate) fn new(capabilities: Capabilities, max_packet_bytes: u32, identity: Identity) -> Self {
         let results = ResultsCharset::of_login(identity.collation);
-        Self { capabilities, max_packet_bytes, identity, settings: Vec::new(), multi_statements: None, autocommit: true, results }
+        Self {
+            capabilities,
+            max_packet_bytes,
+            identity,
+            settings: Vec::new(),
+            multi_statements: None,
+            autocommit: true,
+            results,
+        }
     }
 
     /// What OK packets of ours carry.
     pub(crate) fn status(&self) -> StatusFlags {
-        if self.autocommit { StatusFlags::AUTOCOMMIT } else { StatusFlags::EMPTY }
+        if self.autocommit {
+            StatusFlags::AUTOCOMMIT
+        } else {
+            StatusFlags::EMPTY
+        }
     }
 
     pub(crate) fn results_charset(&self) -> Option<ResultsCharset> {
@@ -189,7 +207,10 @@ mod tests {
     }
 
     fn effect(autocommit: bool) -> SettingEffect {
-        SettingEffect { autocommit: Some(autocommit), ..Default::default() }
+        SettingEffect {
+            autocommit: Some(autocommit),
+            ..Default::default()
+        }
     }
 
     #[test]

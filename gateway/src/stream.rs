@@ -120,7 +120,10 @@ pub(crate) enum ReadError {
 
 /// Reads exactly one packet and not a byte more, so that what follows (a ClientHello, a first command) stays in the
 /// socket. Not cancel-safe.
-pub(crate) async fn read_packet(stream: &mut (impl AsyncRead + Unpin), payload_max: usize) -> Result<Packet, ReadError> {
+pub(crate) async fn read_packet(
+    stream: &mut (impl AsyncRead + Unpin),
+    payload_max: usize,
+) -> Result<Packet, ReadError> {
     let mut header = [0; 4];
     let mut have = 0;
     while have < header.len() {
@@ -134,7 +137,10 @@ pub(crate) async fn read_packet(stream: &mut (impl AsyncRead + Unpin), payload_m
         return Err(ReadError::Truncated);
     };
     if payload_len > payload_max || payload_len == FRAME_PAYLOAD_MAX {
-        return Err(ReadError::TooLarge { len: payload_len, max: payload_max });
+        return Err(ReadError::TooLarge {
+            len: payload_len,
+            max: payload_max,
+        });
     }
     let mut payload = vec![0; payload_len];
     stream.read_exact(&mut payload).await.map_err(|e| match e.kind() {
@@ -159,8 +165,14 @@ mod tests {
     #[tokio::test]
     async fn tells_closed_from_cut_from_oversized() {
         assert!(matches!(read_packet(&mut &b""[..], 9).await, Err(ReadError::Closed)));
-        assert!(matches!(read_packet(&mut &b"\x02\x00"[..], 9).await, Err(ReadError::Truncated)));
-        assert!(matches!(read_packet(&mut &b"\x02\x00\x00\x00h"[..], 9).await, Err(ReadError::Truncated)));
+        assert!(matches!(
+            read_packet(&mut &b"\x02\x00"[..], 9).await,
+            Err(ReadError::Truncated)
+        ));
+        assert!(matches!(
+            read_packet(&mut &b"\x02\x00\x00\x00h"[..], 9).await,
+            Err(ReadError::Truncated)
+        ));
         let error = read_packet(&mut &b"\x0a\x00\x00\x00"[..], 9).await;
         assert!(matches!(error, Err(ReadError::TooLarge { len: 10, max: 9 })));
     }

@@ -75,19 +75,28 @@ pub(crate) fn acceptor(config: &Config) -> Result<TlsAcceptor, TlsError> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| unreadable(&cert_file, &e))?;
     if chain.is_empty() {
-        return Err(TlsError::Content { path: cert_file, problem: "holds no certificate".into() });
+        return Err(TlsError::Content {
+            path: cert_file,
+            problem: "holds no certificate".into(),
+        });
     }
     let key = PrivateKeyDer::from_pem_file(&key_file).map_err(|e| unreadable(&key_file, &e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|source| TlsError::Unusable { cert: cert_file, source })?;
+        .map_err(|source| TlsError::Unusable {
+            cert: cert_file,
+            source,
+        })?;
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
 fn unreadable(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
-    TlsError::Content { path: path.to_owned(), problem: error.to_string() }
+    TlsError::Content {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    }
 }
 
 /// The development certificate and key, made when they are not there. The authority's own key is thrown away: nothing
@@ -97,20 +106,28 @@ fn development_files(dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     if ca.exists() && cert.exists() && key.exists() {
         return Ok((cert, key));
     }
-    std::fs::create_dir_all(dir).map_err(|source| TlsError::File { path: dir.to_owned(), source })?;
+    std::fs::create_dir_all(dir).map_err(|source| TlsError::File {
+        path: dir.to_owned(),
+        source,
+    })?;
     let ca_key = KeyPair::generate()?;
     let mut ca_params = CertificateParams::new(Vec::<String>::new())?;
     ca_params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca_params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    ca_params.distinguished_name.push(DnType::CommonName, "Selkie development CA");
+    ca_params
+        .distinguished_name
+        .push(DnType::CommonName, "Selkie development CA");
     let ca_certificate = ca_params.self_signed(&ca_key)?;
     let issuer = Issuer::new(ca_params, ca_key);
 
     let leaf_key = KeyPair::generate()?;
     let mut leaf = CertificateParams::new(vec!["localhost".to_owned()])?;
-    leaf.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    leaf.subject_alt_names.push(SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)));
-    leaf.distinguished_name.push(DnType::CommonName, "Selkie development gateway");
+    leaf.subject_alt_names
+        .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    leaf.subject_alt_names
+        .push(SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+    leaf.distinguished_name
+        .push(DnType::CommonName, "Selkie development gateway");
     let certificate = leaf.signed_by(&leaf_key, &issuer)?;
 
     write(&key, leaf_key.serialize_pem().as_bytes(), 0o600)?;
@@ -126,7 +143,10 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), TlsError> {
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         io::Write::write_all(&mut file, content)
     });
-    written.map_err(|source| TlsError::File { path: path.to_owned(), source })
+    written.map_err(|source| TlsError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -148,8 +168,13 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_not_one_is_named() {
-        let config = Config::Operator { cert: "/dev/null".into(), key: "/dev/null".into() };
-        let Err(error) = acceptor(&config) else { panic!("accepted") };
+        let config = Config::Operator {
+            cert: "/dev/null".into(),
+            key: "/dev/null".into(),
+        };
+        let Err(error) = acceptor(&config) else {
+            panic!("accepted")
+        };
         assert!(error.to_string().contains("/dev/null"), "{error}");
     }
 }

@@ -68,7 +68,11 @@ pub(crate) trait ComputeSource: Send + Sync {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum WakeError {
     #[error("the database of project '{project}' did not start within {waited:?}{last}")]
-    Deadline { project: Box<str>, waited: Duration, last: String },
+    Deadline {
+        project: Box<str>,
+        waited: Duration,
+        last: String,
+    },
     #[error("the database of project '{project}' cannot start: {reason}")]
     Refused { project: Box<str>, reason: String },
     #[error("project '{project}' was deleted")]
@@ -111,7 +115,13 @@ pub(crate) struct Wakes {
 
 impl Wakes {
     pub(crate) fn new(config: Config, source: Arc<dyn ComputeSource>, routes: Arc<Routes>, runtime: Handle) -> Self {
-        Self { config, source, routes, runtime, flights: TaskTracker::new() }
+        Self {
+            config,
+            source,
+            routes,
+            runtime,
+            flights: TaskTracker::new(),
+        }
     }
 
     /// Until when a command of this project that arrives now may wait.
@@ -134,7 +144,11 @@ impl Wakes {
                 ComputeView::Ready(running) if Some(running.incarnation) != unreachable => {
                     return Ok(Woken { running, phases: None });
                 }
-                ComputeView::Removed => return Err(WakeError::Removed { project: project.id.clone() }),
+                ComputeView::Removed => {
+                    return Err(WakeError::Removed {
+                        project: project.id.clone(),
+                    });
+                }
                 _ => {}
             }
             let flight = self.join(project, cause, deadline, unreachable);
@@ -169,13 +183,22 @@ impl Wakes {
         let (sender, outcome) = watch::channel(None);
         let cancelled = CancellationToken::new();
         let last = Arc::default();
-        let flight = Arc::new(Flight { outcome, last: Arc::clone(&last), _cancel_when_dropped: cancelled.clone().drop_guard() });
+        let flight = Arc::new(Flight {
+            outcome,
+            last: Arc::clone(&last),
+            _cancel_when_dropped: cancelled.clone().drop_guard(),
+        });
         *slot = Arc::downgrade(&flight);
         let fly = fly(
             Arc::clone(&self.source),
             Arc::clone(&self.routes),
             Arc::downgrade(project),
-            Ask { project: project.id.clone(), deadline: Duration::ZERO, unreachable, cause: cause.clone() },
+            Ask {
+                project: project.id.clone(),
+                deadline: Duration::ZERO,
+                unreachable,
+                cause: cause.clone(),
+            },
             deadline,
             last,
         );
@@ -212,7 +235,9 @@ async fn fly(
     let mut pause = RETRY_MIN;
     loop {
         ask.deadline = deadline.saturating_duration_since(Instant::now());
-        let Some(project) = project.upgrade() else { return Err(WakeError::Removed { project: id }) };
+        let Some(project) = project.upgrade() else {
+            return Err(WakeError::Removed { project: id });
+        };
         match timeout_at(deadline, source.wake(ask.clone())).await {
             Err(_elapsed) => return Err(late(id, asked)),
             Ok(Ok(reply)) => match landed(&routes, &project, &reply) {
@@ -242,9 +267,14 @@ fn landed(routes: &Routes, project: &Project, reply: &proto::WakeReply) -> Optio
     if let Some(compute) = &reply.compute {
         project.apply_compute(compute);
     }
-    let ComputeView::Ready(running) = project.compute() else { return None };
+    let ComputeView::Ready(running) = project.compute() else {
+        return None;
+    };
     let ms = |ms: u32| Duration::from_millis(ms.into());
-    let phases = (reply.ready_ms > 0).then(|| Phases { started: ms(reply.started_ms), ready: ms(reply.ready_ms) });
+    let phases = (reply.ready_ms > 0).then(|| Phases {
+        started: ms(reply.started_ms),
+        ready: ms(reply.ready_ms),
+    });
     Some(Woken { running, phases })
 }
 

@@ -6,6 +6,7 @@
     unreachable_pub,
     elided_lifetimes_in_paths,
     clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
     reason = "generated code"
 )]
 pub mod control {
@@ -17,6 +18,7 @@ pub mod control {
     unreachable_pub,
     elided_lifetimes_in_paths,
     clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
     reason = "generated code"
 )]
 pub mod agent {

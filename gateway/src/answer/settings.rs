@@ -13,7 +13,10 @@ pub(crate) const TEXT_BYTES_MAX: usize = 512;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recognised<'a> {
     /// A setting to acknowledge now and replay later.
-    Setting { effect: SettingEffect, tracked: Vec<(&'static str, String)> },
+    Setting {
+        effect: SettingEffect,
+        tracked: Vec<(&'static str, String)>,
+    },
     /// A question for variables: `SELECT @@a, @@b`.
     Variables(Vec<Asked<'a>>),
 }
@@ -28,8 +31,14 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Character sets a client may name, with what results in them look like: default collation and longest character.
-const CHARSETS: [(&str, u16, u32); 6] =
-    [("utf8mb4", 45, 4), ("utf8mb3", 33, 3), ("utf8", 33, 3), ("latin1", 8, 1), ("ascii", 11, 1), ("binary", 63, 1)];
+const CHARSETS: [(&str, u16, u32); 6] = [
+    ("utf8mb4", 45, 4),
+    ("utf8mb3", 33, 3),
+    ("utf8", 33, 3),
+    ("latin1", 8, 1),
+    ("ascii", 11, 1),
+    ("binary", 63, 1),
+];
 
 /// Collations that every MariaDB since 10.3 has, by the character set they need.
 const COLLATIONS: [(&str, &str); 14] = [
@@ -63,8 +72,12 @@ const SQL_MODES: [&str; 10] = [
     "NO_AUTO_VALUE_ON_ZERO",
 ];
 
-const ISOLATION_LEVELS: [&[&str]; 4] =
-    [&["READ", "COMMITTED"], &["READ", "UNCOMMITTED"], &["REPEATABLE", "READ"], &["SERIALIZABLE"]];
+const ISOLATION_LEVELS: [&[&str]; 4] = [
+    &["READ", "COMMITTED"],
+    &["READ", "UNCOMMITTED"],
+    &["REPEATABLE", "READ"],
+    &["SERIALIZABLE"],
+];
 
 /// What sqlx sends, one statement: a value that is computed from the old one, so only this text is known to be sound.
 const SQLX_MODE: &str = "(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION'))";
@@ -130,7 +143,11 @@ impl<'a> Words<'a> {
         let len = self.rest.find(|c| !is_name(c)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(len.max(1));
         self.rest = rest;
-        Some(if len == 0 { Word::Symbol(first) } else { Word::Name(word) })
+        Some(if len == 0 {
+            Word::Symbol(first)
+        } else {
+            Word::Name(word)
+        })
     }
 
     fn peek(&self) -> Option<Word<'a>> {
@@ -151,7 +168,10 @@ impl<'a> Words<'a> {
 
 fn setting(mut words: Words<'_>) -> Option<Recognised<'_>> {
     if let Some(()) = isolation_level(words) {
-        return Some(Recognised::Setting { effect: SettingEffect::default(), tracked: Vec::new() });
+        return Some(Recognised::Setting {
+            effect: SettingEffect::default(),
+            tracked: Vec::new(),
+        });
     }
     let mut effect = SettingEffect::default();
     let mut tracked = Vec::new();
@@ -175,11 +195,16 @@ fn isolation_level(mut words: Words<'_>) -> Option<()> {
     while let Some(word) = words.next() {
         level.push(word);
     }
-    let known = |names: &&[&str]| names.len() == level.len() && names.iter().zip(&level).all(|(name, word)| word.is(name));
-    (words.is_at_end() && ISOLATION_LEVELS.iter().any(|names| known(&names))).then_some(())
+    let known =
+        |names: &&[&str]| names.len() == level.len() && names.iter().zip(&level).all(|(name, word)| word.is(name));
+    (words.is_at_end() && ISOLATION_LEVELS.iter().any(known)).then_some(())
 }
 
-fn assignment(words: &mut Words<'_>, effect: &mut SettingEffect, tracked: &mut Vec<(&'static str, String)>) -> Option<()> {
+fn assignment(
+    words: &mut Words<'_>,
+    effect: &mut SettingEffect,
+    tracked: &mut Vec<(&'static str, String)>,
+) -> Option<()> {
     let mut first = words.next()?;
     if first.is("NAMES") {
         return names(words, effect, tracked);
@@ -209,10 +234,16 @@ fn names(words: &mut Words<'_>, effect: &mut SettingEffect, tracked: &mut Vec<(&
     if words.peek().is_some_and(|word| word.is("COLLATE")) {
         words.next();
         let collation = words.next()?.text()?.to_ascii_lowercase();
-        COLLATIONS.iter().find(|(name, needs)| *name == collation && *needs == charset)?;
+        COLLATIONS
+            .iter()
+            .find(|(name, needs)| *name == collation && *needs == charset)?;
     }
     effect.results = Some(Some(results));
-    for variable in ["character_set_client", "character_set_connection", "character_set_results"] {
+    for variable in [
+        "character_set_client",
+        "character_set_connection",
+        "character_set_results",
+    ] {
         tracked.push((variable, charset.to_owned()));
     }
     Some(())
@@ -222,14 +253,23 @@ fn names(words: &mut Words<'_>, effect: &mut SettingEffect, tracked: &mut Vec<(&
 fn charset(name: &str) -> Option<(&'static str, ResultsCharset)> {
     let (known, collation, bytes_max) = CHARSETS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name))?;
     let canonical = if *known == "utf8" { "utf8mb3" } else { known };
-    Some((canonical, ResultsCharset { collation: *collation, bytes_max: *bytes_max }))
+    Some((
+        canonical,
+        ResultsCharset {
+            collation: *collation,
+            bytes_max: *bytes_max,
+        },
+    ))
 }
 
 /// The bare name of a session variable: `autocommit` of `@@session.autocommit`. None for global and user variables.
 fn session_variable(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let bare = match lower.strip_prefix("@@") {
-        Some(rest) => rest.strip_prefix("session.").or_else(|| rest.strip_prefix("local.")).unwrap_or(rest),
+        Some(rest) => rest
+            .strip_prefix("session.")
+            .or_else(|| rest.strip_prefix("local."))
+            .unwrap_or(rest),
         None => lower.as_str(),
     };
     let plain = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -285,7 +325,9 @@ fn switch(value: Word<'_>) -> Option<bool> {
 
 /// `+05:30`; named zones are the server's to know.
 fn is_offset(zone: &str) -> bool {
-    let [sign, h1, h2, b':', m1, m2] = zone.as_bytes() else { return false };
+    let [sign, h1, h2, b':', m1, m2] = zone.as_bytes() else {
+        return false;
+    };
     let digit = |b: &u8| b.is_ascii_digit().then(|| b - b'0');
     let number = |a, b| Some(digit(a)? * 10 + digit(b)?);
     matches!(sign, b'+' | b'-') && number(h1, h2).is_some_and(|h| h < 12) && number(m1, m2).is_some_and(|m| m < 60)
@@ -295,10 +337,18 @@ fn is_offset(zone: &str) -> bool {
 fn variables(mut words: Words<'_>) -> Option<Recognised<'_>> {
     let mut asked = Vec::new();
     loop {
-        let Word::Name(expression) = words.next()? else { return None };
+        let Word::Name(expression) = words.next()? else {
+            return None;
+        };
         let bare = expression.strip_prefix("@@")?.to_ascii_lowercase();
-        let bare = ["session.", "local.", "global."].iter().find_map(|scope| bare.strip_prefix(scope)).unwrap_or(&bare);
-        asked.push(Asked { expression, variable: bare.to_owned() });
+        let bare = ["session.", "local.", "global."]
+            .iter()
+            .find_map(|scope| bare.strip_prefix(scope))
+            .unwrap_or(&bare);
+        asked.push(Asked {
+            expression,
+            variable: bare.to_owned(),
+        });
         match words.next() {
             None => break,
             Some(Word::Symbol(',')) => {}
@@ -377,21 +427,37 @@ mod tests {
 
     #[test]
     fn effects_and_what_is_tracked() {
-        let Some(Recognised::Setting { effect, tracked }) = recognise(b"SET NAMES latin1, autocommit=0") else { panic!() };
+        let Some(Recognised::Setting { effect, tracked }) = recognise(b"SET NAMES latin1, autocommit=0") else {
+            panic!()
+        };
         assert_eq!(effect.autocommit, Some(false));
-        assert_eq!(effect.results, Some(Some(ResultsCharset { collation: 8, bytes_max: 1 })));
+        assert_eq!(
+            effect.results,
+            Some(Some(ResultsCharset {
+                collation: 8,
+                bytes_max: 1
+            }))
+        );
         assert_eq!(tracked[0], ("character_set_client", "latin1".to_owned()));
         assert_eq!(tracked[3], ("autocommit", "OFF".to_owned()));
     }
 
     #[test]
     fn questions_keep_their_spelling() {
-        let Some(Recognised::Variables(asked)) = recognise(b"select @@Version_Comment, @@session.wait_timeout LIMIT 1") else {
+        let Some(Recognised::Variables(asked)) = recognise(b"select @@Version_Comment, @@session.wait_timeout LIMIT 1")
+        else {
             panic!()
         };
         assert_eq!(asked[0].expression, "@@Version_Comment");
         assert_eq!(asked[1].variable, "wait_timeout");
-        for text in ["SELECT 1", "SELECT @@a AS b", "SELECT @@a LIMIT 2", "SELECT @a", "SELECT @@a FROM t", "SELECT"] {
+        for text in [
+            "SELECT 1",
+            "SELECT @@a AS b",
+            "SELECT @@a LIMIT 2",
+            "SELECT @a",
+            "SELECT @@a FROM t",
+            "SELECT",
+        ] {
             assert_eq!(recognise(text.as_bytes()), None, "{text}");
         }
     }

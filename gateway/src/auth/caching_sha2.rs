@@ -37,14 +37,25 @@ pub(super) async fn exchange(
     write_packet(stream, sequence, &AuthMoreData { data: &[FULL_AUTH] }.encode()).await?;
     let password = Zeroizing::new(read_answer(stream, sequence).await?);
     let password = password.strip_suffix(&[0]).unwrap_or(&password);
-    Ok(if check_password(password, verifiers) { Proof::Right } else { Proof::Wrong })
+    Ok(if check_password(password, verifiers) {
+        Proof::Right
+    } else {
+        Proof::Wrong
+    })
 }
 
 /// Does this answer prove the password whose SHA256(SHA256(password)) is `verifier`?
 fn verify(answer: &[u8], nonce: &[u8; 20], verifier: &[u8; 32]) -> bool {
-    let mask: [u8; 32] = Sha256::new().chain_update(verifier).chain_update(nonce).finalize().into();
+    let mask: [u8; 32] = Sha256::new()
+        .chain_update(verifier)
+        .chain_update(nonce)
+        .finalize()
+        .into();
     let mut stage1 = [0; 32];
-    for (out, (mask, byte)) in stage1.iter_mut().zip(mask.iter().zip(answer.iter().chain(std::iter::repeat(&0)))) {
+    for (out, (mask, byte)) in stage1
+        .iter_mut()
+        .zip(mask.iter().zip(answer.iter().chain(std::iter::repeat(&0))))
+    {
         *out = mask ^ byte;
     }
     let stage2: [u8; 32] = Sha256::digest(stage1).into();

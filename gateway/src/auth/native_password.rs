@@ -7,7 +7,10 @@ use subtle::ConstantTimeEq;
 pub(super) fn verify(answer: &[u8], nonce: &[u8; 20], verifier: &[u8; 20]) -> bool {
     let mask: [u8; 20] = Sha1::new().chain_update(nonce).chain_update(verifier).finalize().into();
     let mut stage1 = [0; 20];
-    for (out, (mask, byte)) in stage1.iter_mut().zip(mask.iter().zip(answer.iter().chain(std::iter::repeat(&0)))) {
+    for (out, (mask, byte)) in stage1
+        .iter_mut()
+        .zip(mask.iter().zip(answer.iter().chain(std::iter::repeat(&0))))
+    {
         *out = mask ^ byte;
     }
     let stage2: [u8; 20] = Sha1::digest(stage1).into();

@@ -33,7 +33,12 @@ impl Drop for CountDrop {
 impl ComputeSource for Script {
     async fn wake(&self, ask: Ask) -> Result<proto::WakeReply, AskError> {
         self.asked.lock().unwrap().push(ask.unreachable);
-        let act = self.acts.lock().unwrap().pop_front().expect("asked more often than the script says");
+        let act = self
+            .acts
+            .lock()
+            .unwrap()
+            .pop_front()
+            .expect("asked more often than the script says");
         match act {
             Act::Ready(incarnation, after) => {
                 sleep(after).await;
@@ -69,21 +74,37 @@ struct World {
 
 fn world(acts: impl IntoIterator<Item = Act>) -> World {
     let routes = Arc::new(Routes::default());
-    routes.apply(&proto::Project { id: "demo".into(), ..Default::default() });
+    routes.apply(&proto::Project {
+        id: "demo".into(),
+        ..Default::default()
+    });
     let script = Arc::new(Script {
         acts: Mutex::new(acts.into_iter().collect()),
         asked: Mutex::default(),
         dropped: Arc::default(),
     });
-    let config = Config { timeout: Duration::from_secs(60) };
+    let config = Config {
+        timeout: Duration::from_secs(60),
+    };
     let source: Arc<dyn ComputeSource> = script.clone();
     let wakes = Arc::new(Wakes::new(config, source, Arc::clone(&routes), Handle::current()));
-    World { wakes, project: routes.project("demo").unwrap(), script }
+    World {
+        wakes,
+        project: routes.project("demo").unwrap(),
+        script,
+    }
 }
 
 impl World {
     async fn wake(&self) -> Result<Woken, WakeError> {
-        self.wakes.running(&self.project, &Cause::default(), self.wakes.deadline(&self.project), None).await
+        self.wakes
+            .running(
+                &self.project,
+                &Cause::default(),
+                self.wakes.deadline(&self.project),
+                None,
+            )
+            .await
     }
 }
 
@@ -129,7 +150,11 @@ async fn one_deadline_bounds_all_retries() {
 #[tokio::test(start_paused = true)]
 async fn a_project_has_its_own_deadline() {
     let world = world([Act::Hang]);
-    world.project.apply(&proto::Project { id: "demo".into(), wake_timeout_ms: 5_000, ..Default::default() });
+    world.project.apply(&proto::Project {
+        id: "demo".into(),
+        wake_timeout_ms: 5_000,
+        ..Default::default()
+    });
     let began = Instant::now();
     assert!(matches!(world.wake().await, Err(WakeError::Deadline { .. })));
     assert_eq!(began.elapsed(), Duration::from_secs(5));
@@ -173,7 +198,11 @@ async fn one_of_two_waiters_leaving_drops_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_waiter_with_time_left_starts_another_flight() {
     let world = world([Act::Hang, Act::Ready(1, Duration::ZERO)]);
-    world.project.apply(&proto::Project { id: "demo".into(), wake_timeout_ms: 5_000, ..Default::default() });
+    world.project.apply(&proto::Project {
+        id: "demo".into(),
+        wake_timeout_ms: 5_000,
+        ..Default::default()
+    });
     let late = async {
         sleep(Duration::from_secs(3)).await;
         world.wake().await
@@ -188,7 +217,11 @@ async fn an_unreachable_incarnation_is_reported() {
     let world = world([Act::Ready(2, Duration::ZERO)]);
     world.project.apply_compute(reply(1).compute.as_ref().unwrap());
     let deadline = world.wakes.deadline(&world.project);
-    let woken = world.wakes.running(&world.project, &Cause::default(), deadline, Some(1)).await.unwrap();
+    let woken = world
+        .wakes
+        .running(&world.project, &Cause::default(), deadline, Some(1))
+        .await
+        .unwrap();
     assert_eq!(woken.running.incarnation, 2);
     assert_eq!(*world.script.asked.lock().unwrap(), [Some(1)]);
 }

@@ -26,7 +26,10 @@ impl<'a> AuthSwitch<'a> {
             return Err(Malformed);
         }
         let plugin = reader.nul_terminated()?;
-        Ok(Self { plugin, data: reader.rest() })
+        Ok(Self {
+            plugin,
+            data: reader.rest(),
+        })
     }
 }
 

@@ -50,8 +50,13 @@ enum State {
     Boundary,
     /// In a frame: bytes left of it with its header, and whether another follows.
     Frame { left: usize, more: bool, file: bool },
-    /// Between two frames of one command or file; the number the next must carry, where it is known.
-    Between { sequence: Option<u8>, file: bool },
+    /// Between two frames of one command or file; the number the next must carry, where it is known. `continues`: the
+    /// frame before was full, so the next belongs to its packet even when it is empty.
+    Between {
+        sequence: Option<u8>,
+        file: bool,
+        continues: bool,
+    },
 }
 
 /// Follows one client's bytes.
@@ -74,13 +79,24 @@ impl ClientScanner {
     /// Between commands.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::Boundary, sequence: 0, shown: 0 }
+        Self {
+            state: State::Boundary,
+            sequence: 0,
+            shown: 0,
+        }
     }
 
     /// No command and no file is under way.
     #[must_use]
     pub fn is_at_boundary(&self) -> bool {
         self.state == State::Boundary
+    }
+
+    /// The number that the compute's answer begins with: commands and files are counted on. To be asked when one has
+    /// ended.
+    #[must_use]
+    pub fn answer_sequence(&self) -> u8 {
+        self.sequence.wrapping_add(1)
     }
 
     /// Begins the command that [`ClientScanner::scan`] showed.
@@ -97,7 +113,11 @@ impl ClientScanner {
     pub fn begin_file(&mut self) -> Result<(), ScanError> {
         match self.state {
             State::Boundary => {
-                self.state = State::Between { sequence: None, file: true };
+                self.state = State::Between {
+                    sequence: None,
+                    file: true,
+                    continues: false,
+                };
                 Ok(())
             }
             _ => Err(ScanError::FileInCommand),
@@ -111,11 +131,17 @@ impl ClientScanner {
     pub fn scan(&mut self, bytes: &[u8]) -> Result<ClientScan, ScanError> {
         match self.state {
             State::Boundary => self.command_head(bytes),
-            State::Between { sequence, file } => {
-                let Some(header) = FrameHeader::decode(bytes) else { return Ok(ClientScan::NeedMore) };
+            State::Between {
+                sequence,
+                file,
+                continues,
+            } => {
+                let Some(header) = FrameHeader::decode(bytes) else {
+                    return Ok(ClientScan::NeedMore);
+                };
                 in_order(sequence.unwrap_or(header.sequence), header.sequence)?;
                 self.sequence = header.sequence;
-                if file && header.payload_len == 0 {
+                if file && !continues && header.payload_len == 0 {
                     self.state = State::Boundary;
                     return Ok(ClientScan::FileEnd(4));
                 }
@@ -128,7 +154,9 @@ impl ClientScanner {
     }
 
     fn command_head(&mut self, bytes: &[u8]) -> Result<ClientScan, ScanError> {
-        let Some(header) = FrameHeader::decode(bytes) else { return Ok(ClientScan::NeedMore) };
+        let Some(header) = FrameHeader::decode(bytes) else {
+            return Ok(ClientScan::NeedMore);
+        };
         in_order(0, header.sequence)?;
         self.shown = header.payload_len;
         // An empty packet is a command that nobody knows: MariaDB answers it as such.
@@ -137,18 +165,31 @@ impl ClientScanner {
             (_, Some(code)) => *code,
             (_, None) => return Ok(ClientScan::NeedMore),
         };
-        Ok(ClientScan::Command(CommandHead { code, frame_payload_len: header.payload_len }))
+        Ok(ClientScan::Command(CommandHead {
+            code,
+            frame_payload_len: header.payload_len,
+        }))
     }
 
     fn body(&mut self, available: usize) -> ClientScan {
-        let State::Frame { left, more, file } = self.state else { return ClientScan::NeedMore };
+        let State::Frame { left, more, file } = self.state else {
+            return ClientScan::NeedMore;
+        };
         let n = left.min(available);
         if n < left {
-            self.state = State::Frame { left: left - n, more, file };
+            self.state = State::Frame {
+                left: left - n,
+                more,
+                file,
+            };
             return ClientScan::Body(n);
         }
         if more || file {
-            self.state = State::Between { sequence: Some(self.sequence.wrapping_add(1)), file };
+            self.state = State::Between {
+                sequence: Some(self.sequence.wrapping_add(1)),
+                file,
+                continues: more,
+            };
             return ClientScan::Body(n);
         }
         self.state = State::Boundary;
@@ -157,9 +198,42 @@ impl ClientScanner {
 }
 
 fn frame(payload_len: usize, file: bool) -> State {
-    State::Frame { left: payload_len + 4, more: payload_len == FRAME_PAYLOAD_MAX, file }
+    State::Frame {
+        left: payload_len + 4,
+        more: payload_len == FRAME_PAYLOAD_MAX,
+        file,
+    }
 }
 
 fn in_order(expected: u8, found: u8) -> Result<(), ScanError> {
-    if expected == found { Ok(()) } else { Err(ScanError::OutOfOrder { expected, found }) }
+    if expected == found {
+        Ok(())
+    } else {
+        Err(ScanError::OutOfOrder { expected, found })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::write_packet;
+
+    #[test]
+    fn a_file_packet_of_a_full_frame_goes_on_in_an_empty_one() {
+        let mut stream = Vec::new();
+        let mut sequence = 2;
+        write_packet(&mut stream, &mut sequence, &vec![b'x'; FRAME_PAYLOAD_MAX]);
+        write_packet(&mut stream, &mut sequence, &[]);
+        let mut scanner = ClientScanner::new();
+        scanner.begin_file().unwrap();
+        let mut at = 0;
+        let end = loop {
+            match scanner.scan(&stream[at..]).unwrap() {
+                ClientScan::Body(n) => at += n,
+                other => break other,
+            }
+        };
+        assert_eq!((end, at), (ClientScan::FileEnd(4), stream.len() - 4));
+        assert_eq!(scanner.answer_sequence(), sequence);
+    }
 }

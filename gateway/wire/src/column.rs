@@ -41,7 +41,14 @@ impl ColumnDefinition {
     #[must_use]
     pub fn encode(&self, capabilities: Capabilities) -> Vec<u8> {
         let mut out = Vec::new();
-        for text in [&b"def"[..], &self.schema, &self.table, &self.org_table, &self.name, &self.org_name] {
+        for text in [
+            &b"def"[..],
+            &self.schema,
+            &self.table,
+            &self.org_table,
+            &self.name,
+            &self.org_name,
+        ] {
             put_bytes(&mut out, text);
         }
         if capabilities.contains(Capabilities::MARIADB_EXTENDED_METADATA) {
@@ -73,7 +80,19 @@ impl ColumnDefinition {
         let column_type = reader.u8()?;
         let flags = reader.u16()?;
         let decimals = reader.u8()?;
-        Ok(Self { schema, table, org_table, name, org_name, charset, column_length, column_type, flags, decimals, extended })
+        Ok(Self {
+            schema,
+            table,
+            org_table,
+            name,
+            org_name,
+            charset,
+            column_length,
+            column_type,
+            flags,
+            decimals,
+            extended,
+        })
     }
 }
 

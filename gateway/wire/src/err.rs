@@ -52,13 +52,21 @@ impl<'a> ErrPacket<'a> {
             }
             _ => None,
         };
-        Ok(Self { code, sqlstate, message: reader.rest() })
+        Ok(Self {
+            code,
+            sqlstate,
+            message: reader.rest(),
+        })
     }
 }
 
 /// Appends the frame of an ERR. A SQLSTATE that is not five bytes long is an error of the caller's and becomes HY000.
 pub fn err_frame(out: &mut Vec<u8>, sequence: u8, code: u16, sqlstate: &str, message: &str) {
     let sqlstate = sqlstate.as_bytes().try_into().unwrap_or(*b"HY000");
-    let err = ErrPacket { code, sqlstate: Some(sqlstate), message: message.as_bytes() };
+    let err = ErrPacket {
+        code,
+        sqlstate: Some(sqlstate),
+        message: message.as_bytes(),
+    };
     write_packet(out, &mut { sequence }, &err.encode());
 }

@@ -36,7 +36,13 @@ pub fn write_packet(out: &mut Vec<u8>, sequence: &mut u8, payload: &[u8]) {
     let mut rest = payload;
     loop {
         let (chunk, after) = rest.split_at(rest.len().min(FRAME_PAYLOAD_MAX));
-        out.extend_from_slice(&FrameHeader { payload_len: chunk.len(), sequence: *sequence }.encode());
+        out.extend_from_slice(
+            &FrameHeader {
+                payload_len: chunk.len(),
+                sequence: *sequence,
+            }
+            .encode(),
+        );
         out.extend_from_slice(chunk);
         *sequence = sequence.wrapping_add(1);
         if chunk.len() < FRAME_PAYLOAD_MAX {
@@ -52,7 +58,10 @@ mod tests {
 
     #[test]
     fn header_round_trip() {
-        let header = FrameHeader { payload_len: 0x01_0203, sequence: 255 };
+        let header = FrameHeader {
+            payload_len: 0x01_0203,
+            sequence: 255,
+        };
         assert_eq!(FrameHeader::decode(&header.encode()), Some(header));
         assert_eq!(FrameHeader::decode(&[1, 2, 3]), None);
     }

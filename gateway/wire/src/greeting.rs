@@ -87,7 +87,15 @@ impl Greeting {
             }
             false => String::new(),
         };
-        Ok(Self { server_version, connection_id, nonce, capabilities, collation, status, auth_plugin })
+        Ok(Self {
+            server_version,
+            connection_id,
+            nonce,
+            capabilities,
+            collation,
+            status,
+            auth_plugin,
+        })
     }
 }
 
@@ -125,7 +133,10 @@ mod tests {
 
     #[test]
     fn extended_flags_count_only_when_client_mysql_is_clear() {
-        let mysql = Greeting { capabilities: greeting().capabilities | Capabilities::CLIENT_MYSQL, ..greeting() };
+        let mysql = Greeting {
+            capabilities: greeting().capabilities | Capabilities::CLIENT_MYSQL,
+            ..greeting()
+        };
         let decoded = Greeting::decode(&mysql.encode()).unwrap();
         assert!(!decoded.capabilities.contains(Capabilities::MARIADB_PROGRESS));
     }

@@ -8,7 +8,14 @@
 //!   chunks cut anywhere, without copying or allocating
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation, missing_docs)]
-#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "tests may panic"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "tests may panic"
+    )
+)]
 
 pub mod frame;
 pub mod capabilities;

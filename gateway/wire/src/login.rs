@@ -63,7 +63,10 @@ pub struct LoginPacket<'a> {
 
 impl std::fmt::Debug for LoginPacket<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoginPacket").field("capabilities", &self.capabilities).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("LoginPacket")
+            .field("capabilities", &self.capabilities)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,7 +102,16 @@ impl<'a> LoginPacket<'a> {
             false => None,
         };
         let raw_attributes = attributes_block(capabilities, reader);
-        Ok(Self { capabilities, max_packet_bytes, collation, user, auth_response, database, auth_plugin, raw_attributes })
+        Ok(Self {
+            capabilities,
+            max_packet_bytes,
+            collation,
+            user,
+            auth_response,
+            database,
+            auth_plugin,
+            raw_attributes,
+        })
     }
 
     /// The payload. What the flags do not announce is not written.
@@ -134,7 +146,7 @@ impl<'a> LoginPacket<'a> {
     }
 }
 
-/// COM_CHANGE_USER, without its command byte.
+/// COM_CHANGE_USER.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChangeUser<'a> {
     /// As sent.
@@ -152,10 +164,15 @@ pub struct ChangeUser<'a> {
 }
 
 impl<'a> ChangeUser<'a> {
+    /// Takes the payload with its command byte.
+    ///
     /// # Errors
-    /// Cut short before the database's name.
+    /// Another command, or cut short before the database's name.
     pub fn decode(payload: &'a [u8], capabilities: Capabilities) -> Result<Self, Malformed> {
         let mut reader = Reader::new(payload);
+        if reader.u8()? != Command::ChangeUser.code() {
+            return Err(Malformed);
+        }
         let user = reader.nul_terminated()?;
         let auth_response = match capabilities.contains(Capabilities::SECURE_CONNECTION) {
             true => {
@@ -171,17 +188,26 @@ impl<'a> ChangeUser<'a> {
             false => None,
         };
         let raw_attributes = attributes_block(capabilities, reader);
-        Ok(Self { user, auth_response, database, collation, auth_plugin, raw_attributes })
+        Ok(Self {
+            user,
+            auth_response,
+            database,
+            collation,
+            auth_plugin,
+            raw_attributes,
+        })
     }
 
-    /// The payload with its command byte.
+    /// The payload with its command byte; an answer of more than 255 bytes is cut.
     #[must_use]
     pub fn encode(&self, capabilities: Capabilities) -> Vec<u8> {
         let mut out = vec![Command::ChangeUser.code()];
         out.extend_from_slice(self.user);
         out.push(0);
-        out.push(u8::try_from(self.auth_response.len()).unwrap_or(0));
-        out.extend_from_slice(self.auth_response);
+        // The length is one byte; no plugin answers with more.
+        let (answer, _) = self.auth_response.split_at(self.auth_response.len().min(255));
+        out.push(u8::try_from(answer.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(answer);
         out.extend_from_slice(self.database.unwrap_or_default());
         out.push(0);
         out.extend_from_slice(&self.collation.unwrap_or_default().to_le_bytes());
@@ -214,7 +240,10 @@ fn attributes_block(capabilities: Capabilities, mut reader: Reader<'_>) -> &[u8]
     }
     let Ok(len) = reader.lenenc_int() else { return &[] };
     let rest = reader.rest();
-    usize::try_from(len).ok().and_then(|len| rest.get(..len)).unwrap_or(&[])
+    usize::try_from(len)
+        .ok()
+        .and_then(|len| rest.get(..len))
+        .unwrap_or(rest)
 }
 
 /// Key and value of each connection attribute, up to the first that cannot be read.

@@ -33,15 +33,18 @@ impl<'a> OkPacket<'a> {
         put_int(&mut out, self.last_insert_id);
         out.extend_from_slice(&self.status.0.to_le_bytes());
         out.extend_from_slice(&self.warnings.to_le_bytes());
-        match (capabilities.contains(Capabilities::SESSION_TRACK), self.session_track) {
-            (true, Some(block)) => {
+        // MariaDB writes a length before the text whether or not session tracking was agreed (MySQL's documents say
+        // otherwise), and leaves out what is empty.
+        match self
+            .session_track
+            .filter(|_| capabilities.contains(Capabilities::SESSION_TRACK))
+        {
+            Some(block) => {
                 put_bytes(&mut out, self.info);
                 put_bytes(&mut out, block);
             }
-            // As MariaDB does: nothing to say is not said.
-            (true, None) if self.info.is_empty() => {}
-            (true, None) => put_bytes(&mut out, self.info),
-            (false, _) => out.extend_from_slice(self.info),
+            None if self.info.is_empty() => {}
+            None => put_bytes(&mut out, self.info),
         }
         out
     }
@@ -59,22 +62,33 @@ impl<'a> OkPacket<'a> {
         let last_insert_id = reader.lenenc_int()?;
         let status = StatusFlags(reader.u16()?);
         let warnings = reader.u16()?;
-        let (info, session_track) = if !capabilities.contains(Capabilities::SESSION_TRACK) {
-            (reader.rest(), None)
-        } else if reader.is_empty() {
-            (&[][..], None)
+        let info = if reader.is_empty() {
+            &[][..]
         } else {
-            let info = reader.lenenc_bytes()?;
-            let changed = status.contains(StatusFlags::SESSION_STATE_CHANGED) && !reader.is_empty();
-            (info, if changed { Some(reader.lenenc_bytes()?) } else { None })
+            reader.lenenc_bytes()?
         };
-        Ok(Self { ends_rows, affected_rows, last_insert_id, status, warnings, info, session_track })
+        let changed = capabilities.contains(Capabilities::SESSION_TRACK)
+            && status.contains(StatusFlags::SESSION_STATE_CHANGED)
+            && !reader.is_empty();
+        let session_track = if changed { Some(reader.lenenc_bytes()?) } else { None };
+        Ok(Self {
+            ends_rows,
+            affected_rows,
+            last_insert_id,
+            status,
+            warnings,
+            info,
+            session_track,
+        })
     }
 }
 
 /// Appends the frame of a plain OK.
 pub fn ok_frame(out: &mut Vec<u8>, sequence: u8, status: StatusFlags, capabilities: Capabilities) {
-    let ok = OkPacket { status, ..OkPacket::default() };
+    let ok = OkPacket {
+        status,
+        ..OkPacket::default()
+    };
     write_packet(out, &mut { sequence }, &ok.encode(capabilities));
 }
 
@@ -82,7 +96,13 @@ pub fn ok_frame(out: &mut Vec<u8>, sequence: u8, status: StatusFlags, capabiliti
 /// 0xFE.
 pub fn eof_frame(out: &mut Vec<u8>, sequence: u8, warnings: u16, status: StatusFlags, capabilities: Capabilities) {
     let payload = match capabilities.contains(Capabilities::DEPRECATE_EOF) {
-        true => OkPacket { ends_rows: true, status, warnings, ..OkPacket::default() }.encode(capabilities),
+        true => OkPacket {
+            ends_rows: true,
+            status,
+            warnings,
+            ..OkPacket::default()
+        }
+        .encode(capabilities),
         false => {
             let ([a, b], [c, d]) = (warnings.to_le_bytes(), status.0.to_le_bytes());
             vec![0xfe, a, b, c, d]

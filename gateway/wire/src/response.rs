@@ -151,10 +151,11 @@ impl ResponseScanner {
         }
     }
 
-    /// The next bytes answer a command with a response of this shape. The response before must be complete.
-    pub fn expect(&mut self, expect: Expect) {
+    /// The next bytes answer a command with a response of this shape, which begins with frame number `sequence` (1 for a
+    /// command of one frame). The response before must be complete.
+    pub fn expect(&mut self, expect: Expect, sequence: u8) {
         debug_assert!(self.is_idle());
-        self.sequence = 1;
+        self.sequence = sequence;
         self.state = match expect {
             Expect::Results => State::Header,
             Expect::Prepared => State::Prepare,
@@ -183,6 +184,11 @@ impl ResponseScanner {
         self.sequence
     }
 
+    /// The client's file has ended; the response goes on with frame number `sequence`.
+    pub fn file_ended(&mut self, sequence: u8) {
+        self.sequence = sequence;
+    }
+
     /// Looks at the bytes that follow those consumed so far; stops after whatever completes something.
     ///
     /// # Errors
@@ -194,24 +200,37 @@ impl ResponseScanner {
             at += n;
             self.left -= n;
             if self.left > 0 {
-                return Ok(Scanned { consumed: at, event: None });
+                return Ok(Scanned {
+                    consumed: at,
+                    event: None,
+                });
             }
             if self.in_packet && !self.more {
                 self.in_packet = false;
                 if let Some(event) = self.completes.take() {
-                    return Ok(Scanned { consumed: at, event: Some(event) });
+                    return Ok(Scanned {
+                        consumed: at,
+                        event: Some(event),
+                    });
                 }
             }
             if self.state == State::Idle || !self.begin_frame(bytes, &mut at)? {
-                return Ok(Scanned { consumed: at, event: None });
+                return Ok(Scanned {
+                    consumed: at,
+                    event: None,
+                });
             }
         }
     }
 
     /// Reads a frame's header and as much of its payload as must be looked at. False: the chunk ends before.
     fn begin_frame(&mut self, bytes: &[u8], at: &mut usize) -> Result<bool, ScanError> {
-        let Some(head) = window(&mut self.stash, &mut self.stashed, bytes, at, 4) else { return Ok(false) };
-        let Some(FrameHeader { payload_len, sequence }) = FrameHeader::decode(head) else { return Ok(false) };
+        let Some(head) = window(&mut self.stash, &mut self.stashed, bytes, at, 4) else {
+            return Ok(false);
+        };
+        let Some(FrameHeader { payload_len, sequence }) = FrameHeader::decode(head) else {
+            return Ok(false);
+        };
         let mut looked_at = 0;
         if !self.in_packet {
             // The first byte tells how much more must be seen.
@@ -224,7 +243,9 @@ impl ResponseScanner {
                     return Ok(false);
                 }
             }
-            let Some(head) = window(&mut self.stash, &mut self.stashed, bytes, at, 4 + looked_at) else { return Ok(false) };
+            let Some(head) = window(&mut self.stash, &mut self.stashed, bytes, at, 4 + looked_at) else {
+                return Ok(false);
+            };
             let prefix = head.get(4..).unwrap_or_default();
             let class = classify(self.state, self.capabilities, payload_len, prefix)?;
             (self.state, self.completes) = next(self.state, class, self.capabilities)?;
@@ -241,14 +262,21 @@ impl ResponseScanner {
     }
 
     fn first_byte(&self, bytes: &[u8], at: usize) -> Option<u8> {
-        let head = if self.stashed > 0 { &self.stash[..] } else { bytes.get(at..).unwrap_or_default() };
+        let head = if self.stashed > 0 {
+            &self.stash[..]
+        } else {
+            bytes.get(at..).unwrap_or_default()
+        };
         head.get(4).copied()
     }
 
     /// How many bytes of a packet's payload must be seen to know what it is.
     fn prefix(&self, payload_len: usize, first: Option<u8>) -> usize {
         match (self.state, first) {
-            (State::Definitions { .. } | State::Parameters { .. } | State::Columns { .. } | State::Text, Some(0xff)) => 3,
+            (
+                State::Definitions { .. } | State::Parameters { .. } | State::Columns { .. } | State::Text,
+                Some(0xff),
+            ) => 3,
             (State::Definitions { .. } | State::Parameters { .. } | State::Columns { .. } | State::Text, _) => 1,
             (State::Rows | State::Fetched | State::Fields, Some(0xfe)) if payload_len < FRAME_PAYLOAD_MAX => PREFIX_MAX,
             (State::Rows | State::Fetched | State::Fields, Some(0xff)) => 3,
@@ -281,7 +309,9 @@ fn window<'a>(
     }
     let rest = bytes.get(*at..)?;
     let missing = rest.get(..len.saturating_sub(*stashed).min(rest.len()))?;
-    stash.get_mut(*stashed..*stashed + missing.len())?.copy_from_slice(missing);
+    stash
+        .get_mut(*stashed..*stashed + missing.len())?
+        .copy_from_slice(missing);
     *stashed += missing.len();
     *at += missing.len();
     stash.get(..len).filter(|_| *stashed >= len)
@@ -291,7 +321,8 @@ fn window<'a>(
 fn classify(state: State, capabilities: Capabilities, len: usize, prefix: &[u8]) -> Result<Class, ScanError> {
     let deprecate_eof = capabilities.contains(Capabilities::DEPRECATE_EOF);
     let first = prefix.first().copied();
-    if first == Some(0xff) && state != State::Text {
+    // The text of COM_STATISTICS is ASCII, so it does not look like an ERR.
+    if first == Some(0xff) {
         let mut reader = Reader::new(prefix.get(1..).unwrap_or_default());
         return Ok(match reader.u16()? {
             0xffff => Class::Progress,
@@ -309,10 +340,15 @@ fn classify(state: State, capabilities: Capabilities, len: usize, prefix: &[u8])
             let mut reader = Reader::new(prefix);
             reader.bytes(5)?;
             let columns = reader.u16()?;
-            Class::Prepared { parameters: reader.u16()?, columns }
+            Class::Prepared {
+                parameters: reader.u16()?,
+                columns,
+            }
         }
         (State::DefinitionsEof | State::ParametersEof { .. } | State::ColumnsEof, Some(0xfe)) => eof(prefix)?,
-        (State::Rows | State::Fetched | State::Fields, Some(0xfe)) if deprecate_eof && len < FRAME_PAYLOAD_MAX => ok(prefix)?,
+        (State::Rows | State::Fetched | State::Fields, Some(0xfe)) if deprecate_eof && len < FRAME_PAYLOAD_MAX => {
+            ok(prefix)?
+        }
         (State::Rows | State::Fetched | State::Fields, Some(0xfe)) if !deprecate_eof && len < 9 => eof(prefix)?,
         _ => Class::Other,
     })
@@ -337,7 +373,10 @@ fn count(prefix: &[u8], capabilities: Capabilities) -> Result<Class, ScanError> 
     let mut reader = Reader::new(prefix);
     let columns = reader.lenenc_int()?;
     let cached = capabilities.contains(Capabilities::MARIADB_CACHE_METADATA);
-    Ok(Class::Count { columns, definitions: !cached || reader.u8()? != 0 })
+    Ok(Class::Count {
+        columns,
+        definitions: !cached || reader.u8()? != 0,
+    })
 }
 
 type Next = (State, Option<ResponseEvent>);
@@ -350,29 +389,53 @@ fn next(state: State, class: Class, capabilities: Capabilities) -> Result<Next, 
         true => (State::Header, None),
         false => ended(Some(status)),
     };
-    let rows = |columns_follow_eof: bool| if columns_follow_eof { State::DefinitionsEof } else { State::Rows };
+    let rows = |columns_follow_eof: bool| {
+        if columns_follow_eof {
+            State::DefinitionsEof
+        } else {
+            State::Rows
+        }
+    };
     Ok(match (state, class) {
         (State::Idle, _) => return Err(ScanError),
         (state, Class::Progress) => (state, None),
-        (_, Class::Err(code)) => (State::Idle, Some(ResponseEvent::End(End { status: None, error: Some(code) }))),
+        (_, Class::Err(code)) => (
+            State::Idle,
+            Some(ResponseEvent::End(End {
+                status: None,
+                error: Some(code),
+            })),
+        ),
 
         (State::Header, Class::Ok(status)) => result_ended(status),
         (State::Header, Class::File) => (State::Header, Some(ResponseEvent::FileWanted)),
-        (State::Header, Class::Count { columns, definitions: true }) if columns > 0 => {
-            (State::Definitions { left: columns }, None)
-        }
+        (
+            State::Header,
+            Class::Count {
+                columns,
+                definitions: true,
+            },
+        ) if columns > 0 => (State::Definitions { left: columns }, None),
         (State::Header, Class::Count { definitions: false, .. }) => (rows(!deprecate_eof), None),
         (State::Definitions { left }, Class::Other) if left > 1 => (State::Definitions { left: left - 1 }, None),
         (State::Definitions { .. }, Class::Other) => (rows(!deprecate_eof), None),
         // A cursor was opened: the rows come by COM_STMT_FETCH.
-        (State::DefinitionsEof, Class::Eof(status)) if status.contains(StatusFlags::CURSOR_EXISTS) => ended(Some(status)),
+        (State::DefinitionsEof, Class::Eof(status)) if status.contains(StatusFlags::CURSOR_EXISTS) => {
+            ended(Some(status))
+        }
         (State::DefinitionsEof, Class::Eof(_)) => (State::Rows, None),
         (State::Rows, Class::Ok(status) | Class::Eof(status)) => result_ended(status),
         (State::Rows | State::Fetched | State::Fields, Class::Other) => (state, None),
         (State::Fetched | State::Fields, Class::Ok(status) | Class::Eof(status)) => ended(Some(status)),
 
         (State::Prepare, Class::Prepared { parameters, columns }) => parameters_of(parameters, columns),
-        (State::Parameters { left, columns }, Class::Other) if left > 1 => (State::Parameters { left: left - 1, columns }, None),
+        (State::Parameters { left, columns }, Class::Other) if left > 1 => (
+            State::Parameters {
+                left: left - 1,
+                columns,
+            },
+            None,
+        ),
         (State::Parameters { columns, .. }, Class::Other) if deprecate_eof => columns_of(columns),
         (State::Parameters { columns, .. }, Class::Other) => (State::ParametersEof { columns }, None),
         (State::ParametersEof { columns }, Class::Eof(_)) => columns_of(columns),

@@ -57,7 +57,10 @@ fn one<'a>(entries: &mut Reader<'a>, variables: &mut Reader<'a>) -> Result<Optio
     loop {
         if !variables.is_empty() {
             let name = variables.lenenc_bytes()?;
-            return Ok(Some(Change::SystemVariable { name, value: variables.lenenc_bytes()? }));
+            return Ok(Some(Change::SystemVariable {
+                name,
+                value: variables.lenenc_bytes()?,
+            }));
         }
         if entries.is_empty() {
             return Ok(None);

@@ -1,0 +1,330 @@
+//! Sessions against a scripted control and a scripted compute: what a client sees when the other side sleeps, suspends,
+//! breaks or refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::Duration;
+
+use control_api::control as proto;
+use mysql_wire::capabilities::Capabilities;
+use support::client::{BASE, Client, err};
+use support::compute::{ALL, FakeCompute};
+use support::{World, project, ready};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Only against hanging.
+const GUARD: Duration = Duration::from_secs(30);
+
+struct Scene {
+    world: World,
+    compute: FakeCompute,
+    _dir: tempfile::TempDir,
+}
+
+async fn scene() -> Scene {
+    let dir = tempfile::tempdir().unwrap();
+    let compute = FakeCompute::start(dir.path(), "c", ALL);
+    let world = World::start([project("demo")]).await;
+    world
+        .script
+        .wakes
+        .lock()
+        .unwrap()
+        .insert("demo".into(), Ok(ready(1, &compute.socket)));
+    Scene {
+        world,
+        compute,
+        _dir: dir,
+    }
+}
+
+impl Scene {
+    async fn client(&self, capabilities: Capabilities) -> Client {
+        Client::log_in(self.world.mysql, "demo.u", "p", BASE | capabilities)
+            .await
+            .unwrap()
+    }
+
+    fn wakes(&self) -> usize {
+        self.world.script.asked.lock().unwrap().len()
+    }
+
+    async fn publish(&self, compute: proto::Compute) {
+        self.world
+            .script
+            .publish(proto::Project {
+                compute: Some(compute),
+                ..project("demo")
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn logins_and_what_drivers_send_wake_nothing() {
+    let scene = scene().await;
+    let mut client = scene.client(Capabilities::EMPTY).await;
+    client.ask("SET NAMES utf8mb4").await.unwrap();
+    client.ask("SET autocommit=0").await.unwrap();
+    for command in [0x0e, 0x1f] {
+        client.send(0, &[command]).await;
+        assert_eq!(client.read().await.unwrap().1[0], 0);
+    }
+    client.send(0, &[0x09]).await;
+    assert!(client.read().await.unwrap().1.starts_with(b"Uptime: "));
+    client.query("SELECT @@version_comment LIMIT 1").await;
+    for _ in 0..5 {
+        client.read().await.unwrap();
+    }
+    client.send(0, &[0x77]).await;
+    assert_eq!(err(&client.read().await.unwrap().1), "1047 08S01 Unknown command");
+    client.send(0, &[]).await;
+    assert_eq!(err(&client.read().await.unwrap().1), "1047 08S01 Unknown command");
+    assert_eq!(scene.wakes(), 0);
+    assert_eq!(scene.compute.seen.lock().unwrap().logins, 0);
+}
+
+#[tokio::test]
+async fn settings_are_replayed_before_the_first_command_and_their_answers_hidden() {
+    let scene = scene().await;
+    let mut client = scene.client(Capabilities::EMPTY).await;
+    client.ask("SET NAMES latin1").await.unwrap();
+    client.ask("SET autocommit=0").await.unwrap();
+    client.ask("INSERT").await.unwrap();
+    client.ask("INSERT again").await.unwrap();
+    assert_eq!(
+        scene.compute.seen.lock().unwrap().queries,
+        ["SET NAMES latin1", "SET autocommit=0", "INSERT", "INSERT again"]
+    );
+    assert_eq!(scene.wakes(), 1);
+}
+
+#[tokio::test]
+async fn pipelined_commands_are_kept_while_waking_and_answered_in_order() {
+    let scene = scene().await;
+    let mut client = scene.client(Capabilities::EMPTY).await;
+    let mut all = Vec::new();
+    for text in ["ONE", "SELECT fail", "TWO"] {
+        mysql_wire::frame::write_packet(&mut all, &mut 0, &[&[3], text.as_bytes()].concat());
+    }
+    client.stream.write_all(&all).await.unwrap();
+    let first_bytes = [
+        client.read().await.unwrap(),
+        client.read().await.unwrap(),
+        client.read().await.unwrap(),
+    ];
+    assert_eq!(
+        first_bytes.map(|(sequence, payload)| (sequence, payload[0])),
+        [(1, 0), (1, 0xff), (1, 0)]
+    );
+}
+
+#[tokio::test]
+async fn many_clients_wake_once() {
+    let scene = scene().await;
+    let clients = (0..50).map(|_| async {
+        let mut client = scene.client(Capabilities::EMPTY).await;
+        client.ask("DO 1").await.unwrap();
+        client
+    });
+    let clients = futures::future::join_all(clients).await;
+    assert_eq!(clients.len(), 50);
+    assert!(scene.wakes() <= 2, "a wake for a late-comer at most: {}", scene.wakes());
+}
+
+#[tokio::test]
+async fn a_refused_wake_is_told_with_its_reason() {
+    let scene = scene().await;
+    let refusal = Err("mariadbd is not installed".to_owned());
+    scene.world.script.wakes.lock().unwrap().insert("demo".into(), refusal);
+    let mut client = scene.client(Capabilities::EMPTY).await;
+    let error = client.ask("DO 1").await.unwrap_err();
+    assert!(
+        error.starts_with("1053 08S01") && error.contains("mariadbd is not installed"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_waking_drops_the_wake() {
+    let scene = scene().await;
+    scene.world.script.wakes.lock().unwrap().clear();
+    let mut client = scene.client(Capabilities::EMPTY).await;
+    client.query("DO 1").await;
+    let asked = async {
+        while scene.wakes() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(GUARD, asked).await.unwrap();
+    drop(client);
+    // The next client's wake is a new question: the first was given up, not waited for.
+    scene
+        .world
+        .script
+        .wakes
+        .lock()
+        .unwrap()
+        .insert("demo".into(), Ok(ready(1, &scene.compute.socket)));
+    let mut next = scene.client(Capabilities::EMPTY).await;
+    timeout(GUARD, next.ask("DO 2")).await.unwrap().unwrap();
+    assert_eq!(
+        scene.compute.seen.lock().unwrap().queries,
+        ["DO 2"],
+        "the first client's command was not run"
+    );
+}
+
+#[tokio::test]
+async fn a_suspend_closes_attached_clients_with_a_reason_and_no_others() {
+    let scene = scene().await;
+    let mut attached = scene.client(Capabilities::EMPTY).await;
+    attached.ask("DO 1").await.unwrap();
+    let mut idle = scene.client(Capabilities::EMPTY).await;
+    let draining = proto::Compute {
+        state: proto::ComputeState::Draining.into(),
+        incarnation: 1,
+        ..Default::default()
+    };
+    scene.publish(draining).await;
+    let (sequence, payload) = timeout(GUARD, attached.read()).await.unwrap().unwrap();
+    let text = err(&payload);
+    assert!(
+        sequence == 1 && text.starts_with("1053 08S01") && text.contains("suspended"),
+        "{text}"
+    );
+    assert!(
+        timeout(GUARD, attached.read()).await.unwrap().is_err(),
+        "closed after it"
+    );
+    // The next incarnation serves the one that was not attached.
+    scene
+        .world
+        .script
+        .wakes
+        .lock()
+        .unwrap()
+        .insert("demo".into(), Ok(ready(2, &scene.compute.socket)));
+    timeout(GUARD, idle.ask("DO 2")).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_compute_that_dies_is_told_where_a_packet_may_stand() {
+    let scene = scene().await;
+    let mut between = scene.client(Capabilities::EMPTY).await;
+    let error = between.ask("BREAK").await.unwrap_err();
+    assert!(error.starts_with("1053 08S01"), "{error}");
+    // In the middle of a packet nothing can be said: what was sent arrives, then the end.
+    let mut inside = scene.client(Capabilities::EMPTY).await;
+    inside.query("BREAK inside").await;
+    let mut rest = Vec::new();
+    timeout(GUARD, inside.stream.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(rest, [1, 0, 0, 1, 1, 50, 0, 0, 2, 3]);
+    // And nobody else notices.
+    let mut other = scene.client(Capabilities::EMPTY).await;
+    other.ask("DO 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unreachable_compute_is_reported_and_the_next_one_dialled() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = FakeCompute::start(dir.path(), "dead", ALL);
+    let alive = FakeCompute::start(dir.path(), "alive", ALL);
+    let woken = proto::Project {
+        compute: Some(ready(1, &dead.socket)),
+        ..project("demo")
+    };
+    dead.kill();
+    let world = World::start([woken]).await;
+    world
+        .script
+        .wakes
+        .lock()
+        .unwrap()
+        .insert("demo".into(), Ok(ready(2, &alive.socket)));
+    let mut client = Client::log_in(world.mysql, "demo.u", "p", BASE).await.unwrap();
+    timeout(GUARD, client.ask("DO 1")).await.unwrap().unwrap();
+    assert_eq!(world.script.asked.lock().unwrap()[0].unreachable_incarnation, 1);
+}
+
+#[tokio::test]
+async fn refusals_are_the_same_for_unknown_project_unknown_user_and_wrong_password() {
+    let scene = scene().await;
+    let mut texts = Vec::new();
+    for (name, password) in [("demo.u", "wrong"), ("demo.x", "p"), ("nosuch.u", "p"), ("u", "p")] {
+        let Err(error) = Client::log_in(scene.world.mysql, name, password, BASE).await else {
+            panic!("{name} got in")
+        };
+        texts.push(error.replace(&format!("'{name}'"), "'NAME'"));
+    }
+    assert_eq!(
+        texts[0],
+        "1045 28000 Access denied for user 'NAME'@'127.0.0.1' (using password: YES)"
+    );
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+    assert_eq!(scene.wakes(), 0);
+}
+
+#[tokio::test]
+async fn change_user_ends_at_the_gateway_and_detaches() {
+    let scene = scene().await;
+    let mut client = scene.client(Capabilities::PLUGIN_AUTH).await;
+    client.ask("DO 1").await.unwrap();
+    for (password, expected) in [("wrong", 0xff), ("p", 0)] {
+        let change = mysql_wire::login::ChangeUser {
+            user: b"u",
+            auth_response: b"",
+            database: Some(b"demo"),
+            collation: Some(45),
+            auth_plugin: Some(b"mysql_native_password"),
+            raw_attributes: b"",
+        };
+        let packet = change.encode(client.capabilities);
+        client.send(0, &packet).await;
+        let (sequence, switch) = client.read().await.unwrap();
+        assert_eq!(switch[0], 0xfe);
+        let nonce: [u8; 20] = switch[switch.len() - 21..switch.len() - 1].try_into().unwrap();
+        client
+            .send(
+                sequence + 1,
+                &support::client::native_answer(password.as_bytes(), &nonce),
+            )
+            .await;
+        let (_, reply) = timeout(GUARD, client.read()).await.unwrap().unwrap();
+        assert_eq!(reply[0], expected, "{}", err(&reply));
+    }
+    client.ask("DO 2").await.unwrap();
+    let seen = scene.compute.seen.lock().unwrap();
+    assert_eq!(seen.logins, 2, "a compute connection of its own for each stretch");
+    assert!(!seen.commands.contains(&0x11), "no compute hears of it");
+}
+
+#[tokio::test]
+async fn a_removed_project_lets_nobody_in_and_ends_its_sessions() {
+    let scene = scene().await;
+    let mut attached = scene.client(Capabilities::EMPTY).await;
+    attached.ask("DO 1").await.unwrap();
+    scene.world.script.remove("demo").await;
+    let (_, payload) = timeout(GUARD, attached.read()).await.unwrap().unwrap();
+    assert!(err(&payload).contains("deleted"), "{}", err(&payload));
+    assert!(Client::log_in(scene.world.mysql, "demo.u", "p", BASE).await.is_err());
+}
+
+#[tokio::test]
+async fn drain_tells_idle_clients_and_waits_for_commands() {
+    let scene = scene().await;
+    let mut idle = scene.client(Capabilities::EMPTY).await;
+    let mut attached = scene.client(Capabilities::EMPTY).await;
+    attached.ask("DO 1").await.unwrap();
+    scene.world.stop();
+    for client in [&mut idle, &mut attached] {
+        let (_, payload) = timeout(GUARD, client.read()).await.unwrap().unwrap();
+        assert_eq!(err(&payload), "1053 08S01 Server shutdown in progress");
+    }
+}

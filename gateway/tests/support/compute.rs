@@ -1,0 +1,167 @@
+//! A compute by script: it logs everyone in who knows the gateway's secret, with the capabilities it is told to offer, and
+//! answers a few statements as MariaDB would frame them.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use mysql_wire::auth::AuthSwitch;
+use mysql_wire::capabilities::Capabilities;
+use mysql_wire::column::{ColumnDefinition, text_result_set};
+use mysql_wire::command::Command;
+use mysql_wire::err::err_frame;
+use mysql_wire::frame::{FrameHeader, write_packet};
+use mysql_wire::greeting::Greeting;
+use mysql_wire::login::LoginPacket;
+use mysql_wire::ok::ok_frame;
+use mysql_wire::status::StatusFlags;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+/// Everything MariaDB 10.11 offers.
+pub const ALL: Capabilities = Capabilities(0x1d_81ff_f7fe);
+
+#[derive(Default)]
+pub struct Seen {
+    pub logins: usize,
+    /// Texts of COM_QUERY, in order.
+    pub queries: Vec<String>,
+    pub commands: Vec<u8>,
+}
+
+pub struct FakeCompute {
+    pub socket: PathBuf,
+    pub seen: Arc<Mutex<Seen>>,
+    tasks: JoinSet<()>,
+}
+
+impl FakeCompute {
+    pub fn start(dir: &Path, name: &str, offered: Capabilities) -> Self {
+        let socket = dir.join(name);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let mut tasks = JoinSet::new();
+        let seen_here = Arc::clone(&seen);
+        tasks.spawn(async move {
+            let mut sessions = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                sessions.spawn(session(stream, offered, Arc::clone(&seen_here)));
+            }
+        });
+        Self { socket, seen, tasks }
+    }
+
+    /// As a crash would: every connection breaks and nobody listens.
+    pub fn kill(mut self) {
+        self.tasks.abort_all();
+        std::fs::remove_file(&self.socket).unwrap();
+    }
+}
+
+pub async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).await?;
+    let header = FrameHeader::decode(&header).unwrap();
+    let mut payload = vec![0; header.payload_len];
+    stream.read_exact(&mut payload).await?;
+    Ok((header.sequence, payload))
+}
+
+async fn session(mut stream: UnixStream, offered: Capabilities, seen: Arc<Mutex<Seen>>) {
+    let _ = converse(&mut stream, offered, seen).await;
+}
+
+async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mutex<Seen>>) -> std::io::Result<()> {
+    let greeting = Greeting {
+        server_version: "5.5.5-10.11.19-MariaDB".into(),
+        connection_id: 7,
+        nonce: *b"aaaaaaaaaaaaaaaaaaaa",
+        capabilities: offered,
+        collation: 45,
+        status: StatusFlags::AUTOCOMMIT,
+        auth_plugin: "mysql_native_password".into(),
+    };
+    send(stream, 0, &greeting.encode()).await?;
+    let (_, login) = read(stream).await?;
+    let login = LoginPacket::decode(&login).unwrap();
+    let capabilities = login.capabilities;
+    assert!(
+        (capabilities & !offered).is_empty(),
+        "used but not offered: {:?}",
+        capabilities & !offered
+    );
+    // As a real account does whose first method is the tenant's.
+    let switch = AuthSwitch {
+        plugin: b"mysql_native_password",
+        data: b"bbbbbbbbbbbbbbbbbbbb\0",
+    };
+    send(stream, 2, &switch.encode()).await?;
+    let (_, answer) = read(stream).await?;
+    assert_eq!(answer.len(), 20);
+    seen.lock().unwrap().logins += 1;
+    let mut out = Vec::new();
+    ok_frame(&mut out, 4, StatusFlags::AUTOCOMMIT, capabilities);
+    stream.write_all(&out).await?;
+    loop {
+        let (_, command) = read(stream).await?;
+        let text = String::from_utf8_lossy(&command[1..]).into_owned();
+        {
+            let mut seen = seen.lock().unwrap();
+            seen.commands.push(command[0]);
+            if command[0] == Command::Query.code() {
+                seen.queries.push(text.clone());
+            }
+        }
+        let mut out = Vec::new();
+        match (Command::from_code(command[0]), text.as_str()) {
+            (Some(Command::Quit), _) => return Ok(()),
+            (Some(Command::Query), "SELECT two results") => {
+                let more = StatusFlags::AUTOCOMMIT | StatusFlags::MORE_RESULTS;
+                let rows = [vec![Some(&b"x"[..])], vec![None]];
+                let frames_before = result(&mut out, 1, &rows, capabilities, more);
+                result(&mut out, frames_before, &rows, capabilities, StatusFlags::AUTOCOMMIT);
+            }
+            (Some(Command::Query), "BREAK") => return Ok(()),
+            (Some(Command::Query), "BREAK inside") => {
+                stream.write_all(&[1, 0, 0, 1, 1, 50, 0, 0, 2, 3]).await?;
+                return Ok(());
+            }
+            (Some(Command::Query), "HANG") => std::future::pending().await,
+            (Some(Command::Query), "SELECT fail") => err_frame(&mut out, 1, 1146, "42S02", "no such table"),
+            _ => ok_frame(&mut out, 1, StatusFlags::AUTOCOMMIT, capabilities),
+        }
+        stream.write_all(&out).await?;
+    }
+}
+
+/// Returns the sequence id after it.
+fn result(
+    out: &mut Vec<u8>,
+    sequence: u8,
+    rows: &[Vec<Option<&[u8]>>],
+    capabilities: Capabilities,
+    status: StatusFlags,
+) -> u8 {
+    let columns = [ColumnDefinition {
+        name: b"c".to_vec(),
+        charset: 45,
+        column_type: 0xfd,
+        ..Default::default()
+    }];
+    text_result_set(out, sequence, &columns, rows, capabilities, status);
+    let eofs = if capabilities.contains(Capabilities::DEPRECATE_EOF) {
+        1
+    } else {
+        2
+    };
+    sequence + 2 + u8::try_from(rows.len()).unwrap() + eofs
+}
+
+async fn send(stream: &mut UnixStream, sequence: u8, payload: &[u8]) -> std::io::Result<()> {
+    let mut out = Vec::new();
+    write_packet(&mut out, &mut { sequence }, payload);
+    stream.write_all(&out).await
+}
