@@ -21,6 +21,8 @@ mod rest;
 mod run;
 mod secret;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use config::{Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, UidRange};

@@ -14,6 +14,8 @@ use crate::{
     secret::Verifiers,
 };
 
+#[cfg(test)]
+pub(crate) mod memory;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;

@@ -287,10 +287,10 @@ impl Keeper {
         let Some((next, effects)) = step(self.state, event, wanted) else {
             return tracing::debug!(state = ?self.state, ?event, "came too late");
         };
+        let before = self.record.clone();
         if next != self.state {
             self.enter(next, event, reason);
         }
-        let before = self.record.clone();
         if effects.contains(&Effect::Start) {
             return self.start().await;
         }

@@ -1,1 +1,401 @@
-//! tests
+//! The life of computes under a scripted driver and a paused clock.
+
+use std::time::Duration;
+
+use control_api::rest::ComputeState;
+use tokio::time::Instant;
+
+use super::*;
+use crate::{
+    driver::Report,
+    name::DatabaseName,
+    store::{Store, suite::new_user},
+    testing::{Plane, Start, observed},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn state(plane: &Plane, id: &ProjectId) -> (ComputeState, u64) {
+    let compute = plane.publisher().compute(id).unwrap();
+    (compute.state, compute.incarnation)
+}
+
+fn reason(plane: &Plane, id: &ProjectId) -> String {
+    plane.publisher().compute(id).unwrap().reason.unwrap_or_default()
+}
+
+/// The next states that a watching gateway is told, which it acknowledges at once.
+async fn next_states(watch: &mut crate::publish::Subscription, count: usize) -> Vec<(i32, u64, bool)> {
+    let acknowledger = watch.acknowledger();
+    let mut told = Vec::new();
+    while told.len() < count {
+        let event = watch.changes.as_mut().unwrap().recv().await.unwrap();
+        acknowledger.acknowledge(event.version);
+        let Some(proto::watch_event::Event::Project(project)) = event.event else {
+            continue;
+        };
+        let compute = project.compute.unwrap();
+        let state = (compute.state, compute.incarnation, compute.gateway_secret.len() == 32);
+        if told.last() != Some(&state) {
+            told.push(state);
+        }
+    }
+    told
+}
+
+/// Until the compute is in that state; the deadline only guards against hanging.
+async fn reaches(plane: &Plane, id: &ProjectId, wanted: ComputeState) {
+    let look = async {
+        while state(plane, id).0 != wanted {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(MINUTE, look)
+        .await
+        .unwrap_or_else(|_| panic!("never {wanted}: {:?}", state(plane, id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakes_once_for_many_waiters() {
+    let (plane, id) = Plane::with_demo().await;
+    let wakes = (0..500).map(|_| plane.computes().wake(&id, None, MINUTE));
+    let woken = futures::future::join_all(wakes).await;
+    assert!(woken.iter().all(|woken| woken.as_ref().unwrap().ready_ms == 100));
+    assert_eq!(plane.driver.log(), ["start demo 1"]);
+    assert_eq!(state(&plane, &id), (ComputeState::Ready, 1));
+
+    let again = plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(again.ready_ms, 0, "it was ready already");
+    assert_eq!(again.project.compute.as_ref().unwrap().socket_path, "/run/demo/m.sock");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gateways_are_told_every_state_in_order_and_the_secret_only_when_ready() {
+    use proto::ComputeState::{Draining, Ready, Starting, Suspended};
+    let (plane, id) = Plane::with_demo().await;
+    let mut watch = plane.publisher().subscribe();
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let (told, suspended) = tokio::join!(next_states(&mut watch, 4), plane.computes().suspend(&id, "asked"));
+    suspended.unwrap();
+    let expected = [(Starting, false), (Ready, true), (Draining, false), (Suspended, false)];
+    assert_eq!(told, expected.map(|(state, secret)| (i32::from(state), 1, secret)));
+    let kept = plane.store.project(&id).await.unwrap().compute;
+    assert_eq!((kept.state, kept.incarnation), (ComputeState::Suspended, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wake_while_draining_waits_and_starts_the_next_incarnation() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let suspend = plane.computes().suspend(&id, "asked");
+    let wake = async {
+        reaches(&plane, &id, ComputeState::Draining).await;
+        plane.computes().wake(&id, None, MINUTE).await
+    };
+    let (suspended, woken) = tokio::join!(suspend, wake);
+    suspended.unwrap();
+    assert_eq!(woken.unwrap().project.compute.as_ref().unwrap().incarnation, 2);
+    assert_eq!(plane.driver.log(), ["start demo 1", "stop demo", "start demo 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_start_says_why_and_the_next_wake_waits_for_the_back_off() {
+    let (plane, id) = Plane::with_demo().await;
+    let fails = Start::FailsAfter(Duration::from_millis(10), "the disk is full");
+    plane.driver.starts.lock().unwrap().extend([fails.clone(), fails]);
+    let began = Instant::now();
+    for waited_ms in [10, 10 + 500 + 10] {
+        let error = plane.computes().wake(&id, None, MINUTE).await.unwrap_err();
+        assert_eq!(error, WakeError::CannotStart("the disk is full".into()));
+        assert_eq!(began.elapsed().as_millis(), waited_ms);
+        assert_eq!(state(&plane, &id).0, ComputeState::Failed);
+        assert_eq!(reason(&plane, &id), "the disk is full");
+    }
+    let woken = plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(
+        began.elapsed().as_millis(),
+        520 + 1000 + 100,
+        "the back-off has doubled"
+    );
+    assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 3);
+    assert_eq!(reason(&plane, &id), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn crash_while_ready_is_told_with_its_reason_and_the_next_wake_starts_anew() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    plane
+        .driver
+        .report(&id, Report::Exited("signal: 9 (SIGKILL)".into()))
+        .await;
+    reaches(&plane, &id, ComputeState::Suspended).await;
+    assert_eq!(
+        reason(&plane, &id),
+        "the compute ended unexpectedly: signal: 9 (SIGKILL)"
+    );
+    let message = plane.publisher().message(&id).unwrap();
+    assert!(message.compute.as_ref().unwrap().gateway_secret.is_empty());
+    let woken = plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 2);
+    assert_eq!(plane.driver.log(), ["start demo 1", "start demo 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn queued_wake_is_dropped_with_its_last_caller() {
+    let (plane, id) = Plane::with_demo().await;
+    let turns = plane.computes().parts.turns.clone();
+    let held = turns.acquire_many(u32::try_from(STARTS_MAX).unwrap()).await.unwrap();
+    let (one, two) = tokio::join!(
+        plane.computes().wake(&id, None, Duration::from_millis(10)),
+        plane.computes().wake(&id, None, Duration::from_millis(20)),
+    );
+    assert_eq!(
+        (one.unwrap_err(), two.unwrap_err()),
+        (WakeError::Deadline, WakeError::Deadline)
+    );
+    while !plane.computes().busy().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(held);
+    tokio::time::sleep(MINUTE).await;
+    assert!(plane.driver.log().is_empty(), "nobody waits, nothing starts");
+    assert_eq!(state(&plane, &id), (ComputeState::Suspended, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn queued_wake_stays_while_one_caller_is_left() {
+    let (plane, id) = Plane::with_demo().await;
+    let turns = plane.computes().parts.turns.clone();
+    let held = turns.acquire_many(u32::try_from(STARTS_MAX).unwrap()).await.unwrap();
+    let leaves = plane.computes().wake(&id, None, Duration::from_millis(10));
+    let stays = plane.computes().wake(&id, None, MINUTE);
+    let release = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(held);
+    };
+    let (left, woken, ()) = tokio::join!(leaves, stays, release);
+    assert_eq!(left.unwrap_err(), WakeError::Deadline);
+    assert_eq!(woken.unwrap().ready_ms, 1000 + 100, "the time in the queue counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn begun_start_is_finished_without_callers() {
+    let (plane, id) = Plane::with_demo().await;
+    let left = plane.computes().wake(&id, None, Duration::from_millis(50)).await;
+    assert_eq!(left.unwrap_err(), WakeError::Deadline);
+    reaches(&plane, &id, ComputeState::Ready).await;
+    assert_eq!(plane.driver.log(), ["start demo 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_gateway_delays_a_suspend_by_one_second_at_most() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let silent = plane.publisher().subscribe();
+    let began = Instant::now();
+    plane.computes().suspend(&id, "asked").await.unwrap();
+    assert_eq!(
+        began.elapsed().as_millis(),
+        1000 + 200,
+        "the second and the stop itself"
+    );
+    drop(silent);
+
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let mut quick = plane.publisher().subscribe();
+    let began = Instant::now();
+    let (suspended, _) = tokio::join!(plane.computes().suspend(&id, "asked"), next_states(&mut quick, 2));
+    suspended.unwrap();
+    assert_eq!(began.elapsed().as_millis(), 200, "only the stop itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspend_during_a_start_stops_it_and_tells_the_waiting() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.driver.starts.lock().unwrap().push_back(Start::ReadyAfter(MINUTE));
+    let wake = plane.computes().wake(&id, None, MINUTE);
+    let suspend = async {
+        reaches(&plane, &id, ComputeState::Starting).await;
+        plane.computes().suspend(&id, "asked").await
+    };
+    let (woken, suspended) = tokio::join!(wake, suspend);
+    assert!(matches!(woken.unwrap_err(), WakeError::Unavailable(_)));
+    suspended.unwrap();
+    assert_eq!(plane.driver.log(), ["start demo 1", "stop demo"]);
+    assert_eq!(state(&plane, &id), (ComputeState::Suspended, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspend_of_a_sleeping_compute_does_nothing() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().suspend(&id, "asked").await.unwrap();
+    assert!(plane.driver.log().is_empty());
+    assert_eq!(state(&plane, &id), (ComputeState::Suspended, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unreachable_compute_is_verified_before_another_is_started() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let doubted = plane.computes().wake(&id, Some(1), MINUTE).await.unwrap();
+    assert_eq!(
+        doubted.project.compute.as_ref().unwrap().incarnation,
+        1,
+        "it is well: the same again"
+    );
+
+    *plane.driver.is_unwell.lock().unwrap() = true;
+    let replaced = plane.computes().wake(&id, Some(1), MINUTE).await.unwrap();
+    assert_eq!(replaced.project.compute.as_ref().unwrap().incarnation, 2);
+    assert_eq!(plane.driver.log(), ["start demo 1", "stop demo", "start demo 2"]);
+
+    let stale = plane.computes().wake(&id, Some(1), MINUTE).await.unwrap();
+    assert_eq!(
+        stale.project.compute.as_ref().unwrap().incarnation,
+        2,
+        "a doubt about an older one is answered"
+    );
+    assert_eq!(plane.driver.log().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_reach_a_running_compute_before_they_are_answered() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    plane.projects.add_user(&id, new_user("app"), 1).await.unwrap();
+    assert_eq!(plane.driver.log(), ["start demo 1", "apply demo +app"]);
+    plane.projects.remove_user(&id, &new_user("app").name).await.unwrap();
+    assert_eq!(plane.driver.log()[2], "apply demo -app");
+    assert!(plane.publisher().message(&id).unwrap().users.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_in_its_sleep_is_removed_after_the_next_start() {
+    let (plane, id) = Plane::with_demo().await;
+    let app = DatabaseName::new("app").unwrap();
+    plane.projects.add_database(&id, &app).await.unwrap();
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    plane.driver.report(&id, Report::Observed(observed(&["app"]))).await;
+    plane.computes().suspend(&id, "asked").await.unwrap();
+    plane.projects.remove_database(&id, &app).await.unwrap();
+    assert_eq!(plane.driver.log(), ["start demo 1", "stop demo"]);
+    assert!(
+        plane.publisher().message(&id).unwrap().databases.is_empty(),
+        "gone for gateways at once"
+    );
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(plane.driver.log()[2..], ["start demo 2", "apply demo -app"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_during_a_start_is_applied_after_it() {
+    let (plane, id) = Plane::with_demo().await;
+    let wake = plane.computes().wake(&id, None, MINUTE);
+    let change = async {
+        reaches(&plane, &id, ComputeState::Starting).await;
+        plane.projects.add_user(&id, new_user("app"), 1).await
+    };
+    let (woken, changed) = tokio::join!(wake, change);
+    woken.unwrap();
+    changed.unwrap();
+    assert_eq!(plane.driver.log(), ["start demo 1", "apply demo +app"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_that_the_compute_refuses_is_kept_for_its_next_start() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    *plane.driver.apply_fails.lock().unwrap() = true;
+    let error = plane.projects.add_user(&id, new_user("app"), 1).await.unwrap_err();
+    assert!(error.to_string().contains("lock wait"), "{error}");
+    assert_eq!(plane.store.pending(&id).await.unwrap().1.users.len(), 1);
+    plane.computes().suspend(&id, "asked").await.unwrap();
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert!(
+        plane.store.pending(&id).await.unwrap().1.is_empty(),
+        "the start brought it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_control_plane_adopts_what_runs() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    *plane.driver.adopts.lock().unwrap() = true;
+    let next = Plane::on(plane.driver.clone(), plane.store.clone());
+    next.load().await;
+    next.computes().adopt().await;
+    assert_eq!(state(&next, &id), (ComputeState::Ready, 1));
+    assert_eq!(next.computes().wake(&id, None, MINUTE).await.unwrap().ready_ms, 0);
+    next.driver.report(&id, Report::Exited("signal: 6".into())).await;
+    reaches(&next, &id, ComputeState::Suspended).await;
+    assert_eq!(plane.driver.log(), ["start demo 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_control_plane_notices_what_is_gone_and_never_reuses_a_number() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let next = Plane::on(plane.driver.clone(), plane.store.clone());
+    next.load().await;
+    next.computes().adopt().await;
+    assert_eq!(state(&next, &id), (ComputeState::Suspended, 1));
+    assert!(reason(&next, &id).contains("while the control plane was away"));
+    let woken = next.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_suspends_all_at_once_and_lets_nothing_start() {
+    let plane = Plane::new();
+    let ids = [
+        plane.create("aaa").await,
+        plane.create("bbb").await,
+        plane.create("ccc").await,
+    ];
+    for id in &ids {
+        plane.computes().wake(id, None, MINUTE).await.unwrap();
+    }
+    plane.driver.starts.lock().unwrap().push_back(Start::ReadyAfter(MINUTE));
+    let starting = plane.create("ddd").await;
+    let wake = plane.computes().wake(&starting, None, MINUTE);
+    let close = async {
+        reaches(&plane, &starting, ComputeState::Starting).await;
+        let began = Instant::now();
+        plane.computes().close().await;
+        began.elapsed()
+    };
+    let (woken, took) = tokio::join!(wake, close);
+    assert!(matches!(woken.unwrap_err(), WakeError::Unavailable(_)));
+    assert_eq!(took.as_millis(), 200, "in parallel");
+    for id in ids.iter().chain([&starting]) {
+        assert_eq!(state(&plane, id).0, ComputeState::Suspended);
+    }
+    let late = plane.computes().wake(&ids[0], None, MINUTE).await;
+    assert!(matches!(late.unwrap_err(), WakeError::Unavailable(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleted_project_is_stopped_removed_and_unknown() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    plane.projects.delete(&id).await.unwrap();
+    assert_eq!(plane.driver.log(), ["start demo 1", "stop demo", "remove demo"]);
+    assert_eq!(
+        plane.computes().wake(&id, None, MINUTE).await.unwrap_err(),
+        WakeError::NotFound
+    );
+    assert_eq!(plane.create("demo").await, id, "the name is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn project_that_cannot_be_prepared_is_taken_back() {
+    let plane = Plane::new();
+    *plane.driver.prepare_fails.lock().unwrap() = true;
+    let refused = plane.projects.create(crate::store::suite::new_project("demo")).await;
+    assert!(refused.unwrap_err().to_string().contains("no space left"));
+    *plane.driver.prepare_fails.lock().unwrap() = false;
+    plane.create("demo").await;
+}

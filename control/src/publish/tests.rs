@@ -1,1 +1,190 @@
-//! tests
+use super::*;
+use crate::{
+    name::{DatabaseName, UserName},
+    secret::{Password, Verifiers},
+    store::{ObservedGrants, ProjectRecord, UserRecord},
+    testing::observed,
+};
+
+fn id(name: &str) -> ProjectId {
+    ProjectId::new(name).unwrap()
+}
+
+fn access(revision: i64, databases: &[&str]) -> Access {
+    let user = UserRecord {
+        name: UserName::new("app").unwrap(),
+        verifiers: Verifiers::of(&Password::new("p".into()).unwrap()),
+        admin: false,
+        created: 0,
+    };
+    let databases = databases.iter().map(|name| DatabaseName::new(name).unwrap()).collect();
+    Access {
+        revision,
+        users: vec![user],
+        databases,
+        removed_databases: vec![],
+    }
+}
+
+fn compute(state: ComputeState) -> ComputeRecord {
+    ComputeRecord {
+        state,
+        incarnation: 1,
+        since: 0,
+        reason: None,
+    }
+}
+
+fn whole(name: &str) -> WholeProject {
+    let record = ProjectRecord {
+        id: id(name),
+        size_cu: 0.5,
+        wake_timeout_ms: None,
+        uid: None,
+        created: 0,
+        compute: compute(ComputeState::Suspended),
+    };
+    WholeProject {
+        record,
+        access: access(1, &["my_db"]),
+        observed: None,
+    }
+}
+
+fn publisher() -> Arc<Publisher> {
+    let publisher = Arc::new(Publisher::new());
+    publisher.put(whole("demo"));
+    publisher
+}
+
+fn next(subscription: &mut Subscription) -> proto::WatchEvent {
+    subscription.changes.as_mut().unwrap().try_recv().unwrap()
+}
+
+#[test]
+fn snapshot_and_changes_have_no_gap_and_versions_grow() {
+    let publisher = publisher();
+    let mut watch = publisher.subscribe();
+    assert_eq!(watch.snapshot.len(), 1);
+    publisher.put(whole("other"));
+    publisher.set_compute(&id("demo"), compute(ComputeState::Starting), None);
+    publisher.remove(&id("other"));
+    let events = [next(&mut watch), next(&mut watch), next(&mut watch)];
+    let versions = events.clone().map(|event| event.version);
+    assert_eq!(versions, [1, 2, 3].map(|step| watch.version + step));
+    assert_eq!(
+        events[2].event,
+        Some(watch_event::Event::RemovedProject("other".into()))
+    );
+    assert_eq!(publisher.subscribe().snapshot.len(), 1);
+}
+
+#[test]
+fn what_changes_nothing_is_not_sent() {
+    let publisher = publisher();
+    let mut watch = publisher.subscribe();
+    publisher.set_compute(&id("demo"), compute(ComputeState::Suspended), None);
+    publisher.set_access(&id("demo"), access(1, &["my_db"]));
+    publisher.set_access(&id("unknown"), access(1, &[]));
+    assert!(watch.changes.as_mut().unwrap().try_recv().is_err());
+}
+
+#[test]
+fn older_reading_of_the_access_does_not_win() {
+    let publisher = publisher();
+    publisher.set_access(&id("demo"), access(5, &["five"]));
+    publisher.set_access(&id("demo"), access(4, &["four"]));
+    assert_eq!(publisher.message(&id("demo")).unwrap().databases, ["five"]);
+}
+
+#[test]
+fn gateway_that_falls_behind_is_disconnected_and_blocks_nobody() {
+    let publisher = publisher();
+    let (mut slow, mut quick) = (publisher.subscribe(), publisher.subscribe());
+    for step in 0..=WATCHER_QUEUE {
+        let state = if step % 2 == 0 {
+            ComputeState::Starting
+        } else {
+            ComputeState::Ready
+        };
+        publisher.set_compute(&id("demo"), compute(state), None);
+        next(&mut quick);
+    }
+    assert_eq!(publisher.watchers(), 1);
+    let queue = slow.changes.as_mut().unwrap();
+    let mut left = 0;
+    while queue.try_recv().is_ok() {
+        left += 1;
+    }
+    assert_eq!(left, WATCHER_QUEUE);
+    assert!(queue.is_closed());
+}
+
+#[test]
+fn users_have_the_projects_databases_as_patterns_and_what_the_server_grants() {
+    let publisher = publisher();
+    let mut seen = observed(&["my_db", "by_sql"]);
+    let grants = |user: &str, host: &str, pattern: &str| ObservedGrants {
+        user: user.into(),
+        host: host.into(),
+        patterns: vec![pattern.into()],
+    };
+    seen.grants = vec![
+        grants("app", "%", r"by\_sql"),
+        grants("app", "10.%", "no"),
+        grants("eve", "%", "no"),
+    ];
+    publisher.set_observed(&id("demo"), seen);
+    let message = publisher.message(&id("demo")).unwrap();
+    assert_eq!(message.databases, ["by_sql", "my_db"]);
+    assert_eq!(message.users[0].granted_databases, [r"by\_sql", r"my\_db"]);
+    assert_eq!(message.users[0].native_sha1.len(), 20);
+}
+
+#[test]
+fn secret_is_only_in_a_ready_compute() {
+    let publisher = publisher();
+    let address = || {
+        Some(Address {
+            socket: "/run/m.sock".into(),
+            secret: GatewaySecret::generate(),
+        })
+    };
+    for (state, shown) in [(ComputeState::Ready, true), (ComputeState::Draining, false)] {
+        publisher.set_compute(&id("demo"), compute(state), address());
+        let told = publisher.message(&id("demo")).unwrap().compute.clone().unwrap();
+        assert_eq!(
+            (told.gateway_secret.len(), told.socket_path.is_empty()),
+            if shown { (32, false) } else { (0, true) }
+        );
+    }
+}
+
+#[test]
+fn projects_that_never_ran_show_the_fresh_server() {
+    let publisher = publisher();
+    let mut watch = publisher.subscribe();
+    publisher.set_fresh_server(&observed(&[]));
+    let Some(watch_event::Event::Project(project)) = next(&mut watch).event else {
+        panic!("not a project")
+    };
+    assert_eq!(project.server.unwrap().version, "10.11.19-MariaDB");
+    publisher.put(whole("other"));
+    assert!(publisher.message(&id("other")).unwrap().server.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_all_connected_gateways_and_no_longer_than_it_wants() {
+    let publisher = publisher();
+    let second = Duration::from_secs(1);
+    let version = publisher.set_compute(&id("demo"), compute(ComputeState::Starting), None);
+    assert!(publisher.acknowledged(version, second).await, "nobody to wait for");
+    let (one, two) = (publisher.subscribe(), publisher.subscribe());
+    one.acknowledger().acknowledge(version);
+    assert!(!publisher.acknowledged(version, second).await, "one is silent");
+    let leave = async { drop(two) };
+    assert!(
+        tokio::join!(publisher.acknowledged(version, second), leave).0,
+        "the silent one left"
+    );
+}

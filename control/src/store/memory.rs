@@ -1,0 +1,323 @@
+//! A store without a database, for tests with a paused clock: a real one answers from threads of its own, and the clock
+//! would run away meanwhile. It passes the same suite, so what tests see of it is what a store does.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use control_api::rest::ComputeState;
+
+use super::*;
+
+#[derive(Default)]
+pub(crate) struct MemoryStore {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    projects: BTreeMap<ProjectId, Kept>,
+    keys: BTreeMap<String, [u8; 32]>,
+}
+
+struct Kept {
+    whole: WholeProject,
+    deleting: bool,
+    seen: Vec<DatabaseName>,
+    pending_users: BTreeMap<UserName, i64>,
+    pending_databases: BTreeMap<DatabaseName, i64>,
+}
+
+const NO_PROJECT: StoreError = StoreError::NotFound("project");
+
+impl MemoryStore {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    fn with<T>(&self, id: &ProjectId, work: impl FnOnce(&mut Kept) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut inner = self.lock();
+        let kept = inner.projects.get_mut(id).filter(|kept| !kept.deleting);
+        let result = work(kept.ok_or(NO_PROJECT)?)?;
+        Ok(result)
+    }
+}
+
+impl Kept {
+    fn touch_user(&mut self, name: &UserName) -> Access {
+        self.whole.access.revision += 1;
+        self.pending_users.insert(name.clone(), self.whole.access.revision);
+        self.access()
+    }
+
+    fn touch_database(&mut self, name: &DatabaseName) -> Access {
+        self.whole.access.revision += 1;
+        self.pending_databases.insert(name.clone(), self.whole.access.revision);
+        self.access()
+    }
+
+    fn access(&self) -> Access {
+        let mut access = self.whole.access.clone();
+        let gone = self
+            .pending_databases
+            .keys()
+            .filter(|name| !access.databases.contains(name));
+        access.removed_databases = gone.cloned().collect();
+        access
+    }
+
+    fn whole(&self) -> WholeProject {
+        WholeProject {
+            access: self.access(),
+            ..self.whole.clone()
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn create_project(&self, new: NewProject) -> Result<WholeProject, StoreError> {
+        let mut inner = self.lock();
+        let taken: Vec<u32> = inner
+            .projects
+            .values()
+            .filter_map(|kept| kept.whole.record.uid)
+            .collect();
+        let uid = match new.uids {
+            Some(range) => Some(
+                (range.first..=range.last)
+                    .find(|uid| !taken.contains(uid))
+                    .ok_or(StoreError::NoFreeUid)?,
+            ),
+            None => None,
+        };
+        if inner.projects.contains_key(&new.id) {
+            return Err(StoreError::Exists("project"));
+        }
+        let user = |user: NewUser| UserRecord {
+            name: user.name,
+            verifiers: user.verifiers,
+            admin: user.admin,
+            created: new.now,
+        };
+        let compute = ComputeRecord {
+            state: ComputeState::Suspended,
+            incarnation: 0,
+            since: new.now,
+            reason: None,
+        };
+        let record = ProjectRecord {
+            id: new.id.clone(),
+            size_cu: new.size_cu,
+            wake_timeout_ms: new.wake_timeout_ms,
+            uid,
+            created: new.now,
+            compute,
+        };
+        let access = Access {
+            users: new.user.map(user).into_iter().collect(),
+            databases: new.database.into_iter().collect(),
+            ..Access::default()
+        };
+        let kept = Kept {
+            whole: WholeProject {
+                record,
+                access,
+                observed: None,
+            },
+            deleting: false,
+            seen: Vec::new(),
+            pending_users: BTreeMap::new(),
+            pending_databases: BTreeMap::new(),
+        };
+        let whole = kept.whole();
+        inner.projects.insert(new.id, kept);
+        Ok(whole)
+    }
+
+    async fn project(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
+        self.with(id, |kept| Ok(kept.whole.record.clone()))
+    }
+
+    async fn whole_project(&self, id: &ProjectId) -> Result<WholeProject, StoreError> {
+        self.with(id, |kept| Ok(kept.whole()))
+    }
+
+    async fn projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<ProjectRecord>, StoreError> {
+        Ok(self
+            .whole_projects(after, limit)
+            .await?
+            .into_iter()
+            .map(|whole| whole.record)
+            .collect())
+    }
+
+    async fn whole_projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<WholeProject>, StoreError> {
+        let inner = self.lock();
+        let seen = inner.projects.values().filter(|kept| !kept.deleting).map(Kept::whole);
+        let page = seen.filter(|whole| whole.record.id.as_str() > after.unwrap_or_default());
+        Ok(page.take(limit as usize).collect())
+    }
+
+    async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
+        self.with(id, |kept| {
+            kept.deleting = true;
+            Ok(kept.whole.record.clone())
+        })
+    }
+
+    async fn deleting(&self) -> Result<Vec<ProjectRecord>, StoreError> {
+        let inner = self.lock();
+        Ok(inner
+            .projects
+            .values()
+            .filter(|kept| kept.deleting)
+            .map(|kept| kept.whole.record.clone())
+            .collect())
+    }
+
+    async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
+        self.lock().projects.retain(|name, kept| name != id || !kept.deleting);
+        Ok(())
+    }
+
+    async fn access(&self, id: &ProjectId) -> Result<Access, StoreError> {
+        self.with(id, |kept| Ok(kept.access()))
+    }
+
+    async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError> {
+        self.with(id, |kept| {
+            let users = &mut kept.whole.access.users;
+            if users.iter().any(|other| other.name == user.name) {
+                return Err(StoreError::Exists("user"));
+            }
+            let record = UserRecord {
+                name: user.name.clone(),
+                verifiers: user.verifiers,
+                admin: user.admin,
+                created: now,
+            };
+            users.push(record);
+            users.sort_by(|one, other| one.name.cmp(&other.name));
+            Ok(kept.touch_user(&user.name))
+        })
+    }
+
+    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError> {
+        self.with(id, |kept| {
+            let users = &mut kept.whole.access.users;
+            let at = users
+                .iter()
+                .position(|user| user.name == *name)
+                .ok_or(StoreError::NotFound("user"))?;
+            users.remove(at);
+            Ok(kept.touch_user(name))
+        })
+    }
+
+    async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
+        self.with(id, |kept| {
+            let databases = &mut kept.whole.access.databases;
+            if databases.contains(name) {
+                return Err(StoreError::Exists("database"));
+            }
+            databases.push(name.clone());
+            databases.sort();
+            Ok(kept.touch_database(name))
+        })
+    }
+
+    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
+        self.with(id, |kept| {
+            let databases = &mut kept.whole.access.databases;
+            let at = databases
+                .iter()
+                .position(|other| other == name)
+                .ok_or(StoreError::NotFound("database"))?;
+            databases.remove(at);
+            Ok(kept.touch_database(name))
+        })
+    }
+
+    async fn pending(&self, id: &ProjectId) -> Result<(Access, Touched), StoreError> {
+        self.with(id, |kept| {
+            let touched = Touched {
+                users: kept.pending_users.keys().cloned().collect(),
+                databases: kept.pending_databases.keys().cloned().collect(),
+            };
+            Ok((kept.access(), touched))
+        })
+    }
+
+    async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
+        self.with(id, |kept| {
+            kept.pending_users.retain(|_, pending| *pending > revision);
+            kept.pending_databases.retain(|_, pending| *pending > revision);
+            Ok(())
+        })
+    }
+
+    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
+        self.with(id, |kept| {
+            let incarnation = kept.whole.record.compute.incarnation + 1;
+            kept.whole.record.compute = ComputeRecord {
+                state: ComputeState::Starting,
+                incarnation,
+                since: now,
+                reason: None,
+            };
+            let access = kept.whole.access.clone();
+            kept.pending_users
+                .retain(|name, _| access.users.iter().all(|user| user.name != *name));
+            kept.pending_databases
+                .retain(|name, _| !access.databases.contains(name));
+            Ok(kept.whole())
+        })
+    }
+
+    async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
+        let changed = self.with(id, |kept| {
+            if compute.incarnation >= kept.whole.record.compute.incarnation {
+                kept.whole.record.compute = compute.clone();
+            }
+            Ok(())
+        });
+        changed.or(Ok(()))
+    }
+
+    async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {
+        self.with(id, |kept| {
+            let exists = |name: &DatabaseName| observed.databases.iter().any(|seen| seen == name.as_str());
+            let databases = &mut kept.whole.access.databases;
+            let before = databases.len();
+            databases.retain(|name| exists(name) || !kept.seen.contains(name));
+            kept.whole.access.revision += i64::from(databases.len() < before);
+            kept.seen = databases.iter().filter(|name| exists(name)).cloned().collect();
+            kept.whole.observed = Some(observed.clone());
+            Ok(kept.access())
+        })
+    }
+
+    async fn put_key(&self, name: &str, hash: [u8; 32], _now: EpochMs) -> Result<(), StoreError> {
+        self.lock().keys.insert(name.into(), hash);
+        Ok(())
+    }
+
+    async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError> {
+        Ok(self
+            .lock()
+            .keys
+            .iter()
+            .find(|(_, kept)| **kept == hash)
+            .map(|(name, _)| name.clone()))
+    }
+
+    async fn close(&self) {}
+}
+
+#[tokio::test]
+async fn behaves_as_a_store_must() {
+    suite::run_all(async || ((), MemoryStore::default())).await;
+}

@@ -1,0 +1,223 @@
+//! A control plane without processes, for tests: the real parts around a scripted driver and a store in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::{
+    compute::{Computes, Parts},
+    driver::{Driver, DriverError, Report, Running},
+    metrics::Metrics,
+    name::ProjectId,
+    projects::Projects,
+    publish::Publisher,
+    secret::GatewaySecret,
+    store::{Access, NewProject, Observed, ProjectRecord, Store, Touched, WholeProject, memory::MemoryStore, suite},
+};
+
+/// What the next start does.
+#[derive(Debug, Clone)]
+pub(crate) enum Start {
+    ReadyAfter(Duration),
+    FailsAfter(Duration, &'static str),
+}
+
+/// Does what its script says and writes down what it was told.
+#[derive(Default)]
+pub(crate) struct FakeDriver {
+    /// Starts in order; ready after 100 ms when it is empty.
+    pub(crate) starts: Mutex<VecDeque<Start>>,
+    /// "start demo 1", "stop demo", "apply demo ...", in order.
+    log: Mutex<Vec<String>>,
+    reports: Mutex<HashMap<ProjectId, mpsc::Sender<Report>>>,
+    pub(crate) is_unwell: Mutex<bool>,
+    pub(crate) adopts: Mutex<bool>,
+    pub(crate) prepare_fails: Mutex<bool>,
+    pub(crate) apply_fails: Mutex<bool>,
+}
+
+const STOP_TAKES: Duration = Duration::from_millis(200);
+const APPLY_TAKES: Duration = Duration::from_millis(20);
+
+impl FakeDriver {
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: String) {
+        self.log.lock().unwrap().push(what);
+    }
+
+    /// The compute tells something.
+    pub(crate) async fn report(&self, id: &ProjectId, report: Report) {
+        let sender = self.reports.lock().unwrap().get(id).unwrap().clone();
+        sender.send(report).await.unwrap();
+    }
+
+    fn running(&self, project: &ProjectRecord) -> Running {
+        let (sender, reports) = mpsc::channel(4);
+        self.reports.lock().unwrap().insert(project.id.clone(), sender);
+        Running {
+            incarnation: project.compute.incarnation,
+            socket: PathBuf::from(format!("/run/{}/m.sock", project.id)),
+            secret: GatewaySecret::generate(),
+            executed_ms: 10,
+            ready_ms: 100,
+            observed: observed(&[]),
+            reports,
+        }
+    }
+}
+
+pub(crate) fn observed(databases: &[&str]) -> Observed {
+    Observed {
+        version: "10.11.19-MariaDB".into(),
+        variables: BTreeMap::from([("version_comment".into(), "fake".into())]),
+        databases: databases.iter().map(ToString::to_string).collect(),
+        grants: Vec::new(),
+    }
+}
+
+#[async_trait]
+impl Driver for FakeDriver {
+    async fn server(&self) -> Result<Observed, DriverError> {
+        Ok(observed(&[]))
+    }
+
+    async fn prepare(&self, project: &ProjectRecord) -> Result<(), DriverError> {
+        self.note(format!("prepare {}", project.id));
+        let fails = *self.prepare_fails.lock().unwrap();
+        if fails {
+            Err(DriverError("no space left".into()))
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError> {
+        self.note(format!(
+            "start {} {}",
+            whole.record.id, whole.record.compute.incarnation
+        ));
+        let next = self.starts.lock().unwrap().pop_front();
+        match next.unwrap_or(Start::ReadyAfter(Duration::from_millis(100))) {
+            Start::ReadyAfter(time) => {
+                tokio::time::sleep(time).await;
+                Ok(self.running(&whole.record))
+            }
+            Start::FailsAfter(time, reason) => {
+                tokio::time::sleep(time).await;
+                Err(DriverError(reason.into()))
+            }
+        }
+    }
+
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+        let adopts = *self.adopts.lock().unwrap();
+        Ok(adopts.then(|| self.running(project)))
+    }
+
+    async fn is_well(&self, _id: &ProjectId, _incarnation: u64) -> bool {
+        !*self.is_unwell.lock().unwrap()
+    }
+
+    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError> {
+        tokio::time::sleep(APPLY_TAKES).await;
+        let presence = |exists: bool| if exists { '+' } else { '-' };
+        let users = touched.users.iter().map(|name| {
+            let exists = access.users.iter().any(|user| user.name == *name);
+            format!(" {}{name}", presence(exists))
+        });
+        let databases = touched.databases.iter().map(|name| {
+            let exists = access.databases.contains(name);
+            format!(" {}{name}", presence(exists))
+        });
+        self.note(format!("apply {id}{}", users.chain(databases).collect::<String>()));
+        let fails = *self.apply_fails.lock().unwrap();
+        if fails {
+            Err(DriverError("lock wait".into()))
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError> {
+        self.note(format!("stop {id}"));
+        tokio::time::sleep(STOP_TAKES).await;
+        self.reports.lock().unwrap().remove(id);
+        Ok(())
+    }
+
+    async fn remove(&self, project: &ProjectRecord) -> Result<(), DriverError> {
+        self.note(format!("remove {}", project.id));
+        Ok(())
+    }
+}
+
+/// The parts, put together as `run.rs` does.
+pub(crate) struct Plane {
+    pub(crate) driver: Arc<FakeDriver>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) projects: Arc<Projects>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Plane {
+    pub(crate) fn new() -> Self {
+        Self::on(Arc::default(), Arc::default())
+    }
+
+    /// Another control plane on the same store and driver, as after a restart; it has read nothing yet.
+    pub(crate) fn on(driver: Arc<FakeDriver>, store: Arc<MemoryStore>) -> Self {
+        let publisher = Arc::new(Publisher::new());
+        let metrics = Metrics::new().unwrap();
+        let parts = Parts::new(store.clone(), driver.clone(), publisher.clone(), metrics.clone());
+        let projects = Projects {
+            store: store.clone(),
+            driver: driver.clone(),
+            publisher,
+            computes: Computes::new(parts),
+            activity: Arc::default(),
+        };
+        Self {
+            driver,
+            store,
+            projects: Arc::new(projects),
+            metrics,
+        }
+    }
+
+    /// With one project `demo`.
+    pub(crate) async fn with_demo() -> (Self, ProjectId) {
+        let plane = Self::new();
+        let id = plane.create("demo").await;
+        plane.driver.log.lock().unwrap().clear();
+        (plane, id)
+    }
+
+    pub(crate) async fn create(&self, name: &str) -> ProjectId {
+        let new: NewProject = suite::new_project(name);
+        self.projects.create(new).await.unwrap().record.id
+    }
+
+    pub(crate) fn computes(&self) -> &Arc<Computes> {
+        &self.projects.computes
+    }
+
+    pub(crate) fn publisher(&self) -> &Arc<Publisher> {
+        &self.projects.publisher
+    }
+
+    /// Reads what the store has, as a start does.
+    pub(crate) async fn load(&self) {
+        for whole in self.store.whole_projects(None, 1000).await.unwrap() {
+            self.publisher().put(whole);
+        }
+    }
+}
