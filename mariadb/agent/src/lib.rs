@@ -3,7 +3,16 @@
 //! compute's life; it asks control nothing, so that it goes on when control is gone. What it is told stands in a
 //! [`Spec`](control_api::spec::Spec).
 
+mod clone;
 mod error;
+mod observe;
+mod options;
+mod process;
+mod run;
+mod server;
+mod service;
+mod sql;
+mod template;
 
 use std::path::PathBuf;
 
@@ -40,19 +49,25 @@ pub struct Exit {
 /// Safe to call from many processes at once: one makes it, the others wait. A cancelled call leaves nothing behind that
 /// a later one would mistake for a template.
 pub async fn template(spec: TemplateSpec) -> Result<Template, Error> {
-    Err(Error::NotYet(spec.dir))
+    template::make(spec).await
 }
 
 /// Makes the project's data directory by cloning the template; does nothing where it is there already. On an error
 /// nothing is left at `spec.data_dir`.
 pub async fn prepare(spec: &Spec) -> Result<(), Error> {
-    Err(Error::NotYet(spec.data_dir.clone()))
+    let owner = spec.uid.map(|uid| (uid, spec.gid.unwrap_or(uid)));
+    let (template, to) = (spec.template_dir.clone(), spec.data_dir.clone());
+    let cloned = tokio::task::spawn_blocking(move || clone::clone(&template, &to, owner)).await;
+    cloned.unwrap_or_else(|_cancelled| {
+        Err(Error::system("cannot copy", &spec.template_dir)(
+            std::io::ErrorKind::Interrupted.into(),
+        ))
+    })
 }
 
 /// Runs mariadbd as `spec` says until it exits, serving `selkie.agent.v1` on `{run_dir}/a.sock` meanwhile. Stops it
 /// cleanly on `shutdown`, on SIGTERM or SIGINT to this process, and on the Stop call. A compute that cannot start is an
 /// error that says why; one that ends after it was ready is an [`Exit`].
 pub async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit, Error> {
-    drop(shutdown);
-    Err(Error::NotYet(spec.data_dir))
+    run::run(spec, shutdown).await
 }

@@ -1,0 +1,264 @@
+//! One mariadbd: its files, its start, the moment it greets, its end.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use control_api::spec::Spec;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::error::Error;
+use crate::options::{Places, option_file};
+use crate::server::Server;
+use crate::sql;
+
+/// Between looks for the greeting: small against the 80 ms that mariadbd needs, and cheap (a connect to a missing file).
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// A greeting comes at once when the server serves.
+const GREETING_PATIENCE: Duration = Duration::from_secs(2);
+/// A log larger than this is set aside at the next start; one older log is kept.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+/// How much of the log's end is searched for the reason of a failure.
+const LOG_TAIL_BYTES: u64 = 64 << 10;
+/// The kernel's out-of-memory killer takes computes before the control plane.
+const OOM_SCORE_ADJ: &str = "500";
+
+/// A started mariadbd.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) pid: u32,
+    error_log: PathBuf,
+    /// Of the log, before this start.
+    log_begins: u64,
+    socket: PathBuf,
+    init_file: PathBuf,
+}
+
+/// Writes the files of this start and executes mariadbd.
+pub(crate) fn start(server: &Server, spec: &Spec, agent_password: &str) -> Result<Process, Error> {
+    let socket = spec.server_socket();
+    let error_log = spec.log_dir.join("mariadbd.err");
+    let files_dir = beside(&spec.data_dir, "files");
+    let tmp_dir = beside(&spec.data_dir, "tmp");
+    let (init_file, options_file) = (spec.run_dir.join("init.sql"), spec.run_dir.join("my.cnf"));
+    for dir in [&spec.log_dir, &files_dir, &tmp_dir] {
+        make_dir(dir, spec)?;
+    }
+    rotate(&error_log)?;
+    remove(&socket)?;
+    let places = Places {
+        socket: &socket,
+        init_file: &init_file,
+        error_log: &error_log,
+        files_dir: &files_dir,
+        tmp_dir: &tmp_dir,
+        pid_file: &spec.run_dir.join("mariadbd.pid"),
+    };
+    write(&options_file, &option_file(spec, &places), spec)?;
+    write(&init_file, &sql::init_file(spec, agent_password)?, spec)?;
+    let log_begins = std::fs::metadata(&error_log).map_or(0, |log| log.len());
+    let mut command = command(server, spec);
+    command
+        .arg(format!("--defaults-file={}", options_file.display()))
+        .arg(format!("--datadir={}", spec.data_dir.display()))
+        .args(as_root(spec).then_some("--user=root"))
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let child = command
+        .spawn()
+        .map_err(Error::system("cannot start", &server.program))?;
+    let pid = child.id().unwrap_or_default();
+    // Only root may raise another user's score; without it nothing is lost but the order of killing.
+    let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJ);
+    Ok(Process {
+        child,
+        pid,
+        error_log,
+        log_begins,
+        socket,
+        init_file,
+    })
+}
+
+/// mariadbd as the project's user, and dying with the agent: `setpriv` (util-linux) sets both and becomes mariadbd.
+fn command(server: &Server, spec: &Spec) -> Command {
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(uid) = spec.uid {
+        let gid = spec.gid.unwrap_or(uid);
+        command.args([
+            format!("--reuid={uid}"),
+            format!("--regid={gid}"),
+            "--clear-groups".into(),
+        ]);
+    }
+    command.arg(&server.program);
+    command
+}
+
+/// Root without a user for the project: mariadbd must be told that root is meant.
+fn as_root(spec: &Spec) -> bool {
+    spec.uid.is_none() && rustix::process::geteuid().is_root()
+}
+
+impl Process {
+    /// Resolves when the server greets; an error when it ends before, or does not in time.
+    pub(crate) async fn greeted(&mut self, patience: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                status = self.child.wait() => {
+                    let status = status.map_err(Error::system("cannot wait for", &self.socket))?;
+                    return Err(Error::Start { status: describe(status), reason: self.reason() });
+                }
+                greets = greets(&self.socket) => if greets {
+                    break;
+                },
+            }
+            if began.elapsed() > patience {
+                return Err(Error::Late {
+                    seconds: patience.as_secs(),
+                    reason: self.reason(),
+                });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        // It was read; nobody needs the hashes in it any more.
+        remove(&self.init_file)
+    }
+
+    /// Resolves when the server has ended. Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => describe(status),
+            Err(error) => format!("unknown: {error}"),
+        }
+    }
+
+    /// SIGTERM, and SIGKILL when the time is over. Returns how it ended.
+    pub(crate) async fn stop(&mut self, patience: Duration) -> String {
+        self.signal(Signal::TERM);
+        match timeout(patience, self.ended()).await {
+            Ok(status) => status,
+            Err(_elapsed) => {
+                self.signal(Signal::KILL);
+                self.ended().await
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // None once it was waited for: the number may be another's by then.
+        let pid = self
+            .child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // Gone already is as good as signalled.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// The last errors of this start's log.
+    pub(crate) fn reason(&self) -> String {
+        let errors = last_errors(&self.error_log, self.log_begins).unwrap_or_default();
+        if errors.is_empty() {
+            format!("nothing in {}", self.error_log.display())
+        } else {
+            errors
+        }
+    }
+}
+
+async fn greets(socket: &Path) -> bool {
+    let greeting = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        let mut header = [0; 5];
+        stream.read_exact(&mut header).await?;
+        std::io::Result::Ok(header[4] != 0xff)
+    };
+    matches!(timeout(GREETING_PATIENCE, greeting).await, Ok(Ok(true)))
+}
+
+fn describe(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+/// The last `[ERROR]` lines, without their time stamps.
+fn last_errors(log: &Path, from: u64) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(log)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(len.saturating_sub(LOG_TAIL_BYTES))))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let errors: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once("[ERROR]"))
+        .map(|(_, what)| what.trim())
+        .collect();
+    let last = errors.len().saturating_sub(4);
+    Ok(errors.get(last..).unwrap_or_default().join("; "))
+}
+
+fn rotate(log: &Path) -> Result<(), Error> {
+    if std::fs::metadata(log).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
+        std::fs::rename(log, log.with_extension("err.1")).map_err(Error::system("cannot set aside", log))?;
+    }
+    Ok(())
+}
+
+/// A directory of the project next to its data directory.
+fn beside(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.with_file_name(name)
+}
+
+pub(crate) fn make_dir(dir: &Path, spec: &Spec) -> Result<(), Error> {
+    let made = || -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        if let Some(uid) = spec.uid {
+            std::os::unix::fs::chown(dir, Some(uid), spec.gid)?;
+        }
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+    };
+    made().map_err(Error::system("cannot make", dir))
+}
+
+fn write(path: &Path, text: &str, spec: &Spec) -> Result<(), Error> {
+    let written = || -> std::io::Result<()> {
+        remove_file(path)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        if let Some(uid) = spec.uid {
+            std::os::unix::fs::fchown(&file, Some(uid), spec.gid)?;
+        }
+        Ok(())
+    };
+    written().map_err(Error::system("cannot write", path))
+}
+
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    remove_file(path).map_err(Error::system("cannot remove", path))
+}
+
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,308 @@
+//! One compute from start to end: mariadbd, the agent's connection to it, the socket for control.
+
+use std::time::Duration;
+
+use control_api::agent as proto;
+use control_api::spec::Spec;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::error::Error;
+use crate::process::{self, Process};
+use crate::server::Server;
+use crate::service::{self, ASKED_MAX, Asked};
+use crate::sql::{self, Account};
+use crate::{Exit, observe};
+
+/// Databases and grants change by SQL too; logins are checked against what is seen here.
+const OBSERVE_EVERY: Duration = Duration::from_secs(2);
+/// A look at a server that answers at all takes milliseconds.
+const OBSERVE_PATIENCE: Duration = Duration::from_secs(5);
+/// The default of Stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// For control to hear the last word, and for answers on their way.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// See [`crate::run`].
+pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit, Error> {
+    let began = Instant::now();
+    let server = Server::find(spec.mariadbd.as_deref())?;
+    process::make_dir(&spec.run_dir, &spec)?;
+    let listener = service::listen(&spec.agent_socket())?;
+    let (status, seen) = watch::channel(proto::AgentStatus {
+        project: spec.project.clone(),
+        incarnation: spec.incarnation,
+        phase: proto::Phase::Starting.into(),
+        socket_path: spec.server_socket().display().to_string(),
+        ..Default::default()
+    });
+    let (asks, asked) = mpsc::channel(ASKED_MAX);
+    let over = CancellationToken::new();
+    let mut serving = JoinSet::new();
+    serving.spawn(service::serve(listener, seen, asks, over.clone()));
+    let mut compute = Compute {
+        spec,
+        server,
+        began,
+        status,
+        asked,
+        conn: None,
+        gateway_hash: String::new(),
+    };
+    let outcome = compute.live(shutdown).await;
+    let exit = match &outcome {
+        Ok(exit) => exit.clone(),
+        Err(error) => Exit {
+            status: error.to_string(),
+            reason: String::new(),
+            was_asked_for: false,
+        },
+    };
+    compute.status.send_modify(|status| {
+        status.set_phase(proto::Phase::Exited);
+        status.exit = if exit.reason.is_empty() {
+            exit.status.clone()
+        } else {
+            format!("{}: {}", exit.status, exit.reason)
+        };
+        status.exit_was_asked_for = exit.was_asked_for;
+    });
+    over.cancel();
+    // Those who do not listen to the end do not hold the agent up.
+    let _ = timeout(FAREWELL, serving.join_next()).await;
+    let _ = process::remove(&compute.spec.agent_socket());
+    outcome
+}
+
+struct Compute {
+    spec: Spec,
+    server: Server,
+    began: Instant,
+    status: watch::Sender<proto::AgentStatus>,
+    asked: mpsc::Receiver<Asked>,
+    conn: Option<Conn>,
+    gateway_hash: String,
+}
+
+/// Why a wait for the server's end is over.
+enum Turn {
+    Ended(String),
+    Stop(Duration),
+    Apply(
+        proto::ApplyRequest,
+        tokio::sync::oneshot::Sender<Result<proto::Server, Status>>,
+    ),
+    Look,
+}
+
+impl Compute {
+    async fn live(&mut self, shutdown: CancellationToken) -> Result<Exit, Error> {
+        let handler = |kind| signal(kind).map_err(Error::system("cannot handle signals of", &self.spec.run_dir));
+        let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+        let secret = sql::bytes(&self.spec.gateway_secret_hex).ok_or_else(|| Error::Spec {
+            field: "gateway_secret_hex",
+            problem: "is not hexadecimal".into(),
+        })?;
+        self.gateway_hash = sql::native_hash(&secret);
+        let password = sql::hex(&rand::random::<[u8; 32]>());
+        let mut process = process::start(&self.server, &self.spec, &password)?;
+        self.publish(|status, since| {
+            status.server_pid = process.pid;
+            status.executed_ms = since;
+        });
+        let stop_patience = match self.spec.stop_timeout() {
+            Duration::ZERO => STOP_PATIENCE,
+            patience => patience,
+        };
+        let ready = {
+            let become_ready = become_ready(&self.spec, &mut process, &password);
+            tokio::select! {
+                ready = become_ready => Some(ready?),
+                () = shutdown.cancelled() => None,
+                _ = terminate.recv() => None,
+                _ = interrupt.recv() => None,
+                patience = stop_asked(&mut self.asked) => { let _ = patience; None }
+            }
+        };
+        let Some((conn, said)) = ready else {
+            return Ok(Exit {
+                status: process.stop(stop_patience).await,
+                reason: String::new(),
+                was_asked_for: true,
+            });
+        };
+        self.conn = Some(conn);
+        self.publish(|status, since| {
+            status.set_phase(proto::Phase::Ready);
+            status.ready_ms = since;
+            status.server = Some(said);
+        });
+        tracing::info!(project = %self.spec.project, incarnation = self.spec.incarnation, ready_ms = self.since(), "ready");
+        let mut looks = interval(OBSERVE_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let turn = tokio::select! {
+                biased;
+                status = process.ended() => Turn::Ended(status),
+                () = shutdown.cancelled() => Turn::Stop(stop_patience),
+                _ = terminate.recv() => Turn::Stop(stop_patience),
+                _ = interrupt.recv() => Turn::Stop(stop_patience),
+                Some(asked) = self.asked.recv() => match asked {
+                    Asked::Stop { patience } => Turn::Stop(patience.unwrap_or(stop_patience)),
+                    Asked::Apply { request, answer } => Turn::Apply(request, answer),
+                },
+                _ = looks.tick() => Turn::Look,
+            };
+            match turn {
+                Turn::Ended(status) => {
+                    return Ok(Exit {
+                        status,
+                        reason: process.reason(),
+                        was_asked_for: false,
+                    });
+                }
+                Turn::Stop(patience) => return Ok(self.stop(&mut process, patience).await),
+                Turn::Apply(request, answer) => {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(
+                        self.apply(request)
+                            .await
+                            .map_err(|error| Status::internal(error.to_string())),
+                    );
+                }
+                Turn::Look => self.look(&password).await,
+            }
+        }
+    }
+
+    fn since(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut proto::AgentStatus, u32)) {
+        let since = self.since();
+        self.status.send_modify(|status| change(status, since));
+    }
+
+    async fn stop(&mut self, process: &mut Process, patience: Duration) -> Exit {
+        self.publish(|status, _| status.set_phase(proto::Phase::Stopping));
+        self.conn = None;
+        let status = process.stop(patience).await;
+        Exit {
+            status,
+            reason: String::new(),
+            was_asked_for: true,
+        }
+    }
+
+    /// Sees what has changed. A server that does not answer is seen by its end, or not at all.
+    async fn look(&mut self, password: &str) {
+        let looked = async {
+            let mut conn = match self.conn.take() {
+                Some(conn) => conn,
+                None => observe::connect(&self.spec.server_socket(), password).await?,
+            };
+            let seen = (observe::server(&mut conn).await?, observe::activity(&mut conn).await?);
+            self.conn = Some(conn);
+            Ok::<_, Error>(seen)
+        };
+        match timeout(OBSERVE_PATIENCE, looked).await {
+            Ok(Ok((server, activity))) => {
+                self.status.send_if_modified(|status| {
+                    let same = status.server.as_ref() == Some(&server) && status.activity == Some(activity);
+                    (status.server, status.activity) = (Some(server), Some(activity));
+                    !same
+                });
+            }
+            Ok(Err(error)) => tracing::info!(%error, "the server does not answer the agent"),
+            Err(_elapsed) => tracing::info!("the server does not answer the agent in time"),
+        }
+    }
+
+    async fn apply(&mut self, request: proto::ApplyRequest) -> Result<proto::Server, Error> {
+        let statements = self.statements(&request);
+        let Some(conn) = &mut self.conn else {
+            return Err(Error::Spec {
+                field: "compute",
+                problem: "does not answer the agent".into(),
+            });
+        };
+        for statement in statements {
+            conn.query_drop(statement).await?;
+        }
+        let server = observe::server(conn).await?;
+        self.publish(|status, _| status.server = Some(server.clone()));
+        Ok(server)
+    }
+
+    /// What makes the server be as asked. Every account that is or becomes one of the API's has rights on every database of
+    /// the project.
+    fn statements(&mut self, request: &proto::ApplyRequest) -> Vec<String> {
+        let mut statements = vec![sql::PREAMBLE.to_owned()];
+        for database in &request.databases {
+            self.spec.databases.retain(|known| *known != database.name);
+            if database.absent {
+                statements.push(sql::drop_database(&database.name));
+                statements.extend(
+                    self.spec
+                        .accounts
+                        .iter()
+                        .map(|known| sql::revoke_database(&known.user, &database.name)),
+                );
+            } else {
+                statements.push(sql::create_database(&database.name));
+                self.spec.databases.push(database.name.clone());
+            }
+        }
+        for account in &request.accounts {
+            self.spec.accounts.retain(|known| known.user != account.user);
+            if account.absent {
+                statements.push(sql::drop_account(&account.user));
+            } else {
+                statements.push(sql::set_password(&account.user, &sql::hex(&account.native_sha1)));
+                self.spec.accounts.push(control_api::spec::SpecAccount {
+                    user: account.user.clone(),
+                    native_sha1_hex: sql::hex(&account.native_sha1),
+                    caching_sha2_hex: None,
+                    admin: account.admin,
+                });
+            }
+        }
+        for known in &self.spec.accounts {
+            let account = Account {
+                user: &known.user,
+                native_sha1_hex: &known.native_sha1_hex,
+                admin: known.admin,
+            };
+            statements.extend(sql::account(&account, &self.gateway_hash, &self.spec.databases));
+        }
+        statements.push("FLUSH PRIVILEGES".into());
+        statements
+    }
+}
+
+async fn become_ready(spec: &Spec, process: &mut Process, password: &str) -> Result<(Conn, proto::Server), Error> {
+    process.greeted(spec.start_timeout()).await?;
+    let mut conn = observe::connect(&spec.server_socket(), password).await?;
+    let said = observe::server(&mut conn).await?;
+    Ok((conn, said))
+}
+
+/// Resolves when Stop is asked for; what else is asked for before the server is ready is refused.
+async fn stop_asked(asked: &mut mpsc::Receiver<Asked>) -> Option<Duration> {
+    loop {
+        match asked.recv().await {
+            Some(Asked::Stop { patience }) => return patience,
+            Some(Asked::Apply { answer, .. }) => {
+                let _ = answer.send(Err(Status::unavailable("the compute is starting")));
+            }
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The statements that an agent gives to its server: accounts, databases, rights. Pure text, so that all of it is seen in
+//! tests. Names are quoted here and nowhere else.
+
+use control_api::spec::Spec;
+use sha1::{Digest, Sha1};
+
+use crate::error::Error;
+
+/// The agent's own account, with a password of its own at each start. The gateway refuses names that begin like this.
+pub(crate) const AGENT_USER: &str = "selkie_agent";
+
+/// An account as it must be.
+pub(crate) struct Account<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) native_sha1_hex: &'a str,
+    pub(crate) admin: bool,
+}
+
+/// MariaDB's form of SHA1(SHA1(password)).
+pub(crate) fn native_hash(password: &[u8]) -> String {
+    native_hash_of(&hex(&Sha1::digest(Sha1::digest(password))))
+}
+
+fn native_hash_of(sha1_hex: &str) -> String {
+    format!("*{}", sha1_hex.to_ascii_uppercase())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `'text'`. Statements run with NO_BACKSLASH_ESCAPES, so quotes are all that must be doubled.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// A database's name as the pattern that grants use.
+fn pattern(name: &str) -> String {
+    let escaped: String = name
+        .chars()
+        .flat_map(|c| {
+            if matches!(c, '_' | '%' | '\\') {
+                vec!['\\', c]
+            } else {
+                vec![c]
+            }
+        })
+        .collect();
+    identifier(&escaped)
+}
+
+/// What every list of statements begins with.
+pub(crate) const PREAMBLE: &str = "SET SESSION sql_mode='NO_BACKSLASH_ESCAPES', SESSION sql_log_bin=0";
+
+pub(crate) fn create_database(name: &str) -> String {
+    format!("CREATE DATABASE IF NOT EXISTS {}", identifier(name))
+}
+
+pub(crate) fn drop_database(name: &str) -> String {
+    format!("DROP DATABASE IF EXISTS {}", identifier(name))
+}
+
+pub(crate) fn drop_account(user: &str) -> String {
+    format!("DROP USER IF EXISTS {}@'%'", quoted(user))
+}
+
+pub(crate) fn revoke_database(user: &str, database: &str) -> String {
+    // Not REVOKE: that fails where nothing was granted.
+    format!(
+        "DELETE FROM mysql.db WHERE Host='%' AND User={} AND Db={}",
+        quoted(user),
+        quoted(pattern(database).trim_matches('`'))
+    )
+}
+
+/// Makes the account where it is not, with the tenant's method first and the gateway's second, and sets the gateway's
+/// where it is: one statement on one row, so that a password the tenant changes at the same moment is not undone.
+pub(crate) fn account(account: &Account<'_>, gateway_hash: &str, databases: &[String]) -> Vec<String> {
+    let user = quoted(account.user);
+    let own = quoted(&native_hash_of(account.native_sha1_hex));
+    let gateway = quoted(gateway_hash);
+    let mut statements = vec![
+        format!(
+            "CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED VIA mysql_native_password USING {own} \
+             OR mysql_native_password USING {gateway}"
+        ),
+        // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts made by API.
+        format!(
+            "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.auth_or', JSON_ARRAY(JSON_OBJECT(), \
+             JSON_OBJECT('plugin', 'mysql_native_password', 'authentication_string', {gateway}))) \
+             WHERE Host='%' AND User={user}"
+        ),
+    ];
+    statements.extend(
+        databases
+            .iter()
+            .map(|database| format!("GRANT ALL PRIVILEGES ON {}.* TO {user}@'%'", pattern(database))),
+    );
+    if account.admin {
+        statements.push(format!("GRANT CREATE USER ON *.* TO {user}@'%'"));
+    }
+    statements
+}
+
+/// Sets an account's password, for one that was given another by API.
+pub(crate) fn set_password(user: &str, native_sha1_hex: &str) -> String {
+    format!(
+        "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.plugin', 'mysql_native_password', '$.authentication_string', {}) \
+         WHERE Host='%' AND User={}",
+        quoted(&native_hash_of(native_sha1_hex)),
+        quoted(user)
+    )
+}
+
+/// Everything the server must do before it takes connections, one statement a line. No secret in the clear: hashes only.
+pub(crate) fn init_file(spec: &Spec, agent_password: &str) -> Result<String, Error> {
+    let secret = bytes(&spec.gateway_secret_hex).ok_or_else(|| Error::Spec {
+        field: "gateway_secret_hex",
+        problem: "is not hexadecimal".into(),
+    })?;
+    let gateway_hash = native_hash(&secret);
+    let agent = format!("{}@'localhost'", quoted(AGENT_USER));
+    let mut statements = vec![
+        PREAMBLE.to_owned(),
+        format!(
+            "CREATE OR REPLACE USER {agent} IDENTIFIED BY PASSWORD {}",
+            quoted(&native_hash(agent_password.as_bytes()))
+        ),
+        format!("GRANT ALL PRIVILEGES ON *.* TO {agent} WITH GRANT OPTION"),
+    ];
+    statements.extend(spec.databases.iter().map(|name| create_database(name)));
+    for known in &spec.accounts {
+        let wanted = Account {
+            user: &known.user,
+            native_sha1_hex: &known.native_sha1_hex,
+            admin: known.admin,
+        };
+        statements.extend(account(&wanted, &gateway_hash, &spec.databases));
+    }
+    let kept: Vec<_> = std::iter::once("''".to_owned())
+        .chain(spec.accounts.iter().map(|known| quoted(&known.user)))
+        .collect();
+    statements.push(format!(
+        "DELETE FROM mysql.global_priv WHERE Host='%' AND JSON_VALUE(Priv, '$.selkie')=1 AND User NOT IN ({})",
+        kept.join(",")
+    ));
+    statements.push(
+        "DELETE FROM mysql.db WHERE NOT EXISTS (SELECT 1 FROM mysql.global_priv g WHERE g.Host=mysql.db.Host AND g.User=mysql.db.User)"
+            .into(),
+    );
+    statements.push("FLUSH PRIVILEGES".into());
+    for statement in &statements {
+        if statement.contains(['\n', '\r', '\0']) {
+            return Err(Error::Spec {
+                field: "accounts or databases",
+                problem: "hold a line break in a name".into(),
+            });
+        }
+    }
+    Ok(statements.iter().map(|statement| format!("{statement};\n")).collect())
+}
+
+pub(crate) fn bytes(hex: &str) -> Option<Vec<u8>> {
+    if hex.is_empty() || hex.len() % 2 != 0 || !hex.is_ascii() {
+        return None;
+    }
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_quotes() {
+        assert_eq!(quoted("a'b\\"), "'a''b\\'");
+        assert_eq!(pattern("a_b%c`d"), "`a\\_b\\%c``d`");
+        let wanted = Account {
+            user: "x'; DROP",
+            native_sha1_hex: "ab",
+            admin: true,
+        };
+        let statements = account(&wanted, "*GW", &["d".into()]);
+        assert!(
+            statements
+                .iter()
+                .all(|statement| statement.contains("'x''; DROP'@'%'") || statement.contains("User='x''; DROP'"))
+        );
+    }
+
+    #[test]
+    fn hash_is_mariadbs() {
+        assert_eq!(native_hash(b"p"), "*7B9EBEED26AA52ED10C0F549FA863F13C39E0209");
+    }
+}
