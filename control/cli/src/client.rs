@@ -1,0 +1,306 @@
+//! The commands that talk to a running control plane over REST, and how its answers are shown.
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use control_api::rest::{
+    Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Problem, Project, ProjectCreated, ProjectList,
+    UserCreated, UserList,
+};
+use reqwest::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::arguments::{Common, ComputeVerb, DatabaseVerb, ProjectVerb, UserVerb};
+use crate::demo::UpJson;
+use crate::failure::Failure;
+use crate::settings::default_data_dir;
+use crate::small_runtime;
+
+/// A wake may take its 60 s, a delete has to stop a compute first.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// A control plane's REST API.
+pub(crate) struct Rest {
+    http: reqwest::Client,
+    url: String,
+    api_key: String,
+}
+
+impl Rest {
+    pub(crate) fn new(url: String, api_key: String) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), api_key })
+    }
+
+    /// By flags, environment, or the `up.json` of the data directory.
+    fn find(common: &Common) -> Result<Self, Failure> {
+        let given_key = match &common.api_key_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| Failure::of(path.display(), e))?;
+                Some(text.trim().to_owned())
+            }
+            None => std::env::var("SELKIE_API_KEY").ok(),
+        };
+        if let (Some(url), Some(key)) = (&common.url, &given_key) {
+            return Self::new(url.clone(), key.clone());
+        }
+        let dir = common.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        let Some(up) = UpJson::read(&dir)? else {
+            return Err(Failure(format!(
+                "no control plane known: {} has no up.json. Run `selkie up`, or name it with --data-dir, or with --url and SELKIE_API_KEY",
+                dir.display()
+            )));
+        };
+        Self::new(common.url.clone().unwrap_or(up.rest.url), given_key.unwrap_or(up.rest.api_key))
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<reqwest::Response, Failure> {
+        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url)).bearer_auth(&self.api_key);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.map_err(|e| match e.is_connect() {
+            true => Failure(format!("no control plane answers at {}; is `selkie up` running?", self.url)),
+            false => Failure::of(&self.url, e),
+        })
+    }
+
+    async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, Failure> {
+        let response = Self::checked(response).await?;
+        response.json().await.map_err(|e| Failure::of("the control plane's answer", e))
+    }
+
+    async fn checked(response: reqwest::Response) -> Result<reqwest::Response, Failure> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        match response.json::<Problem>().await {
+            Ok(problem) => Err(Failure(format!("{} ({})", problem.detail, problem.code))),
+            Err(_) => Err(Failure(format!("the control plane answered {status}"))),
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        Self::answer(self.send(Method::GET, path, None::<&()>).await?).await
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        Self::answer(self.send(Method::POST, path, Some(body)).await?).await
+    }
+
+    async fn post_nothing<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        Self::answer(self.send(Method::POST, path, None::<&()>).await?).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), Failure> {
+        let response = self.send(Method::DELETE, path, None::<&()>).await?;
+        Self::checked(response).await.map(|_| ())
+    }
+
+    pub(crate) async fn delete_if_there(&self, path: &str) -> Result<(), Failure> {
+        if self.exists(path).await? { self.delete(path).await } else { Ok(()) }
+    }
+
+    pub(crate) async fn exists(&self, path: &str) -> Result<bool, Failure> {
+        let response = self.send(Method::GET, path, None::<&()>).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        Self::checked(response).await.map(|_| true)
+    }
+}
+
+pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure> {
+    let rest = Rest::find(common)?;
+    small_runtime()?.block_on(async {
+        match verb {
+            ProjectVerb::List => {
+                let projects = all_projects(&rest).await?;
+                show(common, &projects, || table(&["PROJECT", "STATE", "CU", "CREATED"], projects.iter().map(project_row)))
+            }
+            ProjectVerb::Create { project, size_cu, wake_timeout } => {
+                let body = CreateProject {
+                    id: project.clone(),
+                    size_cu: *size_cu,
+                    wake_timeout: wake_timeout.clone(),
+                    user: None,
+                    database: None,
+                };
+                let made: ProjectCreated = rest.post("/projects", &body).await?;
+                show(common, &made, || format!("project {project} is there, asleep; next: selkie user create {project} NAME\n"))
+            }
+            ProjectVerb::Show { project } => {
+                let found: Project = rest.get(&format!("/projects/{project}")).await?;
+                show(common, &found, || details(&project_details(&found)))
+            }
+            ProjectVerb::Delete { project } => {
+                rest.delete(&format!("/projects/{project}")).await?;
+                show(common, &Gone { deleted: project }, || format!("project {project} is gone, with its data\n"))
+            }
+        }
+    })
+}
+
+pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
+    let rest = Rest::find(common)?;
+    small_runtime()?.block_on(async {
+        match verb {
+            UserVerb::List { project } => {
+                let list: UserList = rest.get(&format!("/projects/{project}/users")).await?;
+                let row = |user: &control_api::rest::User| {
+                    vec![user.name.clone(), if user.admin { "yes" } else { "no" }.into(), user.created_at.clone()]
+                };
+                show(common, &list.users, || table(&["USER", "ADMIN", "CREATED"], list.users.iter().map(row)))
+            }
+            UserVerb::Create { project, user, admin, password_stdin } => {
+                let password = if *password_stdin { Some(password_from_stdin()?) } else { None };
+                let body = CreateUser { name: user.clone(), password, admin: *admin };
+                let made: UserCreated = rest.post(&format!("/projects/{project}/users"), &body).await?;
+                show(common, &made, || match &made.password {
+                    Some(password) => format!("user {user}; log in as {project}.{user} with the password\n{password}\n"),
+                    None => format!("user {user}; log in as {project}.{user}\n"),
+                })
+            }
+            UserVerb::Delete { project, user } => {
+                rest.delete(&format!("/projects/{project}/users/{user}")).await?;
+                show(common, &Gone { deleted: user }, || format!("user {user} is gone\n"))
+            }
+        }
+    })
+}
+
+pub(crate) fn database(common: &Common, verb: &DatabaseVerb) -> Result<(), Failure> {
+    let rest = Rest::find(common)?;
+    small_runtime()?.block_on(async {
+        match verb {
+            DatabaseVerb::List { project } => {
+                let list: DatabaseList = rest.get(&format!("/projects/{project}/databases")).await?;
+                show(common, &list.databases, || table(&["DATABASE"], list.databases.iter().map(|found| vec![found.name.clone()])))
+            }
+            DatabaseVerb::Create { project, database } => {
+                let body = CreateDatabase { name: database.clone() };
+                let made: Database = rest.post(&format!("/projects/{project}/databases"), &body).await?;
+                show(common, &made, || format!("database {database} is there\n"))
+            }
+            DatabaseVerb::Delete { project, database } => {
+                rest.delete(&format!("/projects/{project}/databases/{database}")).await?;
+                show(common, &Gone { deleted: database }, || format!("database {database} is gone, with its data\n"))
+            }
+        }
+    })
+}
+
+pub(crate) fn compute(common: &Common, verb: &ComputeVerb) -> Result<(), Failure> {
+    let rest = Rest::find(common)?;
+    small_runtime()?.block_on(async {
+        let compute: Compute = match verb {
+            ComputeVerb::Show { project } => rest.get(&format!("/projects/{project}/compute")).await?,
+            ComputeVerb::Suspend { project } => rest.post_nothing(&format!("/projects/{project}/compute/suspend")).await?,
+            ComputeVerb::Wake { project } => rest.post_nothing(&format!("/projects/{project}/compute/wake")).await?,
+        };
+        show(common, &compute, || details(&compute_details(&compute)))
+    })
+}
+
+#[derive(Serialize)]
+struct Gone<'a> {
+    deleted: &'a str,
+}
+
+async fn all_projects(rest: &Rest) -> Result<Vec<Project>, Failure> {
+    let mut all = Vec::new();
+    let mut path = "/projects".to_owned();
+    loop {
+        let page: ProjectList = rest.get(&path).await?;
+        all.extend(page.projects);
+        match page.next {
+            Some(next) => path = format!("/projects?after={next}"),
+            None => return Ok(all),
+        }
+    }
+}
+
+fn password_from_stdin() -> Result<String, Failure> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    let password = line.trim_end_matches(['\n', '\r']);
+    if password.is_empty() {
+        return Err(Failure("standard input has no password on its first line (`--password-stdin`)".into()));
+    }
+    Ok(password.to_owned())
+}
+
+fn project_row(project: &Project) -> Vec<String> {
+    let state = project.compute.state.as_str().to_owned();
+    vec![project.id.clone(), state, project.size_cu.to_string(), project.created_at.clone()]
+}
+
+fn project_details(project: &Project) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("project", project.id.clone()), ("created", project.created_at.clone())];
+    if let Some(timeout) = &project.wake_timeout {
+        rows.push(("wake timeout", timeout.clone()));
+    }
+    rows.extend(compute_details(&project.compute));
+    rows
+}
+
+fn compute_details(compute: &Compute) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("state", compute.state.as_str().to_owned()),
+        ("since", compute.since.clone()),
+        ("incarnation", compute.incarnation.to_string()),
+        ("size", format!("{} CU", compute.size_cu)),
+    ];
+    if let Some(reason) = &compute.reason {
+        rows.push(("reason", reason.clone()));
+    }
+    if !compute.kept_awake_by.is_empty() {
+        rows.push(("kept awake by", compute.kept_awake_by.join(", ")));
+    }
+    rows
+}
+
+/// JSON for scripts, text for people.
+fn show(common: &Common, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let text = if common.json { serde_json::to_string_pretty(value)? + "\n" } else { text() };
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `selkie project list | head -1`.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect()).chain(rows).collect();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+fn details(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_whatever_is_in_them() {
+        let rows = [vec!["a".to_owned(), "suspended".to_owned()], vec!["longer".to_owned(), "ready".to_owned()]];
+        assert_eq!(table(&["PROJECT", "STATE"], rows.into_iter()), "PROJECT  STATE\na        suspended\nlonger   ready\n");
+    }
+}

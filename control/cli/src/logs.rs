@@ -1,0 +1,57 @@
+//! Where log lines go: a file in the data directory, and warnings to a terminal that watches.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Mutex;
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use crate::arguments::{Common, LogFormat};
+use crate::failure::Failure;
+
+/// Our own crates speak; libraries only when something is wrong.
+const DEFAULT_FILTER: &str = "warn,selkie=info,gateway=info,control=info,agent=info";
+/// The log of an earlier run is kept once when it has grown beyond this.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// For short-lived commands and agents.
+pub(crate) fn to_stderr(filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_default();
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    // A second initialisation in one process changes nothing.
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+}
+
+/// For services: everything to `{data_dir}/logs/selkie.log`; to standard error everything when it is not a terminal or a
+/// filter was asked for, else warnings.
+pub(crate) fn for_service(common: &Common, data_dir: &Path) -> Result<(), Failure> {
+    let text = common.log.as_deref().unwrap_or(DEFAULT_FILTER);
+    let filter = EnvFilter::try_new(text).map_err(|e| Failure(format!("`--log`/SELKIE_LOG: {text:?} is no filter: {e}")))?;
+    let dir = data_dir.join("logs");
+    std::fs::create_dir_all(&dir).map_err(|e| Failure::of(dir.display(), e))?;
+    let path = dir.join("selkie.log");
+    if std::fs::metadata(&path).is_ok_and(|log| log.len() > FILE_BYTES_MAX) {
+        std::fs::rename(&path, dir.join("selkie.log.1")).map_err(|e| Failure::of(path.display(), e))?;
+    }
+    let file = File::options().append(true).create(true).open(&path).map_err(|e| Failure::of(path.display(), e))?;
+    let quiet = std::io::stderr().is_terminal() && common.log.is_none();
+    let level = if quiet { LevelFilter::WARN } else { LevelFilter::TRACE };
+    let file = Mutex::new(file);
+    let ansi = std::io::stderr().is_terminal();
+    let registry = tracing_subscriber::registry().with(filter);
+    let initialised = match common.log_format {
+        LogFormat::Text => {
+            let to_stderr = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_filter(level);
+            registry.with(fmt::layer().with_writer(file).with_ansi(false)).with(to_stderr).try_init()
+        }
+        LogFormat::Json => {
+            let to_stderr = fmt::layer().json().with_writer(std::io::stderr).with_filter(level);
+            registry.with(fmt::layer().json().with_writer(file)).with(to_stderr).try_init()
+        }
+    };
+    initialised.map_err(|e| Failure::of("logging", e))
+}

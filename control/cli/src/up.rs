@@ -1,0 +1,136 @@
+//! `selkie up`: control and gateway in one process, a demo project at the first start.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+
+use control_api::rest::{CreateProject, CreateUser, ProjectCreated};
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::{Common, Up};
+use crate::client::Rest as RestClient;
+use crate::demo::{self, UpJson};
+use crate::failure::Failure;
+use crate::serve::{prepare, reachable, runtime, shutdown_on_signals, until_ready};
+use crate::settings::Settings;
+
+const DEMO: &str = "demo";
+
+pub(crate) fn up(common: &Common, up: &Up) -> Result<(), Failure> {
+    let settings = prepare(common)?;
+    let _lock = lock(&settings.data_dir)?;
+    runtime()?.block_on(run(settings, up))
+}
+
+/// One `up` per data directory. The lock goes with the process, however it ends.
+fn lock(data_dir: &Path) -> Result<std::fs::File, Failure> {
+    let path = data_dir.join("up.lock");
+    let file = std::fs::File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|e| Failure::of(path.display(), e))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_taken) => Err(Failure(format!(
+            "another `selkie up` runs on {}: stop it, or choose another directory with `--data-dir`",
+            data_dir.display()
+        ))),
+    }
+}
+
+async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
+    let Settings { data_dir, mut gateway, control } = settings;
+    let earlier = UpJson::read(&data_dir)?;
+    let control_config = control::Config::check(data_dir.clone(), control)?;
+    // Checked before anything starts: a typing error should not leave half a system.
+    gateway.clone().check(&data_dir)?;
+    let bootstrap = control::bootstrap(&control_config, earlier.as_ref().map(|up| up.rest.api_key.as_str())).await?;
+
+    // Stopped one after the other: clients first, then computes.
+    let asked = shutdown_on_signals()?;
+    let (stop_gateway, stop_control) = (asked.clone(), CancellationToken::new());
+    let (ready, listening) = oneshot::channel();
+    let mut control = pin!(control::run(control_config, stop_control.clone(), ready));
+    let Some(control_at) = until_ready(&mut control, listening).await? else { return Ok(()) };
+    gateway.control.address = format!("http://{}", reachable(control_at.grpc));
+    gateway.control.token_file = Some(bootstrap.gateway_token_file.clone());
+    let gateway_config = gateway.check(&data_dir)?;
+    let ca = gateway_config.ca_file();
+    let (ready, listening) = oneshot::channel();
+    let mut gateway = pin!(gateway::run(gateway_config, stop_gateway, ready));
+    let serving = async {
+        let rest = RestClient::new(format!("http://{}", reachable(control_at.http)), bootstrap.api_key.clone())?;
+        let Some(gateway_at) = until_ready(&mut gateway, listening).await? else { return Ok(()) };
+        let mysql = reachable(gateway_at.mysql);
+        let mut told = UpJson {
+            mysql: demo::Mysql { host: mysql.ip().to_string(), port: mysql.port(), ca },
+            console: None,
+            rest: demo::Rest { url: rest.url().to_owned(), api_key: bootstrap.api_key.clone() },
+            project: None,
+            user: None,
+            password: None,
+            database: None,
+        };
+        if let Some(password) = demo_password(&rest, earlier, up).await? {
+            let name = || Some(DEMO.to_owned());
+            (told.project, told.user, told.password, told.database) = (name(), name(), Some(password), name());
+        }
+        told.write(&data_dir)?;
+        let option_file = told.write_option_file(&data_dir)?;
+        announce(&told, option_file, &data_dir)?;
+        gateway.as_mut().await.map_err(Failure::from)
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        ended = &mut control => return ended.map_err(Failure::from),
+    };
+    stop_control.cancel();
+    let stopped = control.await.map_err(Failure::from);
+    served.and(stopped)
+}
+
+/// The demo user's password: made with the project at the first start, known from `up.json` afterwards.
+async fn demo_password(rest: &RestClient, earlier: Option<UpJson>, up: &Up) -> Result<Option<String>, Failure> {
+    if let Some(password) = earlier.and_then(|earlier| earlier.password)
+        && rest.exists(&format!("/projects/{DEMO}/users/{DEMO}")).await?
+    {
+        return Ok(Some(password));
+    }
+    if up.no_demo {
+        return Ok(None);
+    }
+    let user = CreateUser { name: DEMO.into(), password: None, admin: false };
+    if !rest.exists(&format!("/projects/{DEMO}")).await? {
+        let project = CreateProject {
+            id: DEMO.into(),
+            size_cu: None,
+            wake_timeout: None,
+            user: Some(user),
+            database: Some(DEMO.into()),
+        };
+        let made: ProjectCreated = rest.post("/projects", &project).await?;
+        return Ok(made.user.and_then(|user| user.password));
+    }
+    // The project outlived `up.json`: its user's password is known to nobody, so the user is made anew.
+    rest.delete_if_there(&format!("/projects/{DEMO}/users/{DEMO}")).await?;
+    let made: control_api::rest::UserCreated = rest.post(&format!("/projects/{DEMO}/users"), &user).await?;
+    Ok(made.password)
+}
+
+/// The short block that `up` ends with. No secret stands in it.
+fn announce(told: &UpJson, option_file: Option<PathBuf>, data_dir: &Path) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nSelkie is up.\n")?;
+    writeln!(out, "  MySQL    {}:{}", told.mysql.host, told.mysql.port)?;
+    if let Some(path) = option_file {
+        writeln!(out, "  demo     mariadb --defaults-extra-file={} -A", path.display())?;
+    }
+    writeln!(out, "  REST     {}/api/v1 (described at {}/openapi.json)", told.rest.url, told.rest.url)?;
+    writeln!(out, "  up.json  {}", data_dir.join(demo::UP_JSON).display())?;
+    if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+        writeln!(out, "  PATH     export PATH=\"{}:$PATH\"    (then: selkie compute show demo)", dir.display())?;
+    }
+    writeln!(out, "\nThe database is asleep: the first query wakes it. Ctrl-C stops everything cleanly.")?;
+    out.flush()?;
+    Ok(())
+}
