@@ -15,8 +15,16 @@ pub(crate) fn run(verb: &AgentVerb) -> Result<(), Failure> {
     logs::to_stderr("info");
     let runtime = small_runtime()?;
     match verb {
-        AgentVerb::Template { templates_dir, mariadbd } => {
-            let spec = TemplateSpec { dir: templates_dir.clone(), mariadbd: mariadbd.clone(), uid: None, gid: None };
+        AgentVerb::Template {
+            templates_dir,
+            mariadbd,
+        } => {
+            let spec = TemplateSpec {
+                dir: templates_dir.clone(),
+                mariadbd: mariadbd.clone(),
+                uid: None,
+                gid: None,
+            };
             let template = runtime.block_on(::agent::template(spec))?;
             let line = serde_json::to_string(&template)?;
             writeln!(std::io::stdout(), "{line}")?;
@@ -24,7 +32,12 @@ pub(crate) fn run(verb: &AgentVerb) -> Result<(), Failure> {
         AgentVerb::Prepare { spec } => runtime.block_on(::agent::prepare(&Spec::read(spec)?))?,
         AgentVerb::Run { spec } => {
             let exit = runtime.block_on(::agent::run(Spec::read(spec)?, CancellationToken::new()))?;
-            tracing::info!(status = exit.status, reason = exit.reason, asked_for = exit.was_asked_for, "the server has ended");
+            tracing::info!(
+                status = exit.status,
+                reason = exit.reason,
+                asked_for = exit.was_asked_for,
+                "the server has ended"
+            );
         }
     }
     Ok(())

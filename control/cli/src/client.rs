@@ -4,8 +4,8 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use control_api::rest::{
-    Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Problem, Project, ProjectCreated, ProjectList,
-    UserCreated, UserList,
+    Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Problem, Project, ProjectCreated,
+    ProjectList, UserCreated, UserList,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -30,7 +30,11 @@ pub(crate) struct Rest {
 impl Rest {
     pub(crate) fn new(url: String, api_key: String) -> Result<Self, Failure> {
         let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), api_key })
+        Ok(Self {
+            http,
+            url: url.trim_end_matches('/').to_owned(),
+            api_key,
+        })
     }
 
     /// By flags, environment, or the `up.json` of the data directory.
@@ -52,27 +56,44 @@ impl Rest {
                 dir.display()
             )));
         };
-        Self::new(common.url.clone().unwrap_or(up.rest.url), given_key.unwrap_or(up.rest.api_key))
+        Self::new(
+            common.url.clone().unwrap_or(up.rest.url),
+            given_key.unwrap_or(up.rest.api_key),
+        )
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<reqwest::Response, Failure> {
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url)).bearer_auth(&self.api_key);
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut request = self
+            .http
+            .request(method, format!("{}/api/v1{path}", self.url))
+            .bearer_auth(&self.api_key);
         if let Some(body) = body {
             request = request.json(body);
         }
         request.send().await.map_err(|e| match e.is_connect() {
-            true => Failure(format!("no control plane answers at {}; is `selkie up` running?", self.url)),
+            true => Failure(format!(
+                "no control plane answers at {}; is `selkie up` running?",
+                self.url
+            )),
             false => Failure::of(&self.url, e),
         })
     }
 
     async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, Failure> {
         let response = Self::checked(response).await?;
-        response.json().await.map_err(|e| Failure::of("the control plane's answer", e))
+        response
+            .json()
+            .await
+            .map_err(|e| Failure::of("the control plane's answer", e))
     }
 
     async fn checked(response: reqwest::Response) -> Result<reqwest::Response, Failure> {
@@ -104,7 +125,11 @@ impl Rest {
     }
 
     pub(crate) async fn delete_if_there(&self, path: &str) -> Result<(), Failure> {
-        if self.exists(path).await? { self.delete(path).await } else { Ok(()) }
+        if self.exists(path).await? {
+            self.delete(path).await
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) async fn exists(&self, path: &str) -> Result<bool, Failure> {
@@ -122,9 +147,15 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
         match verb {
             ProjectVerb::List => {
                 let projects = all_projects(&rest).await?;
-                show(common, &projects, || table(&["PROJECT", "STATE", "CU", "CREATED"], projects.iter().map(project_row)))
+                show(common, &projects, || {
+                    table(&["PROJECT", "STATE", "CU", "CREATED"], projects.iter().map(project_row))
+                })
             }
-            ProjectVerb::Create { project, size_cu, wake_timeout } => {
+            ProjectVerb::Create {
+                project,
+                size_cu,
+                wake_timeout,
+            } => {
                 let body = CreateProject {
                     id: project.clone(),
                     size_cu: *size_cu,
@@ -133,7 +164,9 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
                     database: None,
                 };
                 let made: ProjectCreated = rest.post("/projects", &body).await?;
-                show(common, &made, || format!("project {project} is there, asleep; next: selkie user create {project} NAME\n"))
+                show(common, &made, || {
+                    format!("project {project} is there, asleep; next: selkie user create {project} NAME\n")
+                })
             }
             ProjectVerb::Show { project } => {
                 let found: Project = rest.get(&format!("/projects/{project}")).await?;
@@ -141,7 +174,9 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
             }
             ProjectVerb::Delete { project } => {
                 rest.delete(&format!("/projects/{project}")).await?;
-                show(common, &Gone { deleted: project }, || format!("project {project} is gone, with its data\n"))
+                show(common, &Gone { deleted: project }, || {
+                    format!("project {project} is gone, with its data\n")
+                })
             }
         }
     })
@@ -154,16 +189,37 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
             UserVerb::List { project } => {
                 let list: UserList = rest.get(&format!("/projects/{project}/users")).await?;
                 let row = |user: &control_api::rest::User| {
-                    vec![user.name.clone(), if user.admin { "yes" } else { "no" }.into(), user.created_at.clone()]
+                    vec![
+                        user.name.clone(),
+                        if user.admin { "yes" } else { "no" }.into(),
+                        user.created_at.clone(),
+                    ]
                 };
-                show(common, &list.users, || table(&["USER", "ADMIN", "CREATED"], list.users.iter().map(row)))
+                show(common, &list.users, || {
+                    table(&["USER", "ADMIN", "CREATED"], list.users.iter().map(row))
+                })
             }
-            UserVerb::Create { project, user, admin, password_stdin } => {
-                let password = if *password_stdin { Some(password_from_stdin()?) } else { None };
-                let body = CreateUser { name: user.clone(), password, admin: *admin };
+            UserVerb::Create {
+                project,
+                user,
+                admin,
+                password_stdin,
+            } => {
+                let password = if *password_stdin {
+                    Some(password_from_stdin()?)
+                } else {
+                    None
+                };
+                let body = CreateUser {
+                    name: user.clone(),
+                    password,
+                    admin: *admin,
+                };
                 let made: UserCreated = rest.post(&format!("/projects/{project}/users"), &body).await?;
                 show(common, &made, || match &made.password {
-                    Some(password) => format!("user {user}; log in as {project}.{user} with the password\n{password}\n"),
+                    Some(password) => {
+                        format!("user {user}; log in as {project}.{user} with the password\n{password}\n")
+                    }
                     None => format!("user {user}; log in as {project}.{user}\n"),
                 })
             }
@@ -181,7 +237,12 @@ pub(crate) fn database(common: &Common, verb: &DatabaseVerb) -> Result<(), Failu
         match verb {
             DatabaseVerb::List { project } => {
                 let list: DatabaseList = rest.get(&format!("/projects/{project}/databases")).await?;
-                show(common, &list.databases, || table(&["DATABASE"], list.databases.iter().map(|found| vec![found.name.clone()])))
+                show(common, &list.databases, || {
+                    table(
+                        &["DATABASE"],
+                        list.databases.iter().map(|found| vec![found.name.clone()]),
+                    )
+                })
             }
             DatabaseVerb::Create { project, database } => {
                 let body = CreateDatabase { name: database.clone() };
@@ -189,8 +250,11 @@ pub(crate) fn database(common: &Common, verb: &DatabaseVerb) -> Result<(), Failu
                 show(common, &made, || format!("database {database} is there\n"))
             }
             DatabaseVerb::Delete { project, database } => {
-                rest.delete(&format!("/projects/{project}/databases/{database}")).await?;
-                show(common, &Gone { deleted: database }, || format!("database {database} is gone, with its data\n"))
+                rest.delete(&format!("/projects/{project}/databases/{database}"))
+                    .await?;
+                show(common, &Gone { deleted: database }, || {
+                    format!("database {database} is gone, with its data\n")
+                })
             }
         }
     })
@@ -201,7 +265,10 @@ pub(crate) fn compute(common: &Common, verb: &ComputeVerb) -> Result<(), Failure
     small_runtime()?.block_on(async {
         let compute: Compute = match verb {
             ComputeVerb::Show { project } => rest.get(&format!("/projects/{project}/compute")).await?,
-            ComputeVerb::Suspend { project } => rest.post_nothing(&format!("/projects/{project}/compute/suspend")).await?,
+            ComputeVerb::Suspend { project } => {
+                rest.post_nothing(&format!("/projects/{project}/compute/suspend"))
+                    .await?
+            }
             ComputeVerb::Wake { project } => rest.post_nothing(&format!("/projects/{project}/compute/wake")).await?,
         };
         show(common, &compute, || details(&compute_details(&compute)))
@@ -231,14 +298,21 @@ fn password_from_stdin() -> Result<String, Failure> {
     std::io::stdin().lock().read_line(&mut line)?;
     let password = line.trim_end_matches(['\n', '\r']);
     if password.is_empty() {
-        return Err(Failure("standard input has no password on its first line (`--password-stdin`)".into()));
+        return Err(Failure(
+            "standard input has no password on its first line (`--password-stdin`)".into(),
+        ));
     }
     Ok(password.to_owned())
 }
 
 fn project_row(project: &Project) -> Vec<String> {
     let state = project.compute.state.as_str().to_owned();
-    vec![project.id.clone(), state, project.size_cu.to_string(), project.created_at.clone()]
+    vec![
+        project.id.clone(),
+        state,
+        project.size_cu.to_string(),
+        project.created_at.clone(),
+    ]
 }
 
 fn project_details(project: &Project) -> Vec<(&'static str, String)> {
@@ -268,7 +342,11 @@ fn compute_details(compute: &Compute) -> Vec<(&'static str, String)> {
 
 /// JSON for scripts, text for people.
 fn show(common: &Common, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
-    let text = if common.json { serde_json::to_string_pretty(value)? + "\n" } else { text() };
+    let text = if common.json {
+        serde_json::to_string_pretty(value)? + "\n"
+    } else {
+        text()
+    };
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `selkie project list | head -1`.
@@ -279,8 +357,16 @@ fn show(common: &Common, value: &impl Serialize, text: impl FnOnce() -> String) 
 
 /// Columns as wide as their widest cell.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect()).chain(rows).collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect())
+        .chain(rows)
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
@@ -291,7 +377,9 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 
 fn details(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    rows.iter()
+        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -300,7 +388,13 @@ mod tests {
 
     #[test]
     fn columns_line_up_whatever_is_in_them() {
-        let rows = [vec!["a".to_owned(), "suspended".to_owned()], vec!["longer".to_owned(), "ready".to_owned()]];
-        assert_eq!(table(&["PROJECT", "STATE"], rows.into_iter()), "PROJECT  STATE\na        suspended\nlonger   ready\n");
+        let rows = [
+            vec!["a".to_owned(), "suspended".to_owned()],
+            vec!["longer".to_owned(), "ready".to_owned()],
+        ];
+        assert_eq!(
+            table(&["PROJECT", "STATE"], rows.into_iter()),
+            "PROJECT  STATE\na        suspended\nlonger   ready\n"
+        );
     }
 }

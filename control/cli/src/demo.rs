@@ -48,7 +48,9 @@ impl UpJson {
     pub(crate) fn read(data_dir: &Path) -> Result<Option<Self>, Failure> {
         let path = data_dir.join(UP_JSON);
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| Failure::of(path.display(), e)),
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|e| Failure::of(path.display(), e)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Failure::of(path.display(), e)),
         }
@@ -88,7 +90,11 @@ fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&unfinished, path)

@@ -30,14 +30,19 @@ pub(crate) fn to_stderr(filter: &str) {
 /// filter was asked for, else warnings.
 pub(crate) fn for_service(common: &Common, data_dir: &Path) -> Result<(), Failure> {
     let text = common.log.as_deref().unwrap_or(DEFAULT_FILTER);
-    let filter = EnvFilter::try_new(text).map_err(|e| Failure(format!("`--log`/SELKIE_LOG: {text:?} is no filter: {e}")))?;
+    let filter =
+        EnvFilter::try_new(text).map_err(|e| Failure(format!("`--log`/SELKIE_LOG: {text:?} is no filter: {e}")))?;
     let dir = data_dir.join("logs");
     std::fs::create_dir_all(&dir).map_err(|e| Failure::of(dir.display(), e))?;
     let path = dir.join("selkie.log");
     if std::fs::metadata(&path).is_ok_and(|log| log.len() > FILE_BYTES_MAX) {
         std::fs::rename(&path, dir.join("selkie.log.1")).map_err(|e| Failure::of(path.display(), e))?;
     }
-    let file = File::options().append(true).create(true).open(&path).map_err(|e| Failure::of(path.display(), e))?;
+    let file = File::options()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .map_err(|e| Failure::of(path.display(), e))?;
     let quiet = std::io::stderr().is_terminal() && common.log.is_none();
     let level = if quiet { LevelFilter::WARN } else { LevelFilter::TRACE };
     let file = Mutex::new(file);
@@ -45,12 +50,21 @@ pub(crate) fn for_service(common: &Common, data_dir: &Path) -> Result<(), Failur
     let registry = tracing_subscriber::registry().with(filter);
     let initialised = match common.log_format {
         LogFormat::Text => {
-            let to_stderr = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_filter(level);
-            registry.with(fmt::layer().with_writer(file).with_ansi(false)).with(to_stderr).try_init()
+            let to_stderr = fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(ansi)
+                .with_filter(level);
+            registry
+                .with(fmt::layer().with_writer(file).with_ansi(false))
+                .with(to_stderr)
+                .try_init()
         }
         LogFormat::Json => {
             let to_stderr = fmt::layer().json().with_writer(std::io::stderr).with_filter(level);
-            registry.with(fmt::layer().json().with_writer(file)).with(to_stderr).try_init()
+            registry
+                .with(fmt::layer().json().with_writer(file))
+                .with(to_stderr)
+                .try_init()
         }
     };
     initialised.map_err(|e| Failure::of("logging", e))

@@ -43,5 +43,8 @@ fn main() -> ExitCode {
 
 /// A runtime for short work: an agent, a call to REST.
 fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Failure::of("starting a runtime", e))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::of("starting a runtime", e))
 }

@@ -63,7 +63,12 @@ fn make_data_dir(dir: &Path) -> Result<(), Failure> {
         .recursive(true)
         .mode(0o711)
         .create(dir)
-        .map_err(|e| Failure(format!("data directory {}: {e} (choose another with `--data-dir`)", dir.display())))
+        .map_err(|e| {
+            Failure(format!(
+                "data directory {}: {e} (choose another with `--data-dir`)",
+                dir.display()
+            ))
+        })
 }
 
 /// Every client is a descriptor or two; the soft limit is often 1024.
@@ -71,7 +76,13 @@ fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     // What cannot be raised stays; running out is reported when it happens.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: now.maximum,
+            maximum: now.maximum,
+        },
+    );
 }
 
 /// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once.

@@ -34,15 +34,31 @@ impl Settings {
         let mut figment = Figment::new();
         if let Some(path) = &common.config {
             if !path.is_file() {
-                return Err(Failure(format!("settings file {} is not there (`--config`)", path.display())));
+                return Err(Failure(format!(
+                    "settings file {} is not there (`--config`)",
+                    path.display()
+                )));
             }
             figment = figment.merge(Toml::file_exact(path));
         }
-        let environment = Env::prefixed("SELKIE_").filter(|key| !NO_SETTINGS.iter().any(|name| key == name)).split("__");
-        let raw: Raw = figment.merge(environment).extract().map_err(|e| Failure(explain(&e, common)))?;
-        let data_dir = common.data_dir.clone().or(raw.data_dir).map_or_else(default_data_dir, Ok)?;
+        let environment = Env::prefixed("SELKIE_")
+            .filter(|key| !NO_SETTINGS.iter().any(|name| key == name))
+            .split("__");
+        let raw: Raw = figment
+            .merge(environment)
+            .extract()
+            .map_err(|e| Failure(explain(&e, common)))?;
+        let data_dir = common
+            .data_dir
+            .clone()
+            .or(raw.data_dir)
+            .map_or_else(default_data_dir, Ok)?;
         let data_dir = std::path::absolute(&data_dir).map_err(|e| Failure::of(data_dir.display(), e))?;
-        Ok(Self { data_dir, gateway: raw.gateway, control: raw.control })
+        Ok(Self {
+            data_dir,
+            gateway: raw.gateway,
+            control: raw.control,
+        })
     }
 }
 
@@ -54,7 +70,11 @@ fn explain(error: &figment::Error, common: &Common) -> String {
         _ => "the environment (SELKIE_...)".to_owned(),
     };
     let key = error.path.join(".");
-    let at = if key.is_empty() { String::new() } else { format!(" at `{key}`") };
+    let at = if key.is_empty() {
+        String::new()
+    } else {
+        format!(" at `{key}`")
+    };
     format!("settings in {where_from}{at}: {}", error.kind)
 }
 
@@ -62,10 +82,14 @@ pub(crate) fn default_data_dir() -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/selkie"));
     }
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
     match state.or_else(home) {
         Some(state) => Ok(state.join("selkie")),
-        None => Err(Failure("neither XDG_STATE_HOME nor HOME is set: say where data goes with `--data-dir`".into())),
+        None => Err(Failure(
+            "neither XDG_STATE_HOME nor HOME is set: say where data goes with `--data-dir`".into(),
+        )),
     }
 }

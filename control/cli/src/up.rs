@@ -27,7 +27,11 @@ pub(crate) fn up(common: &Common, up: &Up) -> Result<(), Failure> {
 /// One `up` per data directory. The lock goes with the process, however it ends.
 fn lock(data_dir: &Path) -> Result<std::fs::File, Failure> {
     let path = data_dir.join("up.lock");
-    let file = std::fs::File::options().write(true).create(true).truncate(false).open(&path);
+    let file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
     let file = file.map_err(|e| Failure::of(path.display(), e))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
@@ -39,7 +43,11 @@ fn lock(data_dir: &Path) -> Result<std::fs::File, Failure> {
 }
 
 async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
-    let Settings { data_dir, mut gateway, control } = settings;
+    let Settings {
+        data_dir,
+        mut gateway,
+        control,
+    } = settings;
     let earlier = UpJson::read(&data_dir)?;
     let control_config = control::Config::check(data_dir.clone(), control)?;
     // Checked before anything starts: a typing error should not leave half a system.
@@ -51,7 +59,9 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
     let (stop_gateway, stop_control) = (asked.clone(), CancellationToken::new());
     let (ready, listening) = oneshot::channel();
     let mut control = pin!(control::run(control_config, stop_control.clone(), ready));
-    let Some(control_at) = until_ready(&mut control, listening).await? else { return Ok(()) };
+    let Some(control_at) = until_ready(&mut control, listening).await? else {
+        return Ok(());
+    };
     gateway.control.address = format!("http://{}", reachable(control_at.grpc));
     gateway.control.token_file = Some(bootstrap.gateway_token_file.clone());
     let gateway_config = gateway.check(&data_dir)?;
@@ -59,13 +69,25 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
     let (ready, listening) = oneshot::channel();
     let mut gateway = pin!(gateway::run(gateway_config, stop_gateway, ready));
     let serving = async {
-        let rest = RestClient::new(format!("http://{}", reachable(control_at.http)), bootstrap.api_key.clone())?;
-        let Some(gateway_at) = until_ready(&mut gateway, listening).await? else { return Ok(()) };
+        let rest = RestClient::new(
+            format!("http://{}", reachable(control_at.http)),
+            bootstrap.api_key.clone(),
+        )?;
+        let Some(gateway_at) = until_ready(&mut gateway, listening).await? else {
+            return Ok(());
+        };
         let mysql = reachable(gateway_at.mysql);
         let mut told = UpJson {
-            mysql: demo::Mysql { host: mysql.ip().to_string(), port: mysql.port(), ca },
+            mysql: demo::Mysql {
+                host: mysql.ip().to_string(),
+                port: mysql.port(),
+                ca,
+            },
             console: None,
-            rest: demo::Rest { url: rest.url().to_owned(), api_key: bootstrap.api_key.clone() },
+            rest: demo::Rest {
+                url: rest.url().to_owned(),
+                api_key: bootstrap.api_key.clone(),
+            },
             project: None,
             user: None,
             password: None,
@@ -99,7 +121,11 @@ async fn demo_password(rest: &RestClient, earlier: Option<UpJson>, up: &Up) -> R
     if up.no_demo {
         return Ok(None);
     }
-    let user = CreateUser { name: DEMO.into(), password: None, admin: false };
+    let user = CreateUser {
+        name: DEMO.into(),
+        password: None,
+        admin: false,
+    };
     if !rest.exists(&format!("/projects/{DEMO}")).await? {
         let project = CreateProject {
             id: DEMO.into(),
@@ -125,12 +151,23 @@ fn announce(told: &UpJson, option_file: Option<PathBuf>, data_dir: &Path) -> Res
     if let Some(path) = option_file {
         writeln!(out, "  demo     mariadb --defaults-extra-file={} -A", path.display())?;
     }
-    writeln!(out, "  REST     {}/api/v1 (described at {}/openapi.json)", told.rest.url, told.rest.url)?;
+    writeln!(
+        out,
+        "  REST     {}/api/v1 (described at {}/openapi.json)",
+        told.rest.url, told.rest.url
+    )?;
     writeln!(out, "  up.json  {}", data_dir.join(demo::UP_JSON).display())?;
     if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
-        writeln!(out, "  PATH     export PATH=\"{}:$PATH\"    (then: selkie compute show demo)", dir.display())?;
+        writeln!(
+            out,
+            "  PATH     export PATH=\"{}:$PATH\"    (then: selkie compute show demo)",
+            dir.display()
+        )?;
     }
-    writeln!(out, "\nThe database is asleep: the first query wakes it. Ctrl-C stops everything cleanly.")?;
+    writeln!(
+        out,
+        "\nThe database is asleep: the first query wakes it. Ctrl-C stops everything cleanly."
+    )?;
     out.flush()?;
     Ok(())
 }

@@ -47,10 +47,11 @@ pub(crate) fn start(server: &Server, spec: &Spec, agent_password: &str) -> Resul
     let files_dir = beside(&spec.data_dir, "files");
     let tmp_dir = beside(&spec.data_dir, "tmp");
     let (init_file, options_file) = (spec.run_dir.join("init.sql"), spec.run_dir.join("my.cnf"));
-    for dir in [&spec.log_dir, &files_dir, &tmp_dir] {
+    for dir in [&files_dir, &tmp_dir] {
         make_dir(dir, spec)?;
     }
     rotate(&error_log)?;
+    make_log(&error_log, spec)?;
     remove(&socket)?;
     let places = Places {
         socket: &socket,
@@ -219,11 +220,32 @@ fn rotate(log: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The log's directory is not the project's: its user may write this one file there.
+fn make_log(log: &Path, spec: &Spec) -> Result<(), Error> {
+    let made = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&spec.log_dir)?;
+        let mut options = std::fs::OpenOptions::new();
+        // Not through a link that a tenant might have laid.
+        options
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        let file = options.open(log)?;
+        match spec.uid {
+            Some(uid) => std::os::unix::fs::fchown(&file, Some(uid), spec.gid),
+            None => Ok(()),
+        }
+    };
+    made().map_err(Error::system("cannot make", log))
+}
+
 /// A directory of the project next to its data directory.
 fn beside(data_dir: &Path, name: &str) -> PathBuf {
     data_dir.with_file_name(name)
 }
 
+/// A directory of the project's user.
 pub(crate) fn make_dir(dir: &Path, spec: &Spec) -> Result<(), Error> {
     let made = || -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;

@@ -33,7 +33,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit, Error> {
     let began = Instant::now();
     let server = Server::find(spec.mariadbd.as_deref())?;
-    process::make_dir(&spec.run_dir, &spec)?;
+    // Control makes it so that the project's user can put its socket there and nothing in our place.
+    std::fs::create_dir_all(&spec.run_dir).map_err(Error::system("cannot make", &spec.run_dir))?;
     let listener = service::listen(&spec.agent_socket())?;
     let (status, seen) = watch::channel(proto::AgentStatus {
         project: spec.project.clone(),
@@ -260,12 +261,13 @@ impl Compute {
                 self.spec.databases.push(database.name.clone());
             }
         }
+        let mut passwords = Vec::new();
         for account in &request.accounts {
             self.spec.accounts.retain(|known| known.user != account.user);
             if account.absent {
                 statements.push(sql::drop_account(&account.user));
             } else {
-                statements.push(sql::set_password(&account.user, &sql::hex(&account.native_sha1)));
+                passwords.push(sql::set_password(&account.user, &sql::hex(&account.native_sha1)));
                 self.spec.accounts.push(control_api::spec::SpecAccount {
                     user: account.user.clone(),
                     native_sha1_hex: sql::hex(&account.native_sha1),
@@ -282,6 +284,7 @@ impl Compute {
             };
             statements.extend(sql::account(&account, &self.gateway_hash, &self.spec.databases));
         }
+        statements.extend(passwords);
         statements.push("FLUSH PRIVILEGES".into());
         statements
     }

@@ -78,23 +78,16 @@ pub(crate) fn revoke_database(user: &str, database: &str) -> String {
 }
 
 /// Makes the account where it is not, with the tenant's method first and the gateway's second, and sets the gateway's
-/// where it is: one statement on one row, so that a password the tenant changes at the same moment is not undone.
+/// where it is: one statement on one row, so that a password the tenant changes at the same moment is not undone. It
+/// comes last, since a GRANT writes back the methods that the server has in memory.
 pub(crate) fn account(account: &Account<'_>, gateway_hash: &str, databases: &[String]) -> Vec<String> {
     let user = quoted(account.user);
     let own = quoted(&native_hash_of(account.native_sha1_hex));
     let gateway = quoted(gateway_hash);
-    let mut statements = vec![
-        format!(
-            "CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED VIA mysql_native_password USING {own} \
-             OR mysql_native_password USING {gateway}"
-        ),
-        // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts made by API.
-        format!(
-            "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.auth_or', JSON_ARRAY(JSON_OBJECT(), \
-             JSON_OBJECT('plugin', 'mysql_native_password', 'authentication_string', {gateway}))) \
-             WHERE Host='%' AND User={user}"
-        ),
-    ];
+    let mut statements = vec![format!(
+        "CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED VIA mysql_native_password USING {own} \
+         OR mysql_native_password USING {gateway}"
+    )];
     statements.extend(
         databases
             .iter()
@@ -103,6 +96,12 @@ pub(crate) fn account(account: &Account<'_>, gateway_hash: &str, databases: &[St
     if account.admin {
         statements.push(format!("GRANT CREATE USER ON *.* TO {user}@'%'"));
     }
+    // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts made by API.
+    statements.push(format!(
+        "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.auth_or', JSON_ARRAY(JSON_OBJECT(), \
+         JSON_OBJECT('plugin', 'mysql_native_password', 'authentication_string', {gateway}))) \
+         WHERE Host='%' AND User={user}"
+    ));
     statements
 }
 

@@ -104,7 +104,7 @@ async fn initialise(server: &Server, data: &Path) -> Result<(), Error> {
         .arg("--aria-log-file-size=8M");
     install.arg(format!("--datadir={}", data.display())).args(root_flag());
     finished("mariadb-install-db", install, &[]).await?;
-    let mut statements = b"USE mysql;\nDELETE FROM global_priv WHERE User='';\n".to_vec();
+    let mut statements = b"USE mysql;\nDELETE FROM global_priv WHERE User='';\nDELETE FROM proxies_priv;\n".to_vec();
     statements.extend(time_zones(server).await?);
     let mut bootstrap = Command::new(&server.program);
     bootstrap.args(["--no-defaults", "--bootstrap", "--loose-skip-log-bin"]);
