@@ -60,8 +60,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool;
     /// Makes a running compute have what `access` says of the touched names: those that are not in it go.
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError>;
-    /// Cleanly if it can be, by force if not; on `Ok` nothing of it runs.
-    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError>;
+    /// Cleanly if it can be, by force if not; on `Ok` nothing of it runs. What the server held at its end, where that could
+    /// still be seen.
+    async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError>;
     /// Removes all data of a project of which nothing runs.
     async fn remove(&self, project: &ProjectRecord) -> Result<(), DriverError>;
 }

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Someone else listens there.
-    #[error("{setting} = {address}: another program listens there; stop it or choose another port")]
+    #[error("setting `{setting}`: {address} is already in use by another process; stop it or choose another port")]
     PortTaken {
         /// As in the file.
         setting: &'static str,

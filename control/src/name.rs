@@ -148,6 +148,13 @@ fn check_database(name: &str) -> Result<(), NameError> {
             "must not hold characters above U+FFFF (MariaDB's identifiers cannot)",
         );
     }
+    if name.contains(['/', '\\']) {
+        return refuse(
+            "database name",
+            name,
+            "must not hold / or \\, which stand in no path of REST",
+        );
+    }
     // `#mysql50#` makes MariaDB take the rest as a bare directory name.
     if RESERVED_DATABASES.contains(&lower.as_str()) || lower.starts_with("#mysql50#") {
         return refuse("database name", name, "is reserved for the server");
@@ -237,6 +244,7 @@ mod tests {
             "#mysql50#x",
             "a ",
             "a\0",
+            "a/b",
             "😀",
             &long,
         ] {

@@ -85,7 +85,7 @@ impl Projects {
         for project in self.store.deleting().await? {
             let stopped = self.driver.stop(&project.id).await.map_err(ChangeError::Remove);
             let finished = match stopped {
-                Ok(()) => self.finish_delete(&project).await,
+                Ok(_) => self.finish_delete(&project).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = finished {

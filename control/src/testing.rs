@@ -33,6 +33,8 @@ pub(crate) enum Start {
 pub(crate) struct FakeDriver {
     /// Starts in order; ready after 100 ms when it is empty.
     pub(crate) starts: Mutex<VecDeque<Start>>,
+    /// What the next stop says that the server held.
+    pub(crate) held_at_end: Mutex<Option<Observed>>,
     /// "start demo 1", "stop demo", "apply demo ...", in order.
     log: Mutex<Vec<String>>,
     reports: Mutex<HashMap<ProjectId, mpsc::Sender<Report>>>,
@@ -147,11 +149,11 @@ impl Driver for FakeDriver {
         }
     }
 
-    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError> {
+    async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {
         self.note(format!("stop {id}"));
         tokio::time::sleep(STOP_TAKES).await;
         self.reports.lock().unwrap().remove(id);
-        Ok(())
+        Ok(self.held_at_end.lock().unwrap().take())
     }
 
     async fn remove(&self, project: &ProjectRecord) -> Result<(), DriverError> {

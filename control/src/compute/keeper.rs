@@ -73,7 +73,7 @@ enum Outcome {
     Started(Box<Result<Running, DriverError>>),
     Verified(Result<(), String>),
     Acknowledged(bool),
-    Stopped(Result<(), DriverError>),
+    Stopped(Result<Option<Observed>, DriverError>),
     BackedOff,
 }
 
@@ -200,6 +200,8 @@ impl Keeper {
             Ok(access) => {
                 self.parts.publisher.set_access(&self.id, access);
             }
+            // Its last word comes while it is being deleted.
+            Err(StoreError::NotFound(_)) => return,
             Err(error) => tracing::error!(%error, "cannot keep what the agent reported"),
         }
         self.parts.publisher.set_observed(&self.id, observed);
@@ -254,7 +256,12 @@ impl Keeper {
                 }
                 (Event::Acknowledged, None)
             }
-            Outcome::Stopped(Ok(())) => (Event::Exited, None),
+            Outcome::Stopped(Ok(last)) => {
+                if let Some(observed) = last {
+                    self.observed(observed).await;
+                }
+                (Event::Exited, None)
+            }
             Outcome::Stopped(Err(error)) => {
                 tracing::error!(%error, "the compute was not stopped cleanly");
                 (Event::Exited, Some(error.to_string()))
@@ -426,7 +433,7 @@ impl Keeper {
             }
             // Whatever is left of it must not meet the next incarnation.
             let reason = match driver.stop(&id).await {
-                Ok(()) => "the compute did not answer and was stopped".to_owned(),
+                Ok(_) => "the compute did not answer and was stopped".to_owned(),
                 Err(error) => format!("the compute did not answer: {error}"),
             };
             Outcome::Verified(Err(reason))

@@ -84,6 +84,16 @@ async fn gateways_are_told_every_state_in_order_and_the_secret_only_when_ready()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_server_held_at_its_end_is_what_logins_are_checked_against_in_its_sleep() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    *plane.driver.held_at_end.lock().unwrap() = Some(observed(&["made_at_last"]));
+    plane.computes().suspend(&id, "asked").await.unwrap();
+    let whole = &plane.store.whole_projects(None, 1).await.unwrap()[0];
+    assert_eq!(whole.observed.as_ref().unwrap().databases, ["made_at_last"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn wake_while_draining_waits_and_starts_the_next_incarnation() {
     let (plane, id) = Plane::with_demo().await;
     plane.computes().wake(&id, None, MINUTE).await.unwrap();

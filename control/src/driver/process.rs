@@ -139,7 +139,7 @@ impl Driver for ProcessDriver {
         }
     }
 
-    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError> {
+    async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {
         self.inner.stop(id).await
     }
 
@@ -307,7 +307,7 @@ impl Inner {
         if let Some(running) = self.take_over(project).await {
             return Ok(Some(running));
         }
-        self.stop(&project.id).await.map(|()| None)
+        self.stop(&project.id).await.map(|_| None)
     }
 
     async fn take_over(self: &Arc<Self>, project: &ProjectRecord) -> Option<Running> {
@@ -344,21 +344,21 @@ impl Inner {
         matches!(tokio::time::timeout(GREETING_PATIENCE, greeting).await, Ok(Ok(_)))
     }
 
-    async fn stop(&self, id: &ProjectId) -> Result<(), DriverError> {
+    async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {
         let child = self.children().get(id).cloned();
-        let asked = match Agent::connect(&self.paths.agent_socket(id)).await {
+        let last = match Agent::connect(&self.paths.agent_socket(id)).await {
             Some(mut agent) => agent.stop(self.config.stop_timeout).await,
-            None => false,
+            None => None,
         };
         match child {
-            Some(mut child) if asked => drop(tokio::time::timeout(EXIT_PATIENCE, child.wait()).await),
+            Some(mut child) if last.is_some() => drop(tokio::time::timeout(EXIT_PATIENCE, child.wait()).await),
             // Not our child: an earlier control plane started it.
-            None if asked => drop(leftovers::gone(&self.traits(id), EXIT_PATIENCE).await),
+            None if last.is_some() => drop(leftovers::gone(&self.traits(id), EXIT_PATIENCE).await),
             _ => {}
         }
         self.end_leftovers(id).await?;
         self.children().remove(id);
-        Ok(())
+        Ok(last.and_then(|status| status.server).map(agent::observed))
     }
 
     fn traits(&self, id: &ProjectId) -> Traits {

@@ -6,7 +6,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use control_api::control::{SnapshotEnd, WatchEvent, WatchRequest, watch_event::Event, watch_request::Message};
 use futures::{Stream, StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::TaskTracker;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tonic::{Status, Streaming};
 
 use crate::publish::{Acknowledger, Publisher, Subscription};
@@ -29,17 +32,26 @@ pub(super) async fn begin(
         projects = subscription.snapshot.len(),
         "a gateway watches"
     );
-    tasks.spawn(acknowledge(requests, subscription.acknowledger(), gateway.clone()));
+    let end = CancellationToken::new();
+    let acknowledging = acknowledge(requests, subscription.acknowledger(), gateway.clone());
+    // A gateway that goes on sending after its events have ended would keep the call open.
+    tasks.spawn(end.clone().run_until_cancelled_owned(acknowledging));
     let changes = subscription.changes.take().map(ReceiverStream::new);
     let changes = stream::iter(changes).flatten().map(Ok);
     // Also the end of a queue that was dropped because the gateway fell behind: it comes back for a new snapshot.
-    let end = stream::once(async { Err(Status::unavailable("begin anew with a snapshot")) });
-    let guard = Guard { subscription, gateway };
-    Ok(Box::pin(guard.snapshot().chain(changes).chain(end).map(move |event| {
-        // Moved in, so that the subscription ends with the stream.
-        let _held = &guard;
-        event
-    })))
+    let last = stream::once(async { Err(Status::unavailable("begin anew with a snapshot")) });
+    let guard = Guard {
+        subscription,
+        gateway,
+        _end: end.drop_guard(),
+    };
+    Ok(Box::pin(guard.snapshot().chain(changes).chain(last).map(
+        move |event| {
+            // Moved in, so that the subscription ends with the stream.
+            let _held = &guard;
+            event
+        },
+    )))
 }
 
 async fn hello(requests: &mut Streaming<WatchRequest>) -> Result<String, Status> {
@@ -65,6 +77,7 @@ async fn acknowledge(mut requests: Streaming<WatchRequest>, acknowledger: Acknow
 struct Guard {
     subscription: Subscription,
     gateway: String,
+    _end: DropGuard,
 }
 
 impl Guard {

@@ -67,7 +67,7 @@ pub(super) async fn create(
     let created = rest::ProjectCreated {
         project: project(&state, &whole.record),
         user: first_user.map(|(record, checked)| checked.created(record)),
-        database: whole.access.databases.first().map(|name| databases::made_here(name)),
+        database: whole.access.databases.first().map(databases::made_here),
     };
     Ok((StatusCode::CREATED, Json(created)))
 }

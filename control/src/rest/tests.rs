@@ -1,1 +1,426 @@
-//! tests
+//! REST as a script sees it: requests into the router, status and body out of it.
+
+use axum::body::Body;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    secret::key_hash,
+    store::Store,
+    testing::{Plane, Start},
+};
+
+const KEY: &str = "selkie_key_test";
+
+struct Api {
+    plane: Plane,
+    router: Router,
+}
+
+impl Api {
+    async fn new() -> Self {
+        let plane = Plane::new();
+        plane.store.put_key("test", key_hash(KEY), 1).await.unwrap();
+        let rest = Rest {
+            projects: plane.projects.clone(),
+            metrics: plane.metrics.clone(),
+            default_size_cu: 0.25,
+            uids: Some(UidRange {
+                first: 200_000,
+                last: 200_001,
+            }),
+            tasks: TaskTracker::new(),
+        };
+        Self {
+            plane,
+            router: router(rest),
+        }
+    }
+
+    async fn send(&self, request: Request) -> (u16, String, Vec<u8>) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let kind = response
+            .headers()
+            .get("content-type")
+            .map(|kind| kind.to_str().unwrap().to_owned());
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, kind.unwrap_or_default(), body.to_vec())
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {KEY}"));
+        let request = match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        let (status, kind, body) = self.send(request.unwrap()).await;
+        if status >= 400 {
+            assert_eq!(kind, "application/problem+json", "{method} {path}");
+        }
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.call("GET", path, None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call("POST", path, Some(body)).await
+    }
+
+    async fn with_demo() -> Self {
+        let api = Self::new().await;
+        let (status, _) = api.post("/api/v1/projects", json!({"id": "demo"})).await;
+        assert_eq!(status, 201);
+        api
+    }
+}
+
+#[tokio::test]
+async fn project_is_made_shown_listed_and_removed() {
+    let api = Api::new().await;
+    let body = json!({
+        "id": "demo", "size_cu": 0.5, "wake_timeout": "30s",
+        "user": {"name": "app", "admin": true}, "database": "shop"
+    });
+    let (status, created) = api.post("/api/v1/projects", body).await;
+    assert_eq!(status, 201);
+    assert_eq!(created["user"]["name"], "app");
+    assert_eq!(
+        created["user"]["password"].as_str().unwrap().len(),
+        24,
+        "generated, so told"
+    );
+    assert_eq!(created["database"], json!({"name": "shop", "made_by_api": true}));
+
+    let (status, shown) = api.get("/api/v1/projects/demo").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        (&shown["size_cu"], &shown["wake_timeout"]),
+        (&json!(0.5), &json!("30s"))
+    );
+    assert_eq!(
+        (&shown["compute"]["state"], &shown["compute"]["incarnation"]),
+        (&json!("suspended"), &json!(0))
+    );
+    assert!(shown.get("user").is_none());
+    let whole = api.plane.store.whole_projects(None, 1).await.unwrap();
+    assert_eq!(whole[0].record.uid, Some(200_000));
+
+    api.post("/api/v1/projects", json!({"id": "another"})).await;
+    let (_, page) = api.get("/api/v1/projects?limit=1").await;
+    assert_eq!(
+        (&page["projects"][0]["id"], &page["next"]),
+        (&json!("another"), &json!("another"))
+    );
+    let (_, page) = api.get("/api/v1/projects?after=another").await;
+    assert_eq!(page["projects"][0]["id"], "demo");
+    assert!(page.get("next").is_none());
+
+    assert_eq!(api.call("DELETE", "/api/v1/projects/demo", None).await.0, 204);
+    assert_eq!(api.get("/api/v1/projects/demo").await.0, 404);
+}
+
+#[tokio::test]
+async fn every_refusal_has_a_stable_code_and_says_what_is_wrong() {
+    let api = Api::with_demo().await;
+    let projects = "/api/v1/projects";
+    let users = "/api/v1/projects/demo/users";
+    let cases = [
+        (projects, json!({"id": "Demo"}), 400, "invalid_name", "Demo"),
+        (projects, json!({"id": "demo"}), 409, "project_exists", "exists"),
+        (
+            projects,
+            json!({"id": "abc", "size_cu": 0}),
+            400,
+            "invalid_size",
+            "0.05",
+        ),
+        (
+            projects,
+            json!({"id": "abc", "wake_timeout": "soon"}),
+            400,
+            "invalid_duration",
+            "soon",
+        ),
+        (
+            projects,
+            json!({"id": "abc", "wake_timeout": "1ms"}),
+            400,
+            "invalid_duration",
+            "between",
+        ),
+        (projects, json!({"id": "abc", "sise": 1}), 400, "invalid_body", "sise"),
+        (projects, json!({"id": 1}), 400, "invalid_body", "string"),
+        (
+            projects,
+            json!({"id": "abc", "database": "mysql"}),
+            400,
+            "invalid_name",
+            "reserved",
+        ),
+        (users, json!({"name": "root"}), 400, "invalid_name", "reserved"),
+        (
+            users,
+            json!({"name": "app", "password": ""}),
+            400,
+            "invalid_password",
+            "empty",
+        ),
+        (
+            "/api/v1/projects/nope/users",
+            json!({"name": "app"}),
+            404,
+            "project_not_found",
+            "nope",
+        ),
+        (
+            "/api/v1/projects/demo/databases",
+            json!({"name": "sys"}),
+            400,
+            "invalid_name",
+            "reserved",
+        ),
+        ("/api/v1/nothing", json!({}), 404, "route_not_found", "/api/v1/nothing"),
+        ("/api/v1/projects/demo", json!({}), 405, "method_not_allowed", "POST"),
+    ];
+    for (path, body, status, code, word) in cases {
+        let (got, problem) = api.post(path, body.clone()).await;
+        assert_eq!(
+            (got, problem["code"].as_str()),
+            (status, Some(code)),
+            "{path} {body}: {problem}"
+        );
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("urn:selkie:problem:{code}"));
+        assert!(problem["detail"].as_str().unwrap().contains(word), "{problem}");
+    }
+    assert_eq!(api.get("/api/v1/projects?limit=x").await.1["code"], "invalid_query");
+    assert_eq!(
+        api.plane.store.projects(None, 9).await.unwrap().len(),
+        1,
+        "nothing was made"
+    );
+}
+
+#[tokio::test]
+async fn body_must_be_json_and_short() {
+    let api = Api::new().await;
+    let post = |kind: &str, body: String| {
+        let request = Request::builder().method("POST").uri("/api/v1/projects");
+        let request = request
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("content-type", kind);
+        request.body(Body::from(body)).unwrap()
+    };
+    let code = async |request| {
+        let (status, _, body) = api.send(request).await;
+        (
+            status,
+            serde_json::from_slice::<Value>(&body).unwrap()["code"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        )
+    };
+    assert_eq!(
+        code(post("text/plain", "{}".into())).await,
+        (415, "unsupported_media_type".into())
+    );
+    assert_eq!(
+        code(post("application/json", "{".into())).await,
+        (400, "invalid_body".into())
+    );
+    let long = format!("{{\"id\": \"{}\"}}", "a".repeat(BODY_BYTES_MAX));
+    assert_eq!(
+        code(post("application/json", long)).await,
+        (413, "body_too_large".into())
+    );
+}
+
+#[tokio::test]
+async fn nothing_under_the_api_works_without_a_key() {
+    let api = Api::with_demo().await;
+    for header in [None, Some("Bearer wrong"), Some("Basic x"), Some("Bearer"), Some(KEY)] {
+        for path in [
+            "/api/v1/projects",
+            "/api/v1/projects/demo/users",
+            "/api/v1/projects/demo/compute",
+        ] {
+            let mut request = Request::builder().uri(path);
+            if let Some(header) = header {
+                request = request.header("authorization", header);
+            }
+            let (status, kind, body) = api.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(
+                (status, kind.as_str()),
+                (401, "application/problem+json"),
+                "{header:?} {path}"
+            );
+            assert!(!String::from_utf8(body).unwrap().contains("demo"));
+        }
+    }
+    let any_case = Request::builder()
+        .uri("/api/v1/projects")
+        .header("authorization", format!("bearer {KEY}"));
+    assert_eq!(api.send(any_case.body(Body::empty()).unwrap()).await.0, 200);
+}
+
+#[tokio::test]
+async fn users_are_made_shown_and_removed_and_passwords_are_told_only_when_generated() {
+    let api = Api::with_demo().await;
+    let users = "/api/v1/projects/demo/users";
+    let (status, created) = api
+        .post(users, json!({"name": "first.last", "password": "secret"}))
+        .await;
+    assert_eq!(
+        (status, &created["name"], &created["admin"]),
+        (201, &json!("first.last"), &json!(false))
+    );
+    assert!(created.get("password").is_none());
+    let (_, generated) = api.post(users, json!({"name": "app"})).await;
+    assert!(generated["password"].is_string());
+    assert_eq!(api.post(users, json!({"name": "app"})).await.1["code"], "user_exists");
+
+    let (_, list) = api.get(users).await;
+    let names: Vec<_> = list["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| user["name"].clone())
+        .collect();
+    assert_eq!(names, ["app", "first.last"]);
+    assert_eq!(api.get(&format!("{users}/app")).await.1["name"], "app");
+    assert_eq!(api.call("DELETE", &format!("{users}/app"), None).await.0, 204);
+    assert_eq!(api.get(&format!("{users}/app")).await.1["code"], "user_not_found");
+    assert_eq!(
+        api.call("DELETE", &format!("{users}/app"), None).await.1["code"],
+        "user_not_found"
+    );
+}
+
+#[tokio::test]
+async fn databases_are_made_listed_and_removed() {
+    let api = Api::with_demo().await;
+    let databases = "/api/v1/projects/demo/databases";
+    let (status, created) = api.post(databases, json!({"name": "shop"})).await;
+    assert_eq!((status, created), (201, json!({"name": "shop", "made_by_api": true})));
+    assert_eq!(
+        api.post(databases, json!({"name": "shop"})).await.1["code"],
+        "database_exists"
+    );
+    let id = crate::name::ProjectId::new("demo").unwrap();
+    api.plane
+        .store
+        .set_observed(&id, &crate::testing::observed(&["by_sql", "shop"]))
+        .await
+        .unwrap();
+    let (_, list) = api.get(databases).await;
+    let expected = json!([{"name": "by_sql", "made_by_api": false}, {"name": "shop", "made_by_api": true}]);
+    assert_eq!(list["databases"], expected);
+    assert_eq!(api.call("DELETE", &format!("{databases}/shop"), None).await.0, 204);
+    let (_, list) = api.get(databases).await;
+    assert_eq!(list["databases"], json!([{"name": "by_sql", "made_by_api": false}]));
+    assert_eq!(
+        api.call("DELETE", &format!("{databases}/shop"), None).await.1["code"],
+        "database_not_found"
+    );
+}
+
+#[tokio::test]
+async fn wake_and_suspend_answer_when_done() {
+    let api = Api::with_demo().await;
+    let compute = "/api/v1/projects/demo/compute";
+    let (status, woken) = api.call("POST", &format!("{compute}/wake"), None).await;
+    assert_eq!(
+        (status, &woken["state"], &woken["incarnation"]),
+        (200, &json!("ready"), &json!(1))
+    );
+    assert_eq!(api.get(compute).await.1["state"], "ready");
+    let (status, suspended) = api.call("POST", &format!("{compute}/suspend"), None).await;
+    assert_eq!((status, &suspended["state"]), (200, &json!("suspended")));
+    assert_eq!(suspended["kept_awake_by"], json!([]));
+    assert_eq!(
+        api.call("POST", "/api/v1/projects/nope/compute/wake", None).await.1["code"],
+        "project_not_found"
+    );
+}
+
+#[tokio::test]
+async fn failed_wake_is_a_problem_with_the_reason() {
+    let api = Api::with_demo().await;
+    let fails = Start::FailsAfter(std::time::Duration::ZERO, "mariadbd: not found");
+    api.plane.driver.starts.lock().unwrap().push_back(fails);
+    let (status, problem) = api.call("POST", "/api/v1/projects/demo/compute/wake", None).await;
+    assert_eq!((status, problem["code"].as_str()), (503, Some("compute_failed")));
+    assert!(problem["detail"].as_str().unwrap().contains("mariadbd: not found"));
+    let (_, compute) = api.get("/api/v1/projects/demo/compute").await;
+    assert_eq!(
+        (&compute["state"], &compute["reason"]),
+        (&json!("failed"), &json!("mariadbd: not found"))
+    );
+}
+
+#[tokio::test]
+async fn openapi_describes_every_route_and_needs_no_key() {
+    let api = Api::new().await;
+    let (status, _, body) = api
+        .send(Request::get("/openapi.json").body(Body::empty()).unwrap())
+        .await;
+    assert_eq!(status, 200);
+    let document: Value = serde_json::from_slice(&body).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut routes = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        routes.extend(
+            methods
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(|method| format!("{} {path}", method.to_uppercase())),
+        );
+    }
+    routes.sort();
+    insta::assert_snapshot!(routes.join("\n"));
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for schema in ["CreateProject", "Project", "User", "Database", "Compute", "Problem"] {
+        assert!(schemas.contains_key(schema), "{schema}");
+    }
+}
+
+#[tokio::test]
+async fn health_and_metrics_need_no_key() {
+    let api = Api::with_demo().await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(
+            api.send(Request::get(path).body(Body::empty()).unwrap()).await.0,
+            200,
+            "{path}"
+        );
+    }
+    api.call("POST", "/api/v1/projects/demo/compute/wake", None).await;
+    api.get("/api/v1/projects/nope").await;
+    api.get("/some/scan").await;
+    let (status, _, text) = api.send(Request::get("/metrics").body(Body::empty()).unwrap()).await;
+    assert_eq!(status, 200);
+    let text = String::from_utf8(text).unwrap();
+    for line in [
+        "selkie_control_computes{state=\"ready\"} 1",
+        "selkie_control_computes{state=\"suspended\"} 0",
+        "selkie_control_ready_cu 0.25",
+        "selkie_control_wakes_total{outcome=\"started\"} 1",
+        "selkie_control_wake_phase_seconds_count{phase=\"ready\"} 1",
+        "selkie_control_rest_requests_total{method=\"POST\",route=\"/api/v1/projects\",status=\"201\"} 1",
+        "selkie_control_rest_requests_total{method=\"GET\",route=\"/api/v1/projects/{id}\",status=\"404\"} 1",
+        "selkie_control_rest_requests_total{method=\"GET\",route=\"none\",status=\"404\"} 1",
+    ] {
+        assert!(text.lines().any(|got| got == line), "{line} in\n{text}");
+    }
+}

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use control_api::agent::{
     Account, AgentStatus, ApplyRequest, Database, Phase, Server, StatusRequest, StopRequest, agent_client::AgentClient,
 };
-use tonic::{Streaming, transport::Channel};
+use tonic::{Response, Streaming, transport::Channel};
 
 use super::DriverError;
 use crate::{
@@ -63,15 +63,13 @@ impl Agent {
         }
     }
 
-    /// Answers when mariadbd has ended, one way or the other.
-    pub(super) async fn stop(&mut self, timeout: Duration) -> bool {
+    /// Answers when mariadbd has ended, one way or the other, with the last status.
+    pub(super) async fn stop(&mut self, timeout: Duration) -> Option<AgentStatus> {
         let request = StopRequest {
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
         };
-        matches!(
-            within(timeout + STOP_PATIENCE, self.client.stop(request)).await,
-            Some(Ok(_))
-        )
+        let stopped = within(timeout + STOP_PATIENCE, self.client.stop(request)).await?;
+        stopped.ok().map(Response::into_inner)
     }
 }
 
@@ -162,15 +160,20 @@ mod tests {
         }
     }
 
-    fn names(request: &ApplyRequest) -> (Vec<(&str, bool)>, Vec<(&str, bool)>) {
+    /// Names, each with whether it shall be absent.
+    type Names = Vec<(String, bool)>;
+
+    /// Of accounts and of databases.
+    fn names(touched: &Touched) -> (Names, Names) {
+        let request = apply_request(&access(), touched);
         let accounts = request
             .accounts
-            .iter()
-            .map(|account| (account.user.as_str(), account.absent));
+            .into_iter()
+            .map(|account| (account.user, account.absent));
         let databases = request
             .databases
-            .iter()
-            .map(|database| (database.name.as_str(), database.absent));
+            .into_iter()
+            .map(|database| (database.name, database.absent));
         (accounts.collect(), databases.collect())
     }
 
@@ -180,12 +183,10 @@ mod tests {
             users: vec![UserName::new("bob").unwrap()],
             databases: vec![],
         };
-        let request = apply_request(&access(), &touched);
-        assert_eq!(
-            names(&request),
-            (vec![("bob", false)], vec![("one", false), ("two", false)])
-        );
-        assert_eq!(request.accounts[0].native_sha1.len(), 20);
+        let (accounts, databases) = names(&touched);
+        assert_eq!(accounts, [("bob".into(), false)]);
+        assert_eq!(databases, [("one".into(), false), ("two".into(), false)]);
+        assert_eq!(apply_request(&access(), &touched).accounts[0].native_sha1.len(), 20);
     }
 
     #[test]
@@ -194,19 +195,8 @@ mod tests {
             users: vec![UserName::new("eve").unwrap()],
             databases: vec![DatabaseName::new("three").unwrap()],
         };
-        let (accounts, databases) = names_of(&touched);
+        let (accounts, databases) = names(&touched);
         assert!(accounts.contains(&("eve".into(), true)) && accounts.contains(&("ann".into(), false)));
         assert!(databases.contains(&("three".into(), true)));
-    }
-
-    fn names_of(touched: &Touched) -> (Vec<(String, bool)>, Vec<(String, bool)>) {
-        let request = apply_request(&access(), touched);
-        let (accounts, databases) = names(&request);
-        let owned = |list: Vec<(&str, bool)>| {
-            list.into_iter()
-                .map(|(name, absent)| (name.to_owned(), absent))
-                .collect()
-        };
-        (owned(accounts), owned(databases))
     }
 }
