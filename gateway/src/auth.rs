@@ -15,8 +15,9 @@ use mysql_wire::auth::AuthSwitch;
 use sha2::{Digest, Sha256};
 
 use crate::error::{ClientFacing, ErrorKind, Told};
-use crate::handshake::{Introduced, LOGIN_PACKET_BYTES_MAX, nonce, write_packet};
+use crate::handshake::{Introduced, LOGIN_PACKET_BYTES_MAX, write_packet};
 use crate::route::{Access, DatabaseAccess, Project, User};
+use crate::session::Identity;
 use crate::stream::{ClientStream, ReadError, read_packet};
 
 pub(crate) use native_password::respond as native_response;
@@ -52,6 +53,8 @@ pub(crate) enum AuthError {
     DatabaseDenied { user: String, database: String },
     #[error("database '{database}' does not exist")]
     DatabaseUnknown { database: String },
+    #[error("no client may use the character set {0}")]
+    CharacterSet(&'static str),
     #[error("a packet of the login is out of order")]
     OutOfOrder,
     #[error("malformed answer: {0}")]
@@ -75,7 +78,10 @@ impl From<ReadError> for AuthError {
 impl ClientFacing for AuthError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Denied { .. } | Self::DatabaseDenied { .. } | Self::DatabaseUnknown { .. } => ErrorKind::Denied,
+            Self::Denied { .. }
+            | Self::DatabaseDenied { .. }
+            | Self::DatabaseUnknown { .. }
+            | Self::CharacterSet(_) => ErrorKind::Denied,
             Self::OutOfOrder | Self::Malformed(_) => ErrorKind::Malformed,
             Self::Left | Self::Io(_) => ErrorKind::Client,
         }
@@ -99,6 +105,10 @@ impl ClientFacing for AuthError {
             Self::DatabaseUnknown { database } => {
                 Some(Told::new(1049, "42000", format!("Unknown database '{database}'")))
             }
+            Self::CharacterSet(name) => {
+                let text = format!("Variable 'character_set_client' can't be set to the value of '{name}'");
+                Some(Told::new(1231, "42000", text))
+            }
             Self::OutOfOrder => Some(Told::out_of_order()),
             Self::Malformed(_) => Some(Told::bad_handshake()),
             Self::Left | Self::Io(_) => None,
@@ -113,10 +123,12 @@ pub(crate) struct Claim<'a> {
     pub(crate) address: IpAddr,
     pub(crate) project: Option<&'a Arc<Project>>,
     pub(crate) user: &'a str,
-    pub(crate) database: Option<&'a str>,
     pub(crate) plugin: Option<&'a str>,
-    /// With the nonce it was computed with; None where the first answer cannot be trusted to match any nonce.
-    pub(crate) answer: Option<(&'a [u8], [u8; 20])>,
+    /// None where the first answer cannot be trusted to match the nonce.
+    pub(crate) answer: Option<&'a [u8]>,
+    /// The connection's one nonce, of its greeting. As at MariaDB every later exchange has it too: Connector/C answers a
+    /// COM_CHANGE_USER with it, whatever the switch carries.
+    pub(crate) nonce: [u8; 20],
 }
 
 /// A verifier of every kind for every name: what is not known gets one that nothing matches.
@@ -163,9 +175,9 @@ pub(crate) async fn authenticate(mut routed: Routed, decoy: &Decoy) -> Result<Au
         address: introduced.peer.ip(),
         project: project.as_ref(),
         user,
-        database: login.database.as_deref(),
         plugin: login.auth_plugin.as_deref(),
-        answer: Some((&login.auth_response, introduced.nonce)),
+        answer: Some(&login.auth_response),
+        nonce: introduced.nonce,
     };
     let proven = prove(&mut introduced.stream, &mut introduced.sequence, claim, decoy).await;
     let Routed { introduced, user, .. } = routed;
@@ -179,7 +191,7 @@ pub(crate) async fn authenticate(mut routed: Routed, decoy: &Decoy) -> Result<Au
     }
 }
 
-/// Runs the exchange that the client's plugin asks for and checks the answer, then the database.
+/// Runs the exchange that the client's plugin asks for and checks the answer.
 pub(crate) async fn prove(
     stream: &mut ClientStream,
     sequence: &mut u8,
@@ -189,18 +201,15 @@ pub(crate) async fn prove(
     let access = claim.project.map(|project| project.access()).unwrap_or_default();
     let verifiers = decoy.verifiers(claim.name, access.user(claim.user));
     let proof = match (claim.plugin, claim.answer) {
-        (Some(CACHING_SHA2), _) => caching_sha2::exchange(stream, sequence, &verifiers).await?,
-        (None | Some(NATIVE), Some((answer, nonce))) => Proof::of_native(answer, &nonce, &verifiers),
+        (Some(CACHING_SHA2), _) => caching_sha2::exchange(stream, sequence, &claim.nonce, &verifiers).await?,
+        (None | Some(NATIVE), Some(answer)) => Proof::of_native(answer, &claim.nonce, &verifiers),
         _ => {
-            let (answer, nonce) = switch_to(stream, sequence, NATIVE).await?;
-            Proof::of_native(&answer, &nonce, &verifiers)
+            let answer = switch_to(stream, sequence, NATIVE, &claim.nonce).await?;
+            Proof::of_native(&answer, &claim.nonce, &verifiers)
         }
     };
     match (proof, claim.project, access.user(claim.user)) {
-        (Proof::Right, Some(project), Some(user)) if verifiers.known => {
-            check_database(&access, user, &claim)?;
-            Ok(Arc::clone(project))
-        }
+        (Proof::Right, Some(project), Some(_)) if verifiers.known => Ok(Arc::clone(project)),
         (proof, _, _) => Err(AuthError::Denied {
             name: claim.name.to_owned(),
             address: claim.address,
@@ -209,18 +218,30 @@ pub(crate) async fn prove(
     }
 }
 
-fn check_database(access: &Access, user: &User, claim: &Claim<'_>) -> Result<(), AuthError> {
-    let Some(database) = claim.database else { return Ok(()) };
-    match access.database(user, database) {
-        DatabaseAccess::Granted => Ok(()),
-        DatabaseAccess::Denied => Err(AuthError::DatabaseDenied {
-            user: claim.user.to_owned(),
-            database: database.to_owned(),
-        }),
-        DatabaseAccess::Unknown => Err(AuthError::DatabaseUnknown {
-            database: database.to_owned(),
-        }),
+/// Is the database that a session begins with there, and may its user use it, by what control has pushed?
+pub(crate) fn check_database(access: &Access, identity: &Identity) -> Result<(), AuthError> {
+    let Identity { user, database, .. } = identity;
+    let Some(database) = database else { return Ok(()) };
+    let (user, database) = (user.clone(), database.clone());
+    match access.user(&user).map(|known| access.database(known, &database)) {
+        Some(DatabaseAccess::Granted) => Ok(()),
+        Some(DatabaseAccess::Unknown) => Err(AuthError::DatabaseUnknown { database }),
+        Some(DatabaseAccess::Denied) | None => Err(AuthError::DatabaseDenied { user, database }),
     }
+}
+
+/// Is this collation of one of the character sets that MariaDB reads no statements in? Measured on 10.11 for every id that
+/// a login packet can carry.
+pub(crate) fn check_collation(collation: u8) -> Result<(), AuthError> {
+    let name = match collation {
+        17 => "filename",
+        35 | 90 | 128..=151 | 159 => "ucs2",
+        54 | 55 | 101..=124 => "utf16",
+        56 | 62 => "utf16le",
+        60 | 61 | 160..=183 => "utf32",
+        _ => return Ok(()),
+    };
+    Err(AuthError::CharacterSet(name))
 }
 
 /// What an answer shows.
@@ -242,13 +263,13 @@ impl Proof {
     }
 }
 
-/// Asks the client to answer with another plugin, on a fresh nonce.
+/// Asks the client to answer with another plugin.
 async fn switch_to(
     stream: &mut ClientStream,
     sequence: &mut u8,
     plugin: &str,
-) -> Result<(Vec<u8>, [u8; 20]), AuthError> {
-    let nonce = nonce();
+    nonce: &[u8; 20],
+) -> Result<Vec<u8>, AuthError> {
     // The nonce ends with a NUL that does not count, as in the greeting.
     let mut data = nonce.to_vec();
     data.push(0);
@@ -262,7 +283,7 @@ async fn switch_to(
         .encode(),
     )
     .await?;
-    Ok((read_answer(stream, sequence).await?, nonce))
+    read_answer(stream, sequence).await
 }
 
 /// Reads the client's next packet of the exchange.

@@ -27,7 +27,7 @@ use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
 use crate::handshake::{self, Broken, HandshakeError, Introduced, Welcome};
 use crate::metrics::CoreMetrics;
 use crate::relay::{self, Ended, Surroundings};
-use crate::route::{Project, Running};
+use crate::route::{ComputeView, Project, Running};
 use crate::session::{Identity, Session};
 use crate::stream::ClientStream;
 use crate::wake::{Cause, Phases, WakeError, jittered};
@@ -72,6 +72,8 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, acce
 struct Client {
     stream: ClientStream,
     address: std::net::SocketAddr,
+    /// Of the greeting.
+    nonce: [u8; 20],
     project: Arc<Project>,
     session: Session,
     /// Held for as long as the client is here.
@@ -141,7 +143,7 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
         place,
         login,
         sequence,
-        ..
+        nonce,
     } = introduced;
     let identity = Identity {
         user,
@@ -151,6 +153,9 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
         program_name: login.program_name,
     };
     let session = Session::new(login.capabilities, login.max_packet_bytes, identity);
+    if let Err(error) = check_wishes(&project, &session).await {
+        return Err(tell(stream, sequence, &error).await);
+    }
     let mut ok = Vec::new();
     ok_frame(&mut ok, sequence, session.status(), session.capabilities);
     if let Err(e) = write(&mut stream, &ok).await {
@@ -160,11 +165,29 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
     Ok(Client {
         stream,
         address: peer,
+        nonce,
         project,
         session,
         _place: place,
         _counted: counted,
     })
+}
+
+/// Can the session be as its login asks: the character set, the database? What control has pushed of databases may be
+/// seconds old. So a compute that runs is asked before a client is refused; where none runs,
+/// nothing has changed since.
+async fn check_wishes(project: &Project, session: &Session) -> Result<(), AuthError> {
+    auth::check_collation(session.identity.collation)?;
+    let Err(refusal) = auth::check_database(&project.access(), &session.identity) else {
+        return Ok(());
+    };
+    if let ComputeView::Ready(running) = project.compute()
+        && let Ok(connection) = compute::connect(&running, session).await
+    {
+        connection.quit();
+        return Ok(());
+    }
+    Err(refusal)
 }
 
 /// The first dot of the login name splits project from user; a name without one names no project.
@@ -318,6 +341,7 @@ impl Served {
             running,
             mut connection,
             phases,
+            asked: asked_control,
         } = match attached {
             Ok(attached) => attached,
             Err(error) => return After::Closed(Some(self.report(1, &error).await)),
@@ -339,13 +363,21 @@ impl Served {
         };
         let on_first_byte = {
             let (gateway, project, id) = (&self.gateway, &*project, self.id);
+            let waited_before_asking = asked_control - asked;
             let (greeted, logged_in) = (connection.greeted - asked, connection.logged_in - asked);
             move || {
                 let Some(Phases { started, ready }) = phases else {
                     return;
                 };
                 let first_row = asked.elapsed();
-                gateway.metrics.woken(started, ready, greeted, logged_in, first_row);
+                gateway.metrics.woken([
+                    ("asked", waited_before_asking),
+                    ("started", waited_before_asking + started),
+                    ("ready", waited_before_asking + ready),
+                    ("greeting", greeted),
+                    ("logged_in", logged_in),
+                    ("first_row", first_row),
+                ]);
                 tracing::info!(
                     session = id, project = %project.id,
                     started_ms = started.as_millis(), ready_ms = ready.as_millis(), greeting_ms = greeted.as_millis(),
@@ -403,6 +435,7 @@ impl Served {
             session,
             project,
             address,
+            nonce,
             ..
         } = &mut self.client;
         session.reset();
@@ -426,10 +459,10 @@ impl Served {
             address: address.ip(),
             project: wanted.as_ref(),
             user,
-            database: database.as_deref(),
             plugin: plugin.as_deref(),
-            // Clients differ in which nonce they answer to here, so all are asked anew.
+            // Clients differ in whether they answer here already, so all are asked, as MariaDB does.
             answer: None,
+            nonce: *nonce,
         };
         match timeout(
             self.gateway.config.handshake.timeout,
@@ -448,7 +481,11 @@ impl Served {
                     attributes: change.raw_attributes.to_vec(),
                     program_name: session.identity.program_name.clone(),
                 };
-                session.change_identity(identity);
+                let before = session.change_identity(identity);
+                if let Err(error) = check_wishes(&proven, session).await {
+                    session.change_identity(before);
+                    return Err(self.report(sequence, &error).await);
+                }
                 if !Arc::ptr_eq(&proven, project) {
                     self.client._counted = Counting::client(&proven);
                     self.client.project = proven;
@@ -500,6 +537,8 @@ struct Attached {
     connection: ComputeConnection,
     /// Where a wake was needed.
     phases: Option<Phases>,
+    /// When control was first asked, where it had to be.
+    asked: Instant,
 }
 
 /// Why none could be had.
@@ -539,6 +578,7 @@ impl Attach<'_> {
         let mut pause = ATTACH_RETRY_MIN;
         let mut unreachable = None;
         let mut phases = None;
+        let asked = Instant::now();
         loop {
             let woken = self
                 .gateway
@@ -553,6 +593,7 @@ impl Attach<'_> {
                         running,
                         connection,
                         phases,
+                        asked,
                     });
                 }
                 Ok(Err(error)) => error,

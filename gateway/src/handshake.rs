@@ -82,7 +82,7 @@ pub(crate) struct Introduced {
     pub(crate) login: Login,
     /// Of the packet that answers the login packet.
     pub(crate) sequence: u8,
-    /// What an answer in the login packet was computed with.
+    /// Of the greeting: what answers are computed with.
     pub(crate) nonce: [u8; 20],
 }
 
@@ -293,7 +293,7 @@ pub(crate) fn greeting_version(server: Option<&Server>) -> String {
 }
 
 /// 20 random bytes, 7-bit clean and without NUL and `$`, which some clients stumble over.
-pub(crate) fn nonce() -> [u8; 20] {
+fn nonce() -> [u8; 20] {
     let mut nonce: [u8; 20] = rand::random();
     for byte in &mut nonce {
         *byte &= 0x7f;

@@ -142,22 +142,9 @@ impl Metrics {
         self.errors.with_label_values(&[kind.label()]).inc();
     }
 
-    pub(crate) fn woken(
-        &self,
-        started: Duration,
-        ready: Duration,
-        greeting: Duration,
-        logged_in: Duration,
-        first_row: Duration,
-    ) {
+    /// The phases of one wake, each with its end since the command that needed the database.
+    pub(crate) fn woken<const N: usize>(&self, phases: [(&'static str, Duration); N]) {
         self.wakes.inc();
-        let phases = [
-            ("started", started),
-            ("ready", ready),
-            ("greeting", greeting),
-            ("logged_in", logged_in),
-            ("first_row", first_row),
-        ];
         for (phase, after) in phases {
             self.wake_phases
                 .with_label_values(&[phase])
@@ -220,13 +207,7 @@ mod tests {
         let metrics = Metrics::new(2).unwrap();
         metrics.core(1).bytes_to_client(5);
         metrics.core(0).bytes_to_client(2);
-        metrics.woken(
-            Duration::ZERO,
-            Duration::ZERO,
-            Duration::ZERO,
-            Duration::ZERO,
-            Duration::from_millis(90),
-        );
+        metrics.woken([("first_row", Duration::from_millis(90))]);
         let text = metrics.text();
         for line in [
             "selkie_gateway_bytes_to_client_total 7",

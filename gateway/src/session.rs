@@ -11,8 +11,9 @@ use mysql_wire::status::StatusFlags;
 /// Settings kept for replay; drivers send a handful. A client that sends more is given a compute instead.
 const SETTINGS_MAX: usize = 32;
 
-/// Computes run with the session tracker told to report everything (the gateway's own need); a client that asked for
-/// session tracking is given back MariaDB's defaults, so that it hears what a direct connection would tell it.
+/// Computes run with the session tracker told to report everything (the gateway's own need). Clients are given back
+/// MariaDB's defaults: those that asked for session tracking hear what a direct connection would tell them, and to the
+/// others the flag for a report they cannot have (it stands in EOF packets too) does not show.
 const TRACKER_DEFAULTS: &str = "SET SESSION session_track_schema=ON, session_track_state_change=OFF, \
      session_track_transaction_info='OFF', session_track_system_variables=\
      'autocommit,character_set_client,character_set_connection,character_set_results,time_zone'";
@@ -139,16 +140,17 @@ impl Session {
         self.results = ResultsCharset::of_login(self.identity.collation);
     }
 
-    /// COM_CHANGE_USER that succeeded: another identity, nothing kept.
-    pub(crate) fn change_identity(&mut self, identity: Identity) {
-        self.identity = identity;
+    /// COM_CHANGE_USER: another identity, nothing kept. Returns who it was before.
+    pub(crate) fn change_identity(&mut self, identity: Identity) -> Identity {
+        let before = std::mem::replace(&mut self.identity, identity);
         self.reset();
+        before
     }
 
     /// Commands to send right after the login to a compute, whole frames, and how many answers they will have.
     pub(crate) fn replay(&self) -> Replay {
         let mut replay = Replay::default();
-        replay.tracker_defaults(self.capabilities);
+        replay.query(TRACKER_DEFAULTS);
         for statement in &self.settings {
             replay.query(statement);
         }
@@ -161,7 +163,7 @@ impl Session {
     /// What a reset of the compute connection undoes of the gateway's own doing.
     pub(crate) fn replay_after_reset(&self) -> Replay {
         let mut replay = Replay::default();
-        replay.tracker_defaults(self.capabilities);
+        replay.query(TRACKER_DEFAULTS);
         replay
     }
 }
@@ -174,12 +176,6 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    fn tracker_defaults(&mut self, capabilities: Capabilities) {
-        if capabilities.contains(Capabilities::SESSION_TRACK) {
-            self.query(TRACKER_DEFAULTS);
-        }
-    }
-
     fn query(&mut self, statement: &str) {
         self.command(Command::Query, statement.as_bytes());
     }
@@ -222,7 +218,7 @@ mod tests {
         assert!(session.remember("SET autocommit=0", effect(false)));
         assert_eq!(session.status(), StatusFlags::EMPTY);
         let replay = session.replay();
-        assert_eq!(replay.commands, [Command::Query; 3]);
+        assert_eq!(replay.commands, [Command::Query; 4]);
         let text = String::from_utf8_lossy(&replay.frames).into_owned();
         let at = |statement: &str| text.find(statement).unwrap();
         assert!(at("SET NAMES latin1") < at("SET autocommit=1"));
@@ -244,14 +240,14 @@ mod tests {
         assert!(session.remember("SET autocommit=0", effect(false)));
         session.set_multi_statements(true);
         session.reset();
-        assert_eq!(session.replay(), Replay::default());
+        assert_eq!(session.replay(), session.replay_after_reset());
         assert_eq!(session.status(), StatusFlags::AUTOCOMMIT);
         assert_eq!(session.identity.database.as_deref(), Some("demo"));
     }
 
     #[test]
-    fn a_client_that_tracks_hears_what_a_direct_connection_would_tell() {
-        let replay = session(Capabilities::SESSION_TRACK).replay();
+    fn clients_hear_what_a_direct_connection_would_tell() {
+        let replay = session(Capabilities::PROTOCOL_41).replay();
         assert_eq!(replay.commands, [Command::Query]);
         assert!(String::from_utf8_lossy(&replay.frames).contains("session_track_state_change=OFF"));
     }

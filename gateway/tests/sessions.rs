@@ -95,10 +95,17 @@ async fn settings_are_replayed_before_the_first_command_and_their_answers_hidden
     client.ask("SET autocommit=0").await.unwrap();
     client.ask("INSERT").await.unwrap();
     client.ask("INSERT again").await.unwrap();
+    let seen = scene.compute.seen.lock().unwrap();
+    assert!(
+        seen.queries[0].starts_with("SET SESSION session_track"),
+        "{:?}",
+        seen.queries
+    );
     assert_eq!(
-        scene.compute.seen.lock().unwrap().queries,
+        seen.clients_queries(),
         ["SET NAMES latin1", "SET autocommit=0", "INSERT", "INSERT again"]
     );
+    drop(seen);
     assert_eq!(scene.wakes(), 1);
 }
 
@@ -172,7 +179,7 @@ async fn a_client_that_leaves_while_waking_drops_the_wake() {
     let mut next = scene.client(Capabilities::EMPTY).await;
     timeout(GUARD, next.ask("DO 2")).await.unwrap().unwrap();
     assert_eq!(
-        scene.compute.seen.lock().unwrap().queries,
+        scene.compute.seen.lock().unwrap().clients_queries(),
         ["DO 2"],
         "the first client's command was not run"
     );
@@ -290,6 +297,7 @@ async fn change_user_ends_at_the_gateway_and_detaches() {
         let (sequence, switch) = client.read().await.unwrap();
         assert_eq!(switch[0], 0xfe);
         let nonce: [u8; 20] = switch[switch.len() - 21..switch.len() - 1].try_into().unwrap();
+        assert_eq!(nonce, client.greeting.nonce, "Connector/C answers with that one");
         client
             .send(
                 sequence + 1,

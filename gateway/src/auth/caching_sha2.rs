@@ -20,10 +20,11 @@ const FULL_AUTH: u8 = 4;
 pub(super) async fn exchange(
     stream: &mut ClientStream,
     sequence: &mut u8,
+    nonce: &[u8; 20],
     verifiers: &Verifiers,
 ) -> Result<Proof, AuthError> {
-    let (answer, nonce) = switch_to(stream, sequence, CACHING_SHA2).await?;
-    if verify(&answer, &nonce, &verifiers.caching_sha2) {
+    let answer = switch_to(stream, sequence, CACHING_SHA2, nonce).await?;
+    if verify(&answer, nonce, &verifiers.caching_sha2) {
         write_packet(stream, sequence, &AuthMoreData { data: &[FAST_AUTH_OK] }.encode()).await?;
         return Ok(Proof::Right);
     }

@@ -31,6 +31,16 @@ pub struct Seen {
     pub commands: Vec<u8>,
 }
 
+impl Seen {
+    /// Texts of COM_QUERY, in order, without the one that the gateway sends of its own accord after each login.
+    pub fn clients_queries(&self) -> Vec<&str> {
+        let texts = self.queries.iter().map(String::as_str);
+        texts
+            .filter(|text| !text.starts_with("SET SESSION session_track_schema="))
+            .collect()
+    }
+}
+
 pub struct FakeCompute {
     pub socket: PathBuf,
     pub seen: Arc<Mutex<Seen>>,
