@@ -56,8 +56,8 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     set("max-connections", connections.to_string());
     set("table-open-cache", "2000".into());
     set("thread-cache-size", "64".into());
-    // Packets as large as the protocol's 1 GiB: the tenant's limit is the gateway's to set.
-    set("max-allowed-packet", "256M".into());
+    // The protocol's own limit: what a tenant's server buffers is the tenant's memory.
+    set("max-allowed-packet", "1G".into());
     // The gateway reads what it must carry from one connection to the next.
     set("session-track-system-variables", "*".into());
     set("session-track-state-change", "ON".into());

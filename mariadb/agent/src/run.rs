@@ -168,7 +168,11 @@ impl Compute {
                         was_asked_for: false,
                     });
                 }
-                Turn::Stop(patience) => return Ok(self.stop(&mut process, patience).await),
+                Turn::Stop(patience) => {
+                    // Databases made since the last look would be refused to logins while it sleeps.
+                    self.look(&password).await;
+                    return Ok(self.stop(&mut process, patience).await);
+                }
                 Turn::Apply(request, answer) => {
                     // Whoever asked may be gone.
                     let _ = answer.send(

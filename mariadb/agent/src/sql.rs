@@ -164,7 +164,7 @@ pub(crate) fn init_file(spec: &Spec, agent_password: &str) -> Result<String, Err
 }
 
 pub(crate) fn bytes(hex: &str) -> Option<Vec<u8>> {
-    if hex.is_empty() || hex.len() % 2 != 0 || !hex.is_ascii() {
+    if hex.is_empty() || !hex.len().is_multiple_of(2) || !hex.is_ascii() {
         return None;
     }
     (0..hex.len())

@@ -74,7 +74,11 @@ fn read(dir: &Path) -> Option<Template> {
 
 async fn fill(server: &Server, unfinished: &Path, dir: &Path) -> Result<Template, Error> {
     let data = unfinished.join(DATA);
-    initialise(server, &data).await?;
+    // Not the system's: a server that starts removes what looks like a temporary table there, also another server's.
+    let tmp = unfinished.join("tmp");
+    std::fs::create_dir(&tmp).map_err(Error::system("cannot make", &tmp))?;
+    initialise(server, &data, &tmp).await?;
+    std::fs::remove_dir_all(&tmp).map_err(Error::system("cannot remove", &tmp))?;
     let (version, variables) = first_start(server, unfinished, &data).await?;
     let template = Template {
         template_dir: dir.join(DATA),
@@ -88,7 +92,7 @@ async fn fill(server: &Server, unfinished: &Path, dir: &Path) -> Result<Template
 }
 
 /// System tables, then time zones and the removals, both in mariadbd's bootstrap mode.
-async fn initialise(server: &Server, data: &Path) -> Result<(), Error> {
+async fn initialise(server: &Server, data: &Path, tmp: &Path) -> Result<(), Error> {
     let mut install = Command::new(server.tool("mariadb-install-db"));
     install.args([
         "--no-defaults",
@@ -103,6 +107,7 @@ async fn initialise(server: &Server, data: &Path) -> Result<(), Error> {
         .arg(format!("--innodb-log-file-size={REDO_LOG}"))
         .arg("--aria-log-file-size=8M");
     install.arg(format!("--datadir={}", data.display())).args(root_flag());
+    install.env("TMPDIR", tmp);
     finished("mariadb-install-db", install, &[]).await?;
     let mut statements = b"USE mysql;\nDELETE FROM global_priv WHERE User='';\nDELETE FROM proxies_priv;\n".to_vec();
     statements.extend(time_zones(server).await?);
@@ -112,6 +117,7 @@ async fn initialise(server: &Server, data: &Path) -> Result<(), Error> {
         .arg(format!("--innodb-log-file-size={REDO_LOG}"))
         .arg("--aria-log-file-size=8M");
     bootstrap.arg(format!("--datadir={}", data.display())).args(root_flag());
+    bootstrap.env("TMPDIR", tmp);
     finished("mariadbd --bootstrap", bootstrap, &statements).await
 }
 
