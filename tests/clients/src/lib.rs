@@ -29,7 +29,7 @@ pub enum Target {
         /// Its second user.
         other: Endpoint,
     },
-    /// A `mariadbd` without a gateway, to prove the program itself: with `SELKIE_TESTS_DIRECT` set.
+    /// A `mariadbd` without a gateway, to prove the program itself: with `CLIENTS_DIRECT` set.
     Direct {
         /// The server.
         server: Direct,
@@ -43,7 +43,7 @@ pub enum Target {
 impl Target {
     /// One for the driver `name`.
     pub async fn of(name: &str) -> Self {
-        if std::env::var_os("SELKIE_TESTS_DIRECT").is_some() {
+        if std::env::var_os("CLIENTS_DIRECT").is_some() {
             let server = Direct::start().await;
             let (user, other) = (server.account("app"), server.account("other"));
             server.sql("GRANT ALL ON app.* TO other@`%`");

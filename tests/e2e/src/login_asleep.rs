@@ -1,7 +1,7 @@
 //! A login is answered while the database sleeps, and never wakes it, whether it is right or wrong.
 
 use harness::raw::{Kind, Login, Packet};
-use harness::{Raw, Selkie};
+use harness::{Raw, Selkie, eventually};
 
 use crate::oracle::oracle;
 
@@ -124,5 +124,28 @@ async fn the_database_named_at_login_is_answered_as_mariadb_would() {
         assert_eq!(answers[0], answers[1], "{database:?}");
     }
     assert_eq!(project.compute().await.incarnation, 0);
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn a_database_made_in_sql_can_be_named_at_login_at_once_and_asleep() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("dbsql").await;
+    let login = async || {
+        let mut raw = Raw::connect(&project.endpoint.host, project.endpoint.port).await;
+        raw.authenticate(&project.endpoint, &Login::default()).await.error()
+    };
+    let mut raw = Raw::login(&project.endpoint.with_database("")).await;
+    let database = &project.endpoint.database;
+    raw.query(&format!("DROP DATABASE `{database}`")).await.ok();
+    eventually("the gateway knows that the database is gone", async || {
+        (login().await == Some(1049)).then_some(())
+    })
+    .await;
+    raw.query(&format!("CREATE DATABASE `{database}`")).await.ok();
+    assert_eq!(login().await, None, "while the compute runs");
+    project.suspend().await;
+    assert_eq!(login().await, None, "asleep");
+    assert_eq!(project.compute().await.incarnation, 1);
     selkie.logs.check();
 }

@@ -2,7 +2,7 @@
 
 use harness::client::value;
 use harness::process::{resident_bytes, resident_bytes_max};
-use harness::raw::{FRAME_MAX, Kind};
+use harness::raw::Kind;
 use harness::{Raw, Selkie};
 
 const GIB: u64 = 1 << 30;
@@ -51,10 +51,7 @@ async fn a_gibibyte_passes_without_staying_in_memory() {
     raw.command(0x03, &insert).await;
     raw.response(Kind::Query).await.ok();
     let row = raw.query("SELECT a FROM t").await.ok();
-    assert_eq!(
-        row.packets[2].payload.len(),
-        value.len() + 5 - usize::from(value.len() < FRAME_MAX)
-    );
+    assert_eq!(row.packets[2].payload.len(), value.len() + 9);
     let grown = resident_bytes_max(selkie.pid()).saturating_sub(before);
     assert!(
         grown < GROWTH_BYTES_MAX,

@@ -1,11 +1,12 @@
 //! `selkie up` as a process of its own: a data directory, ports and settings that no other one has.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -83,19 +84,31 @@ impl Selkie {
         Self::start_with("").await
     }
 
-    /// Starts one whose settings file ends in `settings`.
+    /// Starts one whose settings file ends in `settings`. Where somebody else was quicker to take one of its ports, again
+    /// with others.
     pub async fn start_with(settings: &str) -> Self {
         let keeper = Keeper::new("selkie-t-");
-        let http_port = write_settings(keeper.dir(), settings);
-        let mut process = launch(keeper.dir(), 0);
-        let up = ready(keeper.dir(), &mut process, 0).await;
+        let mut run = 0;
+        let (http_port, process, up) = loop {
+            let http_port = write_settings(keeper.dir(), settings);
+            let before = written(keeper.dir());
+            let mut process = launch(keeper.dir(), run);
+            match ready(keeper.dir(), &mut process, run, before).await {
+                Ok(up) => break (http_port, process, up),
+                Err(said) => assert!(
+                    (said.contains("in use") || said.contains("listens there")) && run < 5,
+                    "selkie up ended: {said}"
+                ),
+            }
+            run += 1;
+        };
         let logs = Logs::of(keeper.dir());
         Self {
             logs,
             up,
             http_port,
             process: Mutex::new(process),
-            runs: AtomicU32::new(1),
+            runs: AtomicU32::new(run + 1),
             keeper,
         }
     }
@@ -130,7 +143,7 @@ impl Selkie {
         Endpoint {
             host: self.up.mysql.host.clone(),
             port: self.up.mysql.port,
-            user: self.up.user.clone(),
+            user: format!("{}.{}", self.up.project, self.up.user),
             password: self.up.password.clone(),
             database: self.up.database.clone(),
             ca: self.up.mysql.ca.clone(),
@@ -171,7 +184,7 @@ impl Selkie {
     /// Runs the command line `selkie args...` against this one.
     pub async fn cli(&self, args: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(binary());
-        command.args(args).env("SELKIE_DATA_DIR", self.data_dir());
+        command.args(args).arg("--data-dir").arg(self.data_dir());
         cli::run(&mut command).await
     }
 
@@ -197,8 +210,11 @@ impl Selkie {
     /// Starts it again on the same data after [`Selkie::stop`] or [`Selkie::crash`], and reads what it wrote.
     pub async fn restart(&mut self) {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let before = written(self.keeper.dir());
         let mut process = launch(self.keeper.dir(), run);
-        self.up = ready(self.keeper.dir(), &mut process, run).await;
+        self.up = ready(self.keeper.dir(), &mut process, run, before)
+            .await
+            .expect("a start on the same data");
         *self.process.lock().expect("the process") = process;
     }
 
@@ -269,7 +285,6 @@ fn data_dir(dir: &Path) -> PathBuf {
 
 fn launch(dir: &Path, run: u32) -> Child {
     let out = |kind: &str| File::create(dir.join(format!("selkie-{run}.{kind}"))).expect("a log file");
-    let _ = std::fs::remove_file(data_dir(dir).join("up.json"));
     up_command(dir)
         .stdin(Stdio::null())
         .stdout(out("out"))
@@ -278,17 +293,26 @@ fn launch(dir: &Path, run: u32) -> Child {
         .expect("starting selkie")
 }
 
-/// Waits until it wrote `up.json`, and reads it.
-async fn ready(dir: &Path, process: &mut Child, run: u32) -> Up {
-    let log = || std::fs::read_to_string(dir.join(format!("selkie-{run}.log"))).unwrap_or_default();
+/// When `up.json` was written last, and which file that is.
+fn written(dir: &Path) -> Option<(u64, SystemTime)> {
+    let file = std::fs::metadata(data_dir(dir).join("up.json")).ok()?;
+    Some((file.ino(), file.modified().ok()?))
+}
+
+/// Waits until it wrote `up.json` anew, and reads it; what it said, when it ended instead.
+async fn ready(dir: &Path, process: &mut Child, run: u32, before: Option<(u64, SystemTime)>) -> Result<Up, String> {
     eventually(
         format_args!("`selkie up` is ready; see {}", dir.display()),
         async || {
             if let Some(status) = process.try_wait().expect("the state of selkie") {
-                panic!("selkie up ended ({status}):\n{}", log());
+                let said = std::fs::read_to_string(dir.join(format!("selkie-{run}.log"))).unwrap_or_default();
+                return Some(Err(format!("{status}\n{said}")));
+            }
+            if written(dir) == before {
+                return None;
             }
             let text = std::fs::read(data_dir(dir).join("up.json")).ok()?;
-            serde_json::from_slice(&text).ok()
+            serde_json::from_slice(&text).ok().map(Ok)
         },
     )
     .await

@@ -143,6 +143,12 @@ impl Greeting {
 impl Raw {
     /// Answers the greeting; the packet that ends the login, OK or ERR.
     pub async fn authenticate(&mut self, endpoint: &Endpoint, login: &Login) -> Packet {
+        self.introduce(endpoint, login).await;
+        self.finish_login(endpoint, login.tls).await
+    }
+
+    /// Sends the login packet, inside TLS where `login` says so.
+    pub async fn introduce(&mut self, endpoint: &Endpoint, login: &Login) {
         let mut seq = 1;
         self.caps = login.caps;
         if !endpoint.database.is_empty() {
@@ -156,7 +162,6 @@ impl Raw {
         }
         let packet = login_packet(endpoint, login, self.caps, &self.greeting.nonce);
         self.send(seq, &packet).await;
-        self.finish_login(endpoint, login.tls).await
     }
 
     /// Replaces the stream by TLS over it.
