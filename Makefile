@@ -1,0 +1,37 @@
+# Selkie: `make up` runs it, `make test` tests it. `make help` lists the rest.
+
+# Test processes of real servers at once: two cores run two of them well.
+TEST_THREADS ?= 4
+
+.DEFAULT_GOAL := help
+.PHONY: help up build test check bench
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+up: ## Install what is missing, build, run everything in the foreground (ARGS="--data-dir DIR --config FILE")
+	@deploy/dev/install runtime
+	@cargo build --release --locked -p selkie
+	@exec target/release/selkie up $(ARGS)
+
+build: ## Build the release binary
+	cargo build --release --locked -p selkie
+
+test: ## Install what the tests need, run all of them
+	deploy/dev/install runtime
+	tests/install
+	cargo test --locked --workspace --no-run
+	cargo build --locked -p selkie
+	cargo test --locked --workspace --exclude e2e --exclude clients
+	cargo test --locked -p e2e -- --test-threads=$(TEST_THREADS)
+	cargo test --locked -p clients -- --test-threads=$(TEST_THREADS)
+
+check: ## Format, clippy, rustdoc, licences and sources of dependencies
+	deploy/dev/install check
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	cargo deny --locked check bans licenses sources
+
+bench: ## Measure against HAProxy and a direct connection (docs/performance.md)
+	loadtest/bench $(ARGS)
