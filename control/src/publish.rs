@@ -13,7 +13,10 @@ use control_api::{
     control::{self as proto, watch_event},
     rest::ComputeState,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
 
 use crate::{
     clock,
@@ -304,11 +307,15 @@ impl Inner {
             event: Some(event),
         };
         self.watchers.retain(|id, watcher| {
-            let kept = watcher.queue.try_send(event.clone()).is_ok();
-            if !kept {
-                tracing::warn!(watcher = id, "a gateway fell behind and is disconnected to begin anew");
+            match watcher.queue.try_send(event.clone()) {
+                Ok(()) => true,
+                // It has left; its subscription ends any moment.
+                Err(TrySendError::Closed(_)) => false,
+                Err(TrySendError::Full(_)) => {
+                    tracing::warn!(watcher = id, "a gateway fell behind and is disconnected to begin anew");
+                    false
+                }
             }
-            kept
         });
     }
 }

@@ -151,8 +151,12 @@ impl Driver for FakeDriver {
 
     async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {
         self.note(format!("stop {id}"));
+        // As the real one: the agent tells its watchers of the end before whoever asked for it has the answer.
+        let reports = self.reports.lock().unwrap().remove(id);
+        if let Some(reports) = reports {
+            drop(reports.send(Report::Exited("exit status: 0".into())).await);
+        }
         tokio::time::sleep(STOP_TAKES).await;
-        self.reports.lock().unwrap().remove(id);
         Ok(self.held_at_end.lock().unwrap().take())
     }
 

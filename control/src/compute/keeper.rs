@@ -177,6 +177,8 @@ impl Keeper {
     async fn reported(&mut self, report: Option<Report>) {
         match report {
             Some(Report::Observed(observed)) => self.observed(observed).await,
+            // As it was asked to; the driver says when nothing of it is left.
+            Some(Report::Exited(_)) | None if self.state == State::Stopping => self.running = None,
             Some(Report::Exited(how)) => {
                 tracing::warn!(
                     incarnation = self.record.incarnation,
