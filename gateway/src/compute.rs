@@ -65,6 +65,10 @@ pub(crate) enum DialError {
 
 impl From<io::Error> for DialError {
     fn from(error: io::Error) -> Self {
+        // What a unix socket answers whose queue is full: a storm of clients, not a dead server.
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Self::NoPlace(Told::new(1040, "08004", "Too many connections"));
+        }
         Self::Unreachable(error)
     }
 }
@@ -190,5 +194,40 @@ impl ComputeConnection {
     pub(crate) fn quit(self) {
         // Five bytes into an idle socket; if they do not fit, closing says it too.
         let _ = self.stream.try_write(&[1, 0, 0, 0, 1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+    use crate::session::Identity;
+
+    #[tokio::test]
+    async fn a_full_queue_means_busy_and_no_listener_means_unreachable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = UnixStream::connect(&path).await {
+            queued.push(stream);
+        }
+        let running = Running::new(1, path, vec![0; 32]);
+        let identity = Identity {
+            user: "u".into(),
+            database: None,
+            collation: 45,
+            attributes: Vec::new(),
+            program_name: String::new(),
+        };
+        let session = Session::new(Capabilities::EMPTY, 0, identity);
+        let error = connect(&running, &session).await.err().unwrap();
+        assert!(matches!(error, DialError::NoPlace(_)), "{error}");
+        drop(listener);
+        let error = connect(&running, &session).await.err().unwrap();
+        assert!(matches!(error, DialError::Unreachable(_)), "{error}");
     }
 }

@@ -52,6 +52,11 @@ impl Scene {
         self.world.script.asked.lock().unwrap().len()
     }
 
+    /// What the next wakes of a project answer.
+    fn script(&self, project: &str, answer: Result<proto::Compute, String>) {
+        self.world.script.wakes.lock().unwrap().insert(project.into(), answer);
+    }
+
     async fn publish(&self, compute: proto::Compute) {
         self.world
             .script
@@ -146,7 +151,7 @@ async fn many_clients_wake_once() {
 async fn a_refused_wake_is_told_with_its_reason() {
     let scene = scene().await;
     let refusal = Err("mariadbd is not installed".to_owned());
-    scene.world.script.wakes.lock().unwrap().insert("demo".into(), refusal);
+    scene.script("demo", refusal);
     let mut client = scene.client(Capabilities::EMPTY).await;
     let error = client.ask("DO 1").await.unwrap_err();
     assert!(
@@ -169,13 +174,7 @@ async fn a_client_that_leaves_while_waking_drops_the_wake() {
     timeout(GUARD, asked).await.unwrap();
     drop(client);
     // The next client's wake is a new question: the first was given up, not waited for.
-    scene
-        .world
-        .script
-        .wakes
-        .lock()
-        .unwrap()
-        .insert("demo".into(), Ok(ready(1, &scene.compute.socket)));
+    scene.script("demo", Ok(ready(1, &scene.compute.socket)));
     let mut next = scene.client(Capabilities::EMPTY).await;
     timeout(GUARD, next.ask("DO 2")).await.unwrap().unwrap();
     assert_eq!(
@@ -208,13 +207,7 @@ async fn a_suspend_closes_attached_clients_with_a_reason_and_no_others() {
         "closed after it"
     );
     // The next incarnation serves the one that was not attached.
-    scene
-        .world
-        .script
-        .wakes
-        .lock()
-        .unwrap()
-        .insert("demo".into(), Ok(ready(2, &scene.compute.socket)));
+    scene.script("demo", Ok(ready(2, &scene.compute.socket)));
     timeout(GUARD, idle.ask("DO 2")).await.unwrap().unwrap();
 }
 

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io::ErrorKind,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -51,8 +52,10 @@ const SOCKET_LOOK: Duration = Duration::from_millis(2);
 const START_GRACE: Duration = Duration::from_secs(5);
 /// After its last word an agent has only to exit.
 const EXIT_PATIENCE: Duration = Duration::from_secs(5);
-/// For the greeting of a server that is said to be well.
-const GREETING_PATIENCE: Duration = Duration::from_secs(2);
+/// For the greeting of a server that is said to be well. Without it the server is stopped, so a storm of clients on a slow
+/// machine must not look like a server that hangs.
+const GREETING_PATIENCE: Duration = Duration::from_secs(15);
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(20);
 /// News of one compute that wait for its keeper.
 const REPORTS: usize = 16;
 
@@ -338,8 +341,14 @@ impl Inner {
     /// An agent may say ready while its server hangs: only a greeting shows that it takes connections.
     async fn greets(&self, id: &ProjectId) -> bool {
         let greeting = async {
-            let mut stream = UnixStream::connect(self.paths.server_socket(id)).await?;
-            stream.read_u8().await
+            loop {
+                match UnixStream::connect(self.paths.server_socket(id)).await {
+                    Ok(mut stream) => return stream.read_u8().await,
+                    // Its queue is full: it is busy, or it hangs.
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => tokio::time::sleep(FULL_QUEUE_PAUSE).await,
+                    Err(error) => return Err(error),
+                }
+            }
         };
         matches!(tokio::time::timeout(GREETING_PATIENCE, greeting).await, Ok(Ok(_)))
     }
