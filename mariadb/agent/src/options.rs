@@ -15,6 +15,9 @@ const CONNECTIONS_PER_CU: f64 = 1000.0;
 /// A storm of clients after a sleep is normal even for the smallest compute.
 const CONNECTIONS_MIN: u32 = 500;
 
+/// Besides the tenant's: the agent's own, and the control plane's look whether a server is well.
+const CONNECTIONS_OURS: u32 = 8;
+
 /// Where the pieces of one start are.
 pub(crate) struct Places<'a> {
     pub(crate) socket: &'a Path,
@@ -53,7 +56,9 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     set("skip-name-resolve", "ON".into());
     // Size.
     set("innodb-buffer-pool-size", format!("{pool}M"));
-    set("max-connections", connections.to_string());
+    set("max-connections", (connections + CONNECTIONS_OURS).to_string());
+    // All of them may come at once, when it wakes; the kernel's own limit, 4096, is the other bound.
+    set("back-log", connections.min(4096).to_string());
     set("table-open-cache", "2000".into());
     set("thread-cache-size", "64".into());
     // The protocol's own limit: what a tenant's server buffers is the tenant's memory.

@@ -150,6 +150,11 @@ impl Selkie {
         }
     }
 
+    /// The `demo` project.
+    pub fn demo_project(&self) -> Project<'_> {
+        Project::new(self, self.up.project.clone(), self.demo())
+    }
+
     /// Sends a REST request; `path` is below `/api/v1`.
     pub async fn rest(&self, method: &str, path: &str, body: Option<&Value>) -> Response {
         let url = format!("{}{path}", self.api());
@@ -237,13 +242,13 @@ impl Drop for Selkie {
 
 /// The `selkie` binary of the same build.
 pub fn binary() -> PathBuf {
-    let own = std::env::current_exe().expect("the path of the test");
-    // target/PROFILE/deps/test -> target/PROFILE/selkie
-    let path = own
-        .parent()
-        .and_then(Path::parent)
-        .expect("the target directory")
-        .join("selkie");
+    let own = std::env::current_exe().expect("the path of this program");
+    let mut dir = own.parent().expect("the target directory");
+    // target/PROFILE/deps/test, or target/PROFILE/program.
+    if dir.ends_with("deps") {
+        dir = dir.parent().expect("the target directory");
+    }
+    let path = dir.join("selkie");
     assert!(
         path.exists(),
         "{} is missing: build it first, with `cargo build -p selkie` or `make test`",
