@@ -1,0 +1,116 @@
+//! A blocking client for one thread: as little work as possible, since it shares the machine with what it measures.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, bail, ensure};
+use harness::raw::native_answer;
+use mysql_wire::auth::AuthSwitch;
+use mysql_wire::capabilities::Capabilities;
+use mysql_wire::frame::{FrameHeader, write_packet};
+use mysql_wire::greeting::Greeting;
+use mysql_wire::login::LoginPacket;
+use mysql_wire::response::{Expect, ResponseEvent, ResponseScanner};
+
+use crate::stage::{Address, Target};
+
+/// As mysql_native_password clients of today.
+const CAPABILITIES: Capabilities = Capabilities::PROTOCOL_41
+    .union(Capabilities::SECURE_CONNECTION)
+    .union(Capabilities::PLUGIN_AUTH)
+    .union(Capabilities::CONNECT_WITH_DB)
+    .union(Capabilities::TRANSACTIONS)
+    .union(Capabilities::MULTI_RESULTS)
+    .union(Capabilities::DEPRECATE_EOF);
+/// As much as the kernel gives at once on a loopback connection with its default buffers.
+const READ_BYTES: usize = 256 * 1024;
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+pub(crate) struct Client {
+    stream: Box<dyn Stream>,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects and logs in.
+    pub(crate) fn log_in(target: &Target) -> anyhow::Result<Self> {
+        let stream: Box<dyn Stream> = match &target.address {
+            Address::Tcp(port) => {
+                let stream = TcpStream::connect(("127.0.0.1", *port))?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path)?),
+        };
+        let mut client = Self {
+            stream,
+            buffer: vec![0; READ_BYTES],
+        };
+        let (sequence, greeting) = client.packet()?;
+        let greeting = Greeting::decode(&greeting).ok().context("a greeting")?;
+        let answer = native_answer(&target.password, &greeting.nonce);
+        let login = LoginPacket {
+            capabilities: CAPABILITIES,
+            max_packet_bytes: 1 << 30,
+            collation: 45,
+            user: target.user.as_bytes(),
+            auth_response: &answer,
+            database: Some(target.database.as_bytes()),
+            auth_plugin: Some(b"mysql_native_password"),
+            raw_attributes: &[],
+        };
+        client.send(sequence + 1, &login.encode())?;
+        loop {
+            let (sequence, packet) = client.packet()?;
+            match packet.first() {
+                Some(0) => return Ok(client),
+                Some(0xfe) => {
+                    let switch = AuthSwitch::decode(&packet).ok().context("an auth switch")?;
+                    let answer = native_answer(&target.password, &switch.data[..20]);
+                    client.send(sequence + 1, &answer)?;
+                }
+                _ => bail!("the login was refused: {}", packet.escape_ascii()),
+            }
+        }
+    }
+
+    /// Runs one statement and reads its response to the end. Returns its bytes.
+    pub(crate) fn query(&mut self, sql: &str) -> anyhow::Result<u64> {
+        self.send(0, &[&[3], sql.as_bytes()].concat())?;
+        let mut scanner = ResponseScanner::new(CAPABILITIES);
+        scanner.expect(Expect::Results, 1);
+        let mut total = 0;
+        loop {
+            let read = self.stream.read(&mut self.buffer)?;
+            ensure!(read > 0, "the connection ended");
+            total += read as u64;
+            if let Some(ResponseEvent::End(end)) = scanner.scan(&self.buffer[..read])?.event {
+                ensure!(end.error.is_none(), "{sql}: error {:?}", end.error);
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Says goodbye and closes.
+    pub(crate) fn quit(mut self) -> anyhow::Result<()> {
+        self.send(0, &[1])
+    }
+
+    fn send(&mut self, mut sequence: u8, payload: &[u8]) -> anyhow::Result<()> {
+        let mut frame = Vec::with_capacity(payload.len() + 4);
+        write_packet(&mut frame, &mut sequence, payload);
+        Ok(self.stream.write_all(&frame)?)
+    }
+
+    fn packet(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head)?;
+        let head = FrameHeader::decode(&head).context("a frame")?;
+        let mut payload = vec![0; head.payload_len];
+        self.stream.read_exact(&mut payload)?;
+        Ok((head.sequence, payload))
+    }
+}
