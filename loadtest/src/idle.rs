@@ -1,18 +1,19 @@
 //! Memory of clients that are logged in and do nothing.
 
-use harness::Raw;
 use harness::process::resident_bytes;
+use harness::{Raw, Selkie};
 
 use crate::report;
-use crate::stage::Stage;
 
 const CLIENTS: usize = 5_000;
 /// The first clients also pay for what all share.
 const WARM_UP: usize = 100;
 
-pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<()> {
-    let endpoint = stage.selkie.demo();
-    let pid = stage.selkie.pid();
+/// In a process of its own: what other scenarios have given back to its allocator would hide what clients need.
+pub(crate) async fn measure() -> anyhow::Result<()> {
+    let selkie = Selkie::start().await;
+    let endpoint = selkie.demo();
+    let pid = selkie.pid();
     let mut clients = Vec::new();
     for _ in 0..WARM_UP {
         clients.push(Raw::login(&endpoint).await);

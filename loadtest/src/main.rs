@@ -100,7 +100,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         storm::measure(&stage).await?;
     }
     if wanted(Scenario::Idle) {
-        idle::measure(&stage).await?;
+        idle::measure().await?;
     }
     Ok(())
 }
