@@ -30,7 +30,7 @@ check: ## Format, clippy, rustdoc, licences and sources of dependencies
 	deploy/dev/install check
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo deny --locked check bans licenses sources
 
 bench: ## Measure against HAProxy and a direct connection (docs/performance.md)

@@ -40,7 +40,7 @@ impl fmt::Debug for Bootstrap {
 const KEY_NAME: &str = "up";
 
 /// Makes what is missing. `known_api_key` is the key that the caller kept from an earlier start (in `up.json`); where it
-/// is absent or not accepted any more, the key named `up` is replaced by a new one. Call it before [`run`](crate::run).
+/// is absent or not accepted any more, the key named `up` is replaced by a new one. Call it before [`run`](crate::run()).
 pub async fn bootstrap(config: &Config, known_api_key: Option<&str>) -> Result<Bootstrap, Error> {
     let home = Home::open(config)?;
     let gateway_token = home.gateway_token()?;

@@ -3,7 +3,7 @@
 //! - [`frame`]: headers, splitting of long packets
 //! - [`capabilities`], [`status`]: flags
 //! - connection phase: [`greeting`], [`login`], [`auth`]
-//! - command phase: [`command`], [`ok`], [`err`], [`column`], [`session_track`]
+//! - command phase: [`command`], [`ok`], [`err`], [`mod@column`], [`session_track`]
 //! - the relay's eyes: [`client_stream`] tells where commands begin and end, [`response`] where responses end, both on
 //!   chunks cut anywhere, without copying or allocating
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 //! The agent beside a mariadbd: prepares a template data directory once per server version, clones it for a project,
 //! starts mariadbd on it, tells control how it does over a unix socket, and stops it. It decides nothing about a
 //! compute's life; it asks control nothing, so that it goes on when control is gone. What it is told stands in a
-//! [`Spec`](control_api::spec::Spec).
+//! [`Spec`].
 
 mod clone;
 mod error;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
 
-/// What [`template`] needs.
+/// What [`template()`] needs.
 #[derive(Debug, Clone)]
 pub struct TemplateSpec {
     /// Templates live below it, one for each server version.
@@ -41,7 +41,7 @@ pub struct Exit {
     pub status: String,
     /// The last errors of the server's log where it ended by itself; empty otherwise.
     pub reason: String,
-    /// Somebody asked for it: Stop, a signal to the agent, or the token given to [`run`].
+    /// Somebody asked for it: Stop, a signal to the agent, or the token given to [`run()`].
     pub was_asked_for: bool,
 }
 

@@ -29,7 +29,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// For control to hear the last word, and for answers on their way.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// See [`crate::run`].
+/// See [`crate::run()`].
 pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit, Error> {
     let began = Instant::now();
     let server = Server::find(spec.mariadbd.as_deref())?;

@@ -28,7 +28,7 @@ const ZONES: &str = "/usr/share/zoneinfo";
 const START_PATIENCE: Duration = Duration::from_secs(120);
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
 
-/// See [`crate::template`].
+/// See [`crate::template()`].
 pub(crate) async fn make(spec: TemplateSpec) -> Result<Template, Error> {
     let server = Server::find(spec.mariadbd.as_deref())?;
     let version = server.version().await?;
