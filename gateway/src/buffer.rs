@@ -6,7 +6,7 @@ use std::cell::RefCell;
 /// Enough for a command and a small result in one read; also the size of rustls' largest record.
 const SMALL_BYTES: usize = 16 * 1024;
 /// For a direction that keeps filling its buffer: fewer system calls per megabyte. Of 16, 32, 64, 128 and 256 KiB this took
-/// the least processor time for a 10 MB result; from 128 KiB on the copy no longer stays in the core's cache.
+/// the least processor time for a 10 MB result.
 const LARGE_BYTES: usize = 64 * 1024;
 /// A rest of at most this many bytes (the head of a command, a short command) is moved to the front to make room; more
 /// waits until it is sent, so that no byte is copied over and over.
