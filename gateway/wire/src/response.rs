@@ -463,3 +463,6 @@ fn columns_of(columns: u16) -> Next {
         left => (State::Columns { left }, None),
     }
 }
+
+#[cfg(test)]
+mod tests;
