@@ -87,3 +87,84 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
         .map(|line| format!("{}\n", line.trim_end_matches('=')))
         .collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use control_api::spec::SpecAccount;
+
+    use super::*;
+
+    pub(crate) fn spec() -> Spec {
+        Spec {
+            project: "demo".into(),
+            incarnation: 3,
+            data_dir: "/d/data".into(),
+            run_dir: "/r".into(),
+            log_dir: "/l".into(),
+            template_dir: "/t".into(),
+            mariadbd: None,
+            uid: Some(200_000),
+            gid: Some(200_000),
+            size_cu: 0.25,
+            gateway_secret_hex: "ab".repeat(32),
+            accounts: vec![
+                SpecAccount {
+                    user: "app".into(),
+                    native_sha1_hex: "cd".repeat(20),
+                    caching_sha2_hex: None,
+                    admin: false,
+                },
+                SpecAccount {
+                    user: "o'boss".into(),
+                    native_sha1_hex: "ef".repeat(20),
+                    caching_sha2_hex: None,
+                    admin: true,
+                },
+            ],
+            databases: vec!["app".into(), "my_data".into()],
+            settings: BTreeMap::new(),
+            start_timeout_ms: 60_000,
+            stop_timeout_ms: 60_000,
+        }
+    }
+
+    fn written(spec: &Spec) -> String {
+        let places = Places {
+            socket: Path::new("/r/m.sock"),
+            init_file: Path::new("/r/init.sql"),
+            error_log: Path::new("/l/mariadbd.err"),
+            files_dir: Path::new("/d/files"),
+            tmp_dir: Path::new("/d/tmp"),
+            pid_file: Path::new("/r/mariadbd.pid"),
+        };
+        option_file(spec, &places)
+    }
+
+    #[test]
+    fn the_whole_option_file() {
+        insta::assert_snapshot!(written(&spec()));
+    }
+
+    #[test]
+    fn size_sets_buffer_pool_and_connections() {
+        let sized = |size_cu| written(&Spec { size_cu, ..spec() });
+        let small = sized(0.25);
+        assert!(small.contains("innodb-buffer-pool-size=512M\n") && small.contains("max-connections=508\n"));
+        let large = sized(8.0);
+        assert!(large.contains("innodb-buffer-pool-size=16384M\n") && large.contains("max-connections=8008\n"));
+        assert!(large.contains("back-log=4096\n"));
+    }
+
+    #[test]
+    fn settings_of_a_project_win_but_for_what_keeps_the_server_in_its_place() {
+        let mut spec = spec();
+        spec.settings.insert("sql_mode".into(), "ANSI".into());
+        spec.settings.insert("socket".into(), "/elsewhere".into());
+        let written = written(&spec);
+        assert!(written.contains("sql-mode=ANSI\n"));
+        let last = written.lines().rfind(|line| line.starts_with("socket="));
+        assert_eq!(last, Some("socket=/r/m.sock"));
+    }
+}

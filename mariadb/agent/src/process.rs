@@ -26,6 +26,8 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(2);
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How much of the log's end is searched for the reason of a failure.
 const LOG_TAIL_BYTES: u64 = 64 << 10;
+/// Of them: they go into an error message.
+const ERRORS_TOLD_MAX: usize = 4;
 /// The kernel's out-of-memory killer takes computes before the control plane.
 const OOM_SCORE_ADJ: &str = "500";
 
@@ -120,7 +122,7 @@ impl Process {
                 biased;
                 status = self.child.wait() => {
                     let status = status.map_err(Error::system("cannot wait for", &self.socket))?;
-                    return Err(Error::Start { status: describe(status), reason: self.reason() });
+                    return Err(Error::Start { status: describe(status), reason: self.why_not_started() });
                 }
                 greets = greets(&self.socket) => if greets {
                     break;
@@ -129,7 +131,7 @@ impl Process {
             if began.elapsed() > patience {
                 return Err(Error::Late {
                     seconds: patience.as_secs(),
-                    reason: self.reason(),
+                    reason: self.why_not_started(),
                 });
             }
             sleep(LOOK_EVERY).await;
@@ -171,13 +173,26 @@ impl Process {
         }
     }
 
-    /// The last errors of this start's log.
-    pub(crate) fn reason(&self) -> String {
-        let errors = last_errors(&self.error_log, self.log_begins).unwrap_or_default();
+    /// Why it did not start: the cause stands first in its log, what follows from it after.
+    fn why_not_started(&self) -> String {
+        self.told(|errors| errors.get(..ERRORS_TOLD_MAX).unwrap_or(errors))
+    }
+
+    /// Why a server that ran has ended: its last errors.
+    pub(crate) fn why_ended(&self) -> String {
+        self.told(|errors| {
+            errors
+                .get(errors.len().saturating_sub(ERRORS_TOLD_MAX)..)
+                .unwrap_or_default()
+        })
+    }
+
+    fn told(&self, choose: impl FnOnce(&[String]) -> &[String]) -> String {
+        let errors = errors(&self.error_log, self.log_begins).unwrap_or_default();
         if errors.is_empty() {
             format!("nothing in {}", self.error_log.display())
         } else {
-            errors
+            choose(&errors).join("; ")
         }
     }
 }
@@ -196,21 +211,16 @@ fn describe(status: ExitStatus) -> String {
     status.to_string()
 }
 
-/// The last `[ERROR]` lines, without their time stamps.
-fn last_errors(log: &Path, from: u64) -> std::io::Result<String> {
+/// The `[ERROR]` lines, without their time stamps.
+fn errors(log: &Path, from: u64) -> std::io::Result<Vec<String>> {
     let mut file = std::fs::File::open(log)?;
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(from.max(len.saturating_sub(LOG_TAIL_BYTES))))?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
-    let errors: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.split_once("[ERROR]"))
-        .map(|(_, what)| what.trim())
-        .collect();
-    let last = errors.len().saturating_sub(4);
-    Ok(errors.get(last..).unwrap_or_default().join("; "))
+    let errors = text.lines().filter_map(|line| line.split_once("[ERROR]"));
+    Ok(errors.map(|(_, what)| what.trim().to_owned()).collect())
 }
 
 fn rotate(log: &Path) -> Result<(), Error> {

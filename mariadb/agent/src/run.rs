@@ -164,7 +164,7 @@ impl Compute {
                 Turn::Ended(status) => {
                     return Ok(Exit {
                         status,
-                        reason: process.reason(),
+                        reason: process.why_ended(),
                         was_asked_for: false,
                     });
                 }

@@ -198,4 +198,18 @@ mod tests {
     fn hash_is_mariadbs() {
         assert_eq!(native_hash(b"p"), "*7B9EBEED26AA52ED10C0F549FA863F13C39E0209");
     }
+
+    #[test]
+    fn a_start_makes_everything_be_as_the_spec_says() {
+        let spec = crate::options::tests::spec();
+        insta::assert_snapshot!(init_file(&spec, "agent password").unwrap());
+    }
+
+    #[test]
+    fn a_name_with_a_line_break_is_refused() {
+        let mut spec = crate::options::tests::spec();
+        spec.databases.push("a\nDROP USER x".into());
+        let error = init_file(&spec, "agent password").unwrap_err().to_string();
+        assert!(error.contains("line break"), "{error}");
+    }
 }

@@ -1,0 +1,149 @@
+use control_api::agent::{Account, ApplyRequest, Database};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error};
+
+use crate::stage::{Stage, account, native_sha1};
+
+/// MariaDB's error number.
+async fn refusal(conn: &mut Conn, statement: &str) -> u16 {
+    match conn.query_drop(statement).await {
+        Err(Error::Server(error)) => error.code,
+        other => panic!("{statement}: {other:?}"),
+    }
+}
+
+const ACCESS_DENIED: u16 = 1044;
+const SPECIFIC_ACCESS_DENIED: u16 = 1227;
+
+#[tokio::test]
+async fn an_account_has_its_projects_databases_and_nothing_else() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "app pw", false), account("boss", "boss pw", true)];
+    stage.spec.databases = vec!["a_b".into(), "quote`d%".into()];
+    let compute = stage.ready().await;
+    let mut app = compute.login("app", b"app pw").await.unwrap();
+    let mut boss = compute.login("boss", b"boss pw").await.unwrap();
+    app.query_drop("CREATE TABLE a_b.t (a INT); CREATE TABLE `quote``d%`.t (a INT); INSERT INTO a_b.t VALUES (1)")
+        .await
+        .unwrap();
+    // `_` and `%` stand for themselves, not for any database.
+    assert_eq!(refusal(&mut app, "CREATE DATABASE axb").await, ACCESS_DENIED);
+    assert_eq!(refusal(&mut app, "CREATE DATABASE `quote``dxy`").await, ACCESS_DENIED);
+    assert_eq!(refusal(&mut app, "CREATE USER mine").await, SPECIFIC_ACCESS_DENIED);
+    assert_eq!(
+        refusal(&mut app, "SET GLOBAL max_connections=1").await,
+        SPECIFIC_ACCESS_DENIED
+    );
+    assert_eq!(refusal(&mut app, "SHUTDOWN").await, SPECIFIC_ACCESS_DENIED);
+    let hashes = app.query_drop("SELECT * FROM mysql.global_priv").await;
+    assert!(hashes.is_err(), "sees the hashes of passwords");
+    boss.query_drop("CREATE USER theirs IDENTIFIED BY 'x'").await.unwrap();
+    assert_eq!(
+        refusal(&mut boss, "SET GLOBAL max_connections=1").await,
+        SPECIFIC_ACCESS_DENIED
+    );
+    drop((app, boss));
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_the_tenant_sets_is_kept_and_the_gateway_still_gets_in() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "first", false)];
+    let compute = stage.ready().await;
+    // The gateway's secret is the password of the account's second method; as bytes, which this driver takes as text.
+    let secret = |byte: u8| vec![byte; 32];
+    let mut app = compute.login("app", b"first").await.unwrap();
+    app.query_drop("SET PASSWORD = PASSWORD('second')").await.unwrap();
+    drop(app);
+    assert!(compute.login("app", b"first").await.is_err());
+    assert!(compute.login("app", b"second").await.is_ok());
+    compute.stop().await;
+
+    stage.spec.incarnation = 2;
+    stage.spec.gateway_secret_hex = "41".repeat(32);
+    let compute = stage.ready().await;
+    assert!(compute.login("app", b"second").await.is_ok());
+    assert!(compute.login("app", b"first").await.is_err());
+    assert!(
+        compute.login("app", &secret(0x41)).await.is_ok(),
+        "the gateway's method"
+    );
+    compute.stop().await;
+
+    // A new incarnation has a new secret, and the old one opens nothing.
+    stage.spec.incarnation = 3;
+    stage.spec.gateway_secret_hex = "42".repeat(32);
+    let compute = stage.ready().await;
+    assert!(compute.login("app", &secret(0x41)).await.is_err());
+    assert!(compute.login("app", &secret(0x42)).await.is_ok());
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn accounts_of_the_api_that_are_gone_are_gone_at_the_next_start() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "a", false), account("boss", "b", true)];
+    let compute = stage.ready().await;
+    let mut boss = compute.login("boss", b"b").await.unwrap();
+    boss.query_drop("CREATE USER theirs IDENTIFIED BY 'x'").await.unwrap();
+    drop(boss);
+    compute.stop().await;
+
+    stage.spec.accounts.remove(0);
+    let compute = stage.ready().await;
+    assert!(compute.login("app", b"a").await.is_err(), "an account that was deleted");
+    assert!(
+        compute.login("theirs", b"x").await.is_ok(),
+        "an account made in SQL was removed"
+    );
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_applied_to_a_running_compute_holds_at_once_and_twice() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "a", false)];
+    stage.spec.databases = vec!["old".into()];
+    let compute = stage.ready().await;
+    let mut agent = compute.agent().await;
+    let request = ApplyRequest {
+        accounts: vec![Account {
+            user: "new".into(),
+            native_sha1: native_sha1(b"n"),
+            ..Account::default()
+        }],
+        databases: vec![
+            Database {
+                name: "fresh".into(),
+                absent: false,
+            },
+            Database {
+                name: "old".into(),
+                absent: true,
+            },
+        ],
+    };
+    for _ in 0..2 {
+        let server = agent.apply(request.clone()).await.unwrap().into_inner().server.unwrap();
+        assert_eq!(server.databases, ["fresh"]);
+    }
+    for (user, password) in [("app", b"a"), ("new", b"n")] {
+        let mut conn = compute.login(user, password).await.unwrap();
+        conn.query_drop(format!("CREATE TABLE fresh.of_{user} (a INT)"))
+            .await
+            .unwrap();
+    }
+    let gone = ApplyRequest {
+        accounts: vec![Account {
+            user: "new".into(),
+            absent: true,
+            ..Account::default()
+        }],
+        databases: Vec::new(),
+    };
+    agent.apply(gone).await.unwrap();
+    assert!(compute.login("new", b"n").await.is_err());
+    assert!(compute.login("app", b"a").await.is_ok());
+    compute.stop().await;
+}

@@ -1,0 +1,171 @@
+use agent::Error;
+use control_api::agent::{Phase, StatusRequest, StopRequest};
+use mysql_async::prelude::Queryable;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::stage::{Stage, account};
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_compute_says_when_it_is_ready_what_it_holds_and_how_busy_it_is() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "a", false)];
+    stage.spec.databases = vec!["app".into()];
+    let compute = stage.start();
+    let status = compute.reaches(Phase::Ready).await;
+    assert_eq!((status.project.as_str(), status.incarnation), ("demo", 1));
+    assert!(test_kill_process(pid(status.server_pid)).is_ok());
+    let server = status.server.unwrap();
+    assert_eq!(server.databases, ["app"]);
+    assert_eq!(
+        server
+            .grants
+            .iter()
+            .map(|grants| grants.user.as_str())
+            .collect::<Vec<_>>(),
+        ["app"]
+    );
+
+    let mut app = compute.login("app", b"a").await.unwrap();
+    app.query_drop("USE app; CREATE TABLE t (a INT) ENGINE=InnoDB; BEGIN; INSERT INTO t VALUES (1)")
+        .await
+        .unwrap();
+    let mut statuses = compute
+        .agent()
+        .await
+        .watch(StatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    loop {
+        let status = statuses.message().await.unwrap().unwrap();
+        if status
+            .activity
+            .is_some_and(|activity| (activity.connections, activity.open_transactions) == (1, 1))
+        {
+            break;
+        }
+    }
+    drop(app);
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_clean_and_its_caller_hears_of_the_end() {
+    let stage = Stage::new().await;
+    let compute = stage.ready().await;
+    let server_pid = compute.reaches(Phase::Ready).await.server_pid;
+    let said = compute
+        .agent()
+        .await
+        .stop(StopRequest { timeout_ms: 0 })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (said.phase(), said.exit_was_asked_for),
+        (Phase::Exited, true),
+        "{}",
+        said.exit
+    );
+    assert!(test_kill_process(pid(server_pid)).is_err(), "mariadbd still runs");
+    let agent_socket = compute.spec.agent_socket();
+    let exit = compute.end().await.unwrap();
+    assert_eq!((exit.status.as_str(), exit.was_asked_for), ("exit status: 0", true));
+    assert!(!agent_socket.exists());
+    let log = std::fs::read_to_string(stage.spec.log_dir.join("mariadbd.err")).unwrap();
+    assert!(log.contains("Shutdown complete"), "{log}");
+    // The next start has nothing to recover.
+    let compute = stage.ready().await;
+    compute.stop().await;
+    let log = std::fs::read_to_string(stage.spec.log_dir.join("mariadbd.err")).unwrap();
+    assert!(!log.contains("crash recovery"), "{log}");
+}
+
+#[tokio::test]
+async fn a_crash_is_told_as_one_and_what_was_committed_is_there_after_it() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "a", false)];
+    stage.spec.databases = vec!["app".into()];
+    let compute = stage.ready().await;
+    let mut app = compute.login("app", b"a").await.unwrap();
+    app.query_drop("CREATE TABLE app.t (a INT) ENGINE=InnoDB")
+        .await
+        .unwrap();
+    app.query_drop("INSERT INTO app.t VALUES (42)").await.unwrap();
+    let server_pid = compute.reaches(Phase::Ready).await.server_pid;
+    kill_process(pid(server_pid), Signal::KILL).unwrap();
+    let exit = compute.end().await.unwrap();
+    assert_eq!(
+        (exit.status.as_str(), exit.was_asked_for),
+        ("signal: 9 (SIGKILL)", false)
+    );
+
+    let compute = stage.ready().await;
+    let mut app = compute.login("app", b"a").await.unwrap();
+    assert_eq!(
+        app.query_first::<i32, _>("SELECT a FROM app.t").await.unwrap(),
+        Some(42)
+    );
+    drop(app);
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_fails_says_why() {
+    let mut stage = Stage::new().await;
+    stage.spec.settings.insert("no_such_setting".into(), "1".into());
+    let error = stage.start().end().await.unwrap_err();
+    assert!(matches!(error, Error::Start { .. }), "{error:?}");
+    assert!(error.to_string().contains("no-such-setting"), "{error}");
+
+    stage.spec.settings.clear();
+    std::fs::write(stage.spec.data_dir.join("ibdata1"), "not a tablespace").unwrap();
+    let error = stage.start().end().await.unwrap_err();
+    assert!(matches!(error, Error::Start { .. }), "{error:?}");
+    assert!(error.to_string().contains("ibdata1"), "{error}");
+
+    stage.spec.mariadbd = Some("/nowhere/mariadbd".into());
+    let error = stage.start().end().await.unwrap_err();
+    assert!(error.to_string().contains("/nowhere/mariadbd"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stop_while_it_starts_ends_it() {
+    let stage = Stage::new().await;
+    let compute = stage.start();
+    let started = compute.reaches(Phase::Starting).await;
+    assert_eq!(started.phase(), Phase::Starting);
+    let exit = compute.stop().await;
+    assert!(exit.was_asked_for, "{exit:?}");
+    // And it is as good as before.
+    stage.ready().await.stop().await;
+}
+
+#[tokio::test]
+async fn no_secret_is_left_in_files() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "not-to-be-found", false)];
+    let compute = stage.ready().await;
+    let left = |dir: &std::path::Path| {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .filter(|path| path.is_file())
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect::<String>()
+    };
+    let text = left(&stage.spec.run_dir) + &left(&stage.spec.log_dir);
+    let hash = &stage.spec.accounts[0].native_sha1_hex;
+    for secret in [
+        "not-to-be-found",
+        &hash.to_ascii_uppercase(),
+        hash,
+        &stage.spec.gateway_secret_hex,
+    ] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    compute.stop().await;
+}
