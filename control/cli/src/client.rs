@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::arguments::{Common, ComputeVerb, DatabaseVerb, ProjectVerb, UserVerb};
 use crate::demo::UpJson;
 use crate::failure::Failure;
-use crate::settings::default_data_dir;
+use crate::settings::Settings;
 use crate::small_runtime;
 
 /// A wake may take its 60 s, a delete has to stop a compute first.
@@ -37,7 +37,7 @@ impl Rest {
         })
     }
 
-    /// By flags, environment, or the `up.json` of the data directory.
+    /// By flags, environment, or the `up.json` of the data directory, which the settings may name.
     fn find(common: &Common) -> Result<Self, Failure> {
         let given_key = match &common.api_key_file {
             Some(path) => {
@@ -49,7 +49,7 @@ impl Rest {
         if let (Some(url), Some(key)) = (&common.url, &given_key) {
             return Self::new(url.clone(), key.clone());
         }
-        let dir = common.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        let dir = Settings::load(common)?.data_dir;
         let Some(up) = UpJson::read(&dir)? else {
             return Err(Failure(format!(
                 "no control plane known: {} has no up.json. Run `selkie up`, or name it with --data-dir, or with --url and SELKIE_API_KEY",
@@ -169,11 +169,11 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
                 })
             }
             ProjectVerb::Show { project } => {
-                let found: Project = rest.get(&format!("/projects/{project}")).await?;
+                let found: Project = rest.get(&path(&["projects", project])?).await?;
                 show(common, &found, || details(&project_details(&found)))
             }
             ProjectVerb::Delete { project } => {
-                rest.delete(&format!("/projects/{project}")).await?;
+                rest.delete(&path(&["projects", project])?).await?;
                 show(common, &Gone { deleted: project }, || {
                     format!("project {project} is gone, with its data\n")
                 })
@@ -187,7 +187,7 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
     small_runtime()?.block_on(async {
         match verb {
             UserVerb::List { project } => {
-                let list: UserList = rest.get(&format!("/projects/{project}/users")).await?;
+                let list: UserList = rest.get(&path(&["projects", project, "users"])?).await?;
                 let row = |user: &control_api::rest::User| {
                     vec![
                         user.name.clone(),
@@ -215,7 +215,7 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
                     password,
                     admin: *admin,
                 };
-                let made: UserCreated = rest.post(&format!("/projects/{project}/users"), &body).await?;
+                let made: UserCreated = rest.post(&path(&["projects", project, "users"])?, &body).await?;
                 show(common, &made, || match &made.password {
                     Some(password) => {
                         format!("user {user}; log in as {project}.{user} with the password\n{password}\n")
@@ -224,7 +224,7 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
                 })
             }
             UserVerb::Delete { project, user } => {
-                rest.delete(&format!("/projects/{project}/users/{user}")).await?;
+                rest.delete(&path(&["projects", project, "users", user])?).await?;
                 show(common, &Gone { deleted: user }, || format!("user {user} is gone\n"))
             }
         }
@@ -236,7 +236,7 @@ pub(crate) fn database(common: &Common, verb: &DatabaseVerb) -> Result<(), Failu
     small_runtime()?.block_on(async {
         match verb {
             DatabaseVerb::List { project } => {
-                let list: DatabaseList = rest.get(&format!("/projects/{project}/databases")).await?;
+                let list: DatabaseList = rest.get(&path(&["projects", project, "databases"])?).await?;
                 show(common, &list.databases, || {
                     table(
                         &["DATABASE"],
@@ -246,11 +246,11 @@ pub(crate) fn database(common: &Common, verb: &DatabaseVerb) -> Result<(), Failu
             }
             DatabaseVerb::Create { project, database } => {
                 let body = CreateDatabase { name: database.clone() };
-                let made: Database = rest.post(&format!("/projects/{project}/databases"), &body).await?;
+                let made: Database = rest.post(&path(&["projects", project, "databases"])?, &body).await?;
                 show(common, &made, || format!("database {database} is there\n"))
             }
             DatabaseVerb::Delete { project, database } => {
-                rest.delete(&format!("/projects/{project}/databases/{database}"))
+                rest.delete(&path(&["projects", project, "databases", database])?)
                     .await?;
                 show(common, &Gone { deleted: database }, || {
                     format!("database {database} is gone, with its data\n")
@@ -264,15 +264,37 @@ pub(crate) fn compute(common: &Common, verb: &ComputeVerb) -> Result<(), Failure
     let rest = Rest::find(common)?;
     small_runtime()?.block_on(async {
         let compute: Compute = match verb {
-            ComputeVerb::Show { project } => rest.get(&format!("/projects/{project}/compute")).await?,
+            ComputeVerb::Show { project } => rest.get(&path(&["projects", project, "compute"])?).await?,
             ComputeVerb::Suspend { project } => {
-                rest.post_nothing(&format!("/projects/{project}/compute/suspend"))
+                rest.post_nothing(&path(&["projects", project, "compute", "suspend"])?)
                     .await?
             }
-            ComputeVerb::Wake { project } => rest.post_nothing(&format!("/projects/{project}/compute/wake")).await?,
+            ComputeVerb::Wake { project } => {
+                rest.post_nothing(&path(&["projects", project, "compute", "wake"])?)
+                    .await?
+            }
         };
         show(common, &compute, || details(&compute_details(&compute)))
     })
+}
+
+/// A path of these segments; what a person typed stays one segment, whatever is in it.
+fn path(segments: &[&str]) -> Result<String, Failure> {
+    let mut path = String::new();
+    for segment in segments {
+        // These would walk the path, also when written as %2E.
+        if matches!(*segment, "" | "." | "..") {
+            return Err(Failure(format!("`{segment}` is not a name")));
+        }
+        path.push('/');
+        for byte in segment.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => path.push(byte.into()),
+                _ => path.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    Ok(path)
 }
 
 #[derive(Serialize)]
@@ -282,12 +304,12 @@ struct Gone<'a> {
 
 async fn all_projects(rest: &Rest) -> Result<Vec<Project>, Failure> {
     let mut all = Vec::new();
-    let mut path = "/projects".to_owned();
+    let mut page_at = "/projects".to_owned();
     loop {
-        let page: ProjectList = rest.get(&path).await?;
+        let page: ProjectList = rest.get(&page_at).await?;
         all.extend(page.projects);
         match page.next {
-            Some(next) => path = format!("/projects?after={next}"),
+            Some(next) => page_at = format!("/projects?after={next}"),
             None => return Ok(all),
         }
     }
@@ -396,5 +418,13 @@ mod tests {
             table(&["PROJECT", "STATE"], rows.into_iter()),
             "PROJECT  STATE\na        suspended\nlonger   ready\n"
         );
+    }
+
+    #[test]
+    fn a_name_stays_one_segment_of_its_path() {
+        assert_eq!(path(&["projects", "a/b?c é"]).unwrap(), "/projects/a%2Fb%3Fc%20%C3%A9");
+        for name in ["", ".", ".."] {
+            assert!(path(&["projects", name]).is_err(), "{name:?}");
+        }
     }
 }

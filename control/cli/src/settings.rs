@@ -78,7 +78,7 @@ fn explain(error: &figment::Error, common: &Common) -> String {
     format!("settings in {where_from}{at}: {}", error.kind)
 }
 
-pub(crate) fn default_data_dir() -> Result<PathBuf, Failure> {
+fn default_data_dir() -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/selkie"));
     }
