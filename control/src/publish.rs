@@ -345,6 +345,7 @@ fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInf
             .or_else(|| fresh_server.cloned()),
         compute: Some(compute(entry)),
         wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),
+        ..proto::Project::default()
     }
 }
 
@@ -408,6 +409,7 @@ fn compute(entry: &Entry) -> proto::Compute {
             .map(|address| address.secret.bytes().to_vec())
             .unwrap_or_default(),
         reason: entry.compute.reason.clone().unwrap_or_default(),
+        ..proto::Compute::default()
     }
 }
 

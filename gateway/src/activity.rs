@@ -53,6 +53,7 @@ impl Activity {
             attached: self.attached.load(Relaxed),
             commands_in_flight: self.in_flight.load(Relaxed),
             idle_ms: clock.now_ms().saturating_sub(self.last_ms.load(Relaxed)),
+            ..proto::ProjectActivity::default()
         }
     }
 }
