@@ -12,7 +12,7 @@ use std::{
 use crate::{
     Config, Error, clock,
     secret::{key_hash, random_token},
-    store::{SqliteStore, Store},
+    store,
 };
 
 /// What a first start made, or a later one found.
@@ -44,7 +44,7 @@ const KEY_NAME: &str = "up";
 pub async fn bootstrap(config: &Config, known_api_key: Option<&str>) -> Result<Bootstrap, Error> {
     let home = Home::open(config)?;
     let gateway_token = home.gateway_token()?;
-    let store = SqliteStore::open(&home.store_file()).await?;
+    let store = store::open(&config.store, &home.store_file()).await?;
     let known = match known_api_key {
         Some(key) if store.key_name(key_hash(key)).await?.is_some() => Some(key.to_owned()),
         _ => None,

@@ -5,6 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+mod store;
+
+pub(crate) use store::StoreConfig;
+pub use store::{RawStore, SecretText};
+
 /// Everything under `control`, unchecked. All fields have defaults.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +18,8 @@ pub struct RawConfig {
     pub http: RawListen,
     /// `control.grpc`: gateways.
     pub grpc: RawListen,
+    /// `control.store`: where the state is kept.
+    pub store: RawStore,
     /// `control.process`: computes as processes of this machine.
     pub process: RawProcess,
     /// `control.default_size_cu`: the size of a project that was created without one.
@@ -52,6 +59,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Gateways; 127.0.0.1:7301, loopback because verifiers and secrets pass here.
     pub grpc_listen: SocketAddr,
+    /// SQLite, because it needs nothing.
+    pub(crate) store: StoreConfig,
     /// How computes run.
     pub process: ProcessConfig,
     /// 0.25: the smallest size that is comfortable for a small application.
@@ -113,6 +122,7 @@ impl Config {
         let RawConfig {
             http,
             grpc,
+            store,
             process,
             default_size_cu,
         } = raw;
@@ -131,6 +141,7 @@ impl Config {
                 .map_err(|error| refuse("data_dir", data_dir.display(), error.to_string()))?,
             http_listen: listen("control.http.listen", http_listen, HTTP_LISTEN)?,
             grpc_listen: listen("control.grpc.listen", grpc_listen, GRPC_LISTEN)?,
+            store: StoreConfig::check(store)?,
             process: ProcessConfig::check(process)?,
             default_size_cu: size_cu,
         })

@@ -25,7 +25,9 @@ mod store;
 mod testing;
 
 pub use bootstrap::{Bootstrap, bootstrap};
-pub use config::{Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, UidRange};
+pub use config::{
+    Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, RawStore, SecretText, UidRange,
+};
 pub use error::Error;
 pub use run::{Listening, run};
 pub use store::StoreError;

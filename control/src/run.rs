@@ -15,7 +15,7 @@ use crate::{
     projects::Projects,
     publish::Publisher,
     rest::{self, Rest},
-    store::{SqliteStore, Store},
+    store::{self, Store},
 };
 
 /// Where it can be reached; differs from the settings where these say port 0.
@@ -43,7 +43,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let tasks = TaskTracker::new();
     let driver = Arc::new(ProcessDriver::new(&config, tasks.clone())?);
     let uids = driver.uids();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&home.store_file()).await?);
+    let store = store::open(&config.store, &home.store_file()).await?;
     let projects = assemble(store.clone(), driver, Metrics::new()?).await?;
     let metrics = projects.computes.metrics();
     projects.computes.adopt().await;

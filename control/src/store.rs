@@ -2,25 +2,26 @@
 //! SQL nor connections, so that a second database can stand behind the same trait. `store/suite.rs` says what a store
 //! must do, whichever it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use control_api::rest::ComputeState;
 use serde::{Deserialize, Serialize};
+use sqlx::migrate::MigrateError;
 
 use crate::{
-    config::UidRange,
+    config::{StoreConfig, UidRange},
     name::{DatabaseName, ProjectId, UserName},
     secret::Verifiers,
 };
 
 #[cfg(test)]
 pub(crate) mod memory;
+mod postgres;
+mod rows;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
-
-pub(crate) use sqlite::SqliteStore;
 
 /// Milliseconds since 1970, UTC.
 pub(crate) type EpochMs = i64;
@@ -40,9 +41,58 @@ pub enum StoreError {
     /// A row holds what this version cannot read.
     #[error("unreadable row: {0}")]
     Corrupt(String),
+    /// It cannot be opened.
+    #[error("{store}: {problem}")]
+    Unusable {
+        /// The file, or the URL without its password.
+        store: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The database itself.
     #[error(transparent)]
     Backend(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    fn unusable(store: &str, problem: impl Into<String>) -> Self {
+        Self::Unusable {
+            store: store.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Backend(Box::new(error))
+    }
+}
+
+/// Opens the store of the settings; `file` is SQLite's.
+pub(crate) async fn open(config: &StoreConfig, file: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match config {
+        StoreConfig::Sqlite => Arc::new(sqlite::open(file).await?),
+        StoreConfig::Postgres(url) => Arc::new(postgres::open(url.options(), &url.to_string()).await?),
+    })
+}
+
+/// How bringing the tables up to date ended; `store` as in [`StoreError::Unusable`].
+fn migrated(result: Result<(), MigrateError>, store: &str) -> Result<(), StoreError> {
+    let problem = match result {
+        Ok(()) => return Ok(()),
+        Err(MigrateError::VersionMissing(version)) => format!(
+            "it was used by a newer version of Selkie (its migration {version} is unknown here): run that version, or go \
+             back to a copy from before"
+        ),
+        Err(MigrateError::VersionMismatch(version)) => {
+            format!(
+                "its migration {version} is not the one of this version: it was made by a build that was never released"
+            )
+        }
+        Err(error) => format!("its tables cannot be brought up to date: {error}"),
+    };
+    Err(StoreError::unusable(store, problem))
 }
 
 /// A project to be made.

@@ -152,7 +152,7 @@ impl From<StoreError> for Problem {
                 "no room for a project",
                 error.to_string(),
             ),
-            StoreError::Corrupt(_) | StoreError::Backend(_) => internal(&error),
+            StoreError::Corrupt(_) | StoreError::Unusable { .. } | StoreError::Backend(_) => internal(&error),
         }
     }
 }

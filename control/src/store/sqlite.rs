@@ -1,539 +1,96 @@
-//! The store of one machine: a SQLite file below the data directory. Writers queue (SQLite has one at a time); a commit
-//! is on disk when it returns. Statements keep to what PostgreSQL reads too: numbered parameters, no dialect.
+//! SQLite: the store of one machine, a file below the data directory. Writers queue (SQLite has one at a time); a commit
+//! is on disk when it returns.
 
 use std::{path::Path, time::Duration};
 
-use async_trait::async_trait;
-use control_api::rest::ComputeState;
-use sqlx::{
-    Sqlite, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{
-    Access, ComputeRecord, EpochMs, NewProject, NewUser, Observed, ProjectRecord, Store, StoreError, Touched,
-    UserRecord, WholeProject,
-};
-use crate::{
-    config::UidRange,
-    name::{DatabaseName, ProjectId, UserName},
-};
+use super::{StoreError, migrated};
 
-mod rows;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for each database")]
+#[path = "sql.rs"]
+mod sql;
 
-use rows::{ComputeRow, ProjectRow, ServerRow, UserRow};
+pub(crate) use sql::SqlStore as SqliteStore;
+
+type Db = sqlx::Sqlite;
+
+/// In WAL mode the first read fixes what the transaction sees.
+const BEGIN_READ: &str = "BEGIN";
+/// Takes the write lock at once, so that a transaction never fails half-way for another's.
+const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+/// The write lock is held already.
+const LOCK_PROJECT: &str = "SELECT id FROM projects WHERE id = $1 AND NOT deleting";
+const SERIALISE_CREATES: Option<&str> = None;
 
 /// Readers beside the one writer; REST is the only one that reads in parallel.
 const CONNECTIONS_MAX: u32 = 4;
 /// A writer waits for the one before it; these are transactions of a few milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// See the head of this file.
-pub(crate) struct SqliteStore {
-    pool: SqlitePool,
-}
-
-impl SqliteStore {
-    /// Opens or makes the file and brings its tables up to date.
-    pub(crate) async fn open(file: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // Full, not normal: an incarnation number must not come again after a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .connect_with(options)
-            .await?;
-        sqlx::migrate!("migrations/sqlite")
-            .run(&pool)
-            .await
-            .map_err(|error| StoreError::Backend(Box::new(error)))?;
-        Ok(Self { pool })
-    }
-
-    /// A transaction that may write: it takes the write lock at once, so that it never fails half-way for another's.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
-    }
-}
-
-type Tx = Transaction<'static, Sqlite>;
-
-const PROJECT_COLUMNS: &str = "SELECT p.id, p.size_cu, p.wake_timeout_ms, p.os_uid, p.created_ms, \
-     c.state, c.incarnation, c.since_ms, c.reason FROM projects p JOIN computes c ON c.project_id = p.id ";
-
-/// `PROJECT_COLUMNS` with a constant tail; no text of a caller ever gets into a statement.
-macro_rules! select_projects {
-    ($tail:literal) => {
-        sqlx::query_as::<_, ProjectRow>(sqlx::AssertSqlSafe(format!("{PROJECT_COLUMNS}{}", $tail)))
-    };
-}
-
-async fn read_project(tx: &mut Tx, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
-    select_projects!("WHERE p.id = $1 AND NOT p.deleting")
-        .bind(id.as_str())
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(StoreError::NotFound("project"))?
-        .try_into()
-}
-
-async fn read_access(tx: &mut Tx, id: &ProjectId) -> Result<Access, StoreError> {
-    let revision = sqlx::query_scalar("SELECT access_revision FROM projects WHERE id = $1")
-        .bind(id.as_str())
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(StoreError::NotFound("project"))?;
-    let users = sqlx::query_as::<_, UserRow>(
-        "SELECT name, native_sha1, caching_sha2, admin, created_ms FROM users WHERE project_id = $1 ORDER BY name",
-    )
-    .bind(id.as_str())
-    .fetch_all(&mut **tx)
-    .await?;
-    let databases: Vec<String> = sqlx::query_scalar("SELECT name FROM databases WHERE project_id = $1 ORDER BY name")
-        .bind(id.as_str())
-        .fetch_all(&mut **tx)
+/// Opens or makes the file and brings its tables up to date.
+pub(super) async fn open(file: &Path) -> Result<SqliteStore, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // Full, not normal: an incarnation number must not come again after a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .connect_with(options)
         .await?;
-    let removed: Vec<String> = sqlx::query_scalar(
-        "SELECT c.name FROM pending_changes c WHERE c.project_id = $1 AND c.kind = 'database' AND NOT EXISTS \
-         (SELECT 1 FROM databases d WHERE d.project_id = c.project_id AND d.name = c.name) ORDER BY c.name",
-    )
-    .bind(id.as_str())
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(Access {
-        revision,
-        users: users.into_iter().map(UserRecord::try_from).collect::<Result<_, _>>()?,
-        databases: rows::names(&databases, DatabaseName::new)?,
-        removed_databases: rows::names(&removed, DatabaseName::new)?,
-    })
-}
-
-async fn read_whole(tx: &mut Tx, record: ProjectRecord) -> Result<WholeProject, StoreError> {
-    let access = read_access(tx, &record.id).await?;
-    let server = sqlx::query_as::<_, ServerRow>(
-        "SELECT version, variables, databases, grants FROM servers WHERE project_id = $1",
-    )
-    .bind(record.id.as_str())
-    .fetch_optional(&mut **tx)
-    .await?;
-    let observed = server.map(Observed::try_from).transpose()?;
-    Ok(WholeProject {
-        record,
-        access,
-        observed,
-    })
-}
-
-async fn must_exist(tx: &mut Tx, id: &ProjectId) -> Result<(), StoreError> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM projects WHERE id = $1 AND NOT deleting")
-        .bind(id.as_str())
-        .fetch_optional(&mut **tx)
-        .await?;
-    found.map(|_| ()).ok_or(StoreError::NotFound("project"))
-}
-
-/// The end of every change of users and databases. `change` is pending until a server has it.
-async fn commit_access(mut tx: Tx, id: &ProjectId, change: Option<(&str, &str)>) -> Result<Access, StoreError> {
-    sqlx::query("UPDATE projects SET access_revision = access_revision + 1 WHERE id = $1")
-        .bind(id.as_str())
-        .execute(&mut *tx)
-        .await?;
-    if let Some((kind, name)) = change {
-        sqlx::query(
-            "INSERT INTO pending_changes (project_id, kind, name, revision) \
-             SELECT p.id, $2, $3, p.access_revision FROM projects p WHERE p.id = $1 \
-             ON CONFLICT (project_id, kind, name) DO UPDATE SET revision = excluded.revision",
-        )
-        .bind(id.as_str())
-        .bind(kind)
-        .bind(name)
-        .execute(&mut *tx)
-        .await?;
-    }
-    let access = read_access(&mut tx, id).await?;
-    tx.commit().await?;
-    Ok(access)
-}
-
-async fn free_uid(tx: &mut Tx, range: UidRange) -> Result<i64, StoreError> {
-    let first_is_taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM projects WHERE os_uid = $1")
-        .bind(i64::from(range.first))
-        .fetch_optional(&mut **tx)
-        .await?;
-    if first_is_taken.is_none() {
-        return Ok(i64::from(range.first));
-    }
-    // The first that follows a taken one and is not taken itself.
-    let next: Option<i64> = sqlx::query_scalar(
-        "SELECT MIN(p.os_uid) + 1 FROM projects p WHERE p.os_uid >= $1 AND p.os_uid < $2 \
-         AND NOT EXISTS (SELECT 1 FROM projects n WHERE n.os_uid = p.os_uid + 1)",
-    )
-    .bind(i64::from(range.first))
-    .bind(i64::from(range.last))
-    .fetch_one(&mut **tx)
-    .await?;
-    next.ok_or(StoreError::NoFreeUid)
-}
-
-async fn insert_user(tx: &mut Tx, id: &ProjectId, user: &NewUser, now: EpochMs) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO users (project_id, name, native_sha1, caching_sha2, admin, created_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(id.as_str())
-    .bind(user.name.as_str())
-    .bind(&user.verifiers.native_sha1[..])
-    .bind(&user.verifiers.caching_sha2[..])
-    .bind(user.admin)
-    .bind(now)
-    .execute(&mut **tx)
-    .await
-    .map_err(taken("user"))?;
-    Ok(())
-}
-
-async fn insert_database(tx: &mut Tx, id: &ProjectId, name: &DatabaseName) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO databases (project_id, name) VALUES ($1, $2)")
-        .bind(id.as_str())
-        .bind(name.as_str())
-        .execute(&mut **tx)
-        .await
-        .map_err(taken("database"))?;
-    Ok(())
-}
-
-/// A breach of a primary key means that the name is taken.
-fn taken(what: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
-    move |error| match error.as_database_error() {
-        Some(database) if database.is_unique_violation() => StoreError::Exists(what),
-        _ => error.into(),
-    }
-}
-
-fn one_row(result: &sqlx::sqlite::SqliteQueryResult, what: &'static str) -> Result<(), StoreError> {
-    if result.rows_affected() == 0 {
-        Err(StoreError::NotFound(what))
-    } else {
-        Ok(())
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Backend(Box::new(error))
-    }
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    async fn create_project(&self, new: NewProject) -> Result<WholeProject, StoreError> {
-        let mut tx = self.write().await?;
-        let uid = match new.uids {
-            Some(range) => Some(free_uid(&mut tx, range).await?),
-            None => None,
-        };
-        sqlx::query(
-            "INSERT INTO projects (id, size_cu, wake_timeout_ms, os_uid, created_ms) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(new.id.as_str())
-        .bind(new.size_cu)
-        .bind(new.wake_timeout_ms.map(i64::from))
-        .bind(uid)
-        .bind(new.now)
-        .execute(&mut *tx)
-        .await
-        .map_err(taken("project"))?;
-        sqlx::query("INSERT INTO computes (project_id, state, incarnation, since_ms) VALUES ($1, $2, 0, $3)")
-            .bind(new.id.as_str())
-            .bind(ComputeState::Suspended.as_str())
-            .bind(new.now)
-            .execute(&mut *tx)
-            .await?;
-        if let Some(user) = &new.user {
-            insert_user(&mut tx, &new.id, user, new.now).await?;
-        }
-        if let Some(database) = &new.database {
-            insert_database(&mut tx, &new.id, database).await?;
-        }
-        let record = read_project(&mut tx, &new.id).await?;
-        let whole = read_whole(&mut tx, record).await?;
-        tx.commit().await?;
-        Ok(whole)
-    }
-
-    async fn project(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
-        read_project(&mut self.pool.begin().await?, id).await
-    }
-
-    async fn whole_project(&self, id: &ProjectId) -> Result<WholeProject, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let record = read_project(&mut tx, id).await?;
-        read_whole(&mut tx, record).await
-    }
-
-    async fn projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<ProjectRecord>, StoreError> {
-        // Every id is above the empty text.
-        let rows = select_projects!("WHERE p.id > $1 AND NOT p.deleting ORDER BY p.id LIMIT $2")
-            .bind(after.unwrap_or_default())
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
-        rows.into_iter().map(ProjectRecord::try_from).collect()
-    }
-
-    async fn whole_projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<WholeProject>, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let rows = select_projects!("WHERE p.id > $1 AND NOT p.deleting ORDER BY p.id LIMIT $2")
-            .bind(after.unwrap_or_default())
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?;
-        let mut wholes = Vec::with_capacity(rows.len());
-        for row in rows {
-            wholes.push(read_whole(&mut tx, row.try_into()?).await?);
-        }
-        Ok(wholes)
-    }
-
-    async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
-        let mut tx = self.write().await?;
-        let record = read_project(&mut tx, id).await?;
-        sqlx::query("UPDATE projects SET deleting = TRUE WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(record)
-    }
-
-    async fn deleting(&self) -> Result<Vec<ProjectRecord>, StoreError> {
-        let rows = select_projects!("WHERE p.deleting ORDER BY p.id")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.into_iter().map(ProjectRecord::try_from).collect()
-    }
-
-    async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM projects WHERE id = $1 AND deleting")
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    async fn access(&self, id: &ProjectId) -> Result<Access, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        must_exist(&mut tx, id).await?;
-        read_access(&mut tx, id).await
-    }
-
-    async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError> {
-        let mut tx = self.write().await?;
-        must_exist(&mut tx, id).await?;
-        insert_user(&mut tx, id, &user, now).await?;
-        commit_access(tx, id, Some(("user", user.name.as_str()))).await
-    }
-
-    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError> {
-        let mut tx = self.write().await?;
-        must_exist(&mut tx, id).await?;
-        let result = sqlx::query("DELETE FROM users WHERE project_id = $1 AND name = $2")
-            .bind(id.as_str())
-            .bind(name.as_str())
-            .execute(&mut *tx)
-            .await?;
-        one_row(&result, "user")?;
-        commit_access(tx, id, Some(("user", name.as_str()))).await
-    }
-
-    async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
-        let mut tx = self.write().await?;
-        must_exist(&mut tx, id).await?;
-        insert_database(&mut tx, id, name).await?;
-        commit_access(tx, id, Some(("database", name.as_str()))).await
-    }
-
-    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
-        let mut tx = self.write().await?;
-        must_exist(&mut tx, id).await?;
-        let result = sqlx::query("DELETE FROM databases WHERE project_id = $1 AND name = $2")
-            .bind(id.as_str())
-            .bind(name.as_str())
-            .execute(&mut *tx)
-            .await?;
-        one_row(&result, "database")?;
-        commit_access(tx, id, Some(("database", name.as_str()))).await
-    }
-
-    async fn pending(&self, id: &ProjectId) -> Result<(Access, Touched), StoreError> {
-        let mut tx = self.pool.begin().await?;
-        must_exist(&mut tx, id).await?;
-        let access = read_access(&mut tx, id).await?;
-        let names = "SELECT name FROM pending_changes WHERE project_id = $1 AND kind = $2 ORDER BY name";
-        let users: Vec<String> = sqlx::query_scalar(names)
-            .bind(id.as_str())
-            .bind("user")
-            .fetch_all(&mut *tx)
-            .await?;
-        let databases: Vec<String> = sqlx::query_scalar(names)
-            .bind(id.as_str())
-            .bind("database")
-            .fetch_all(&mut *tx)
-            .await?;
-        let touched = Touched {
-            users: rows::names(&users, UserName::new)?,
-            databases: rows::names(&databases, DatabaseName::new)?,
-        };
-        Ok((access, touched))
-    }
-
-    async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM pending_changes WHERE project_id = $1 AND revision <= $2")
-            .bind(id.as_str())
-            .bind(revision)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
-        let mut tx = self.write().await?;
-        must_exist(&mut tx, id).await?;
-        sqlx::query(
-            "UPDATE computes SET state = $2, incarnation = incarnation + 1, since_ms = $3, reason = NULL \
-             WHERE project_id = $1",
-        )
-        .bind(id.as_str())
-        .bind(ComputeState::Starting.as_str())
-        .bind(now)
-        .execute(&mut *tx)
-        .await?;
-        for added in [
-            "DELETE FROM pending_changes WHERE project_id = $1 AND kind = 'user' \
-             AND name IN (SELECT name FROM users WHERE project_id = $1)",
-            "DELETE FROM pending_changes WHERE project_id = $1 AND kind = 'database' \
-             AND name IN (SELECT name FROM databases WHERE project_id = $1)",
-        ] {
-            sqlx::query(added).bind(id.as_str()).execute(&mut *tx).await?;
-        }
-        let record = read_project(&mut tx, id).await?;
-        let whole = read_whole(&mut tx, record).await?;
-        tx.commit().await?;
-        Ok(whole)
-    }
-
-    async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
-        let row = ComputeRow::try_from(compute)?;
-        sqlx::query(
-            "UPDATE computes SET state = $2, incarnation = $3, since_ms = $4, reason = $5 \
-             WHERE project_id = $1 AND incarnation <= $3",
-        )
-        .bind(id.as_str())
-        .bind(row.state)
-        .bind(row.incarnation)
-        .bind(row.since_ms)
-        .bind(row.reason)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {
-        let row = ServerRow::try_from(observed)?;
-        let mut tx = self.write().await?;
-        must_exist(&mut tx, id).await?;
-        sqlx::query(
-            "INSERT INTO servers (project_id, version, variables, databases, grants) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (project_id) DO UPDATE SET version = excluded.version, variables = excluded.variables, \
-             databases = excluded.databases, grants = excluded.grants",
-        )
-        .bind(id.as_str())
-        .bind(&row.version)
-        .bind(&row.variables)
-        .bind(&row.databases)
-        .bind(&row.grants)
-        .execute(&mut *tx)
-        .await?;
-        let made_here: Vec<(String, bool)> = sqlx::query_as("SELECT name, seen FROM databases WHERE project_id = $1")
-            .bind(id.as_str())
-            .fetch_all(&mut *tx)
-            .await?;
-        let mut dropped = false;
-        for (name, seen) in made_here {
-            let exists = observed.databases.contains(&name);
-            let statement = match (exists, seen) {
-                (true, false) => "UPDATE databases SET seen = TRUE WHERE project_id = $1 AND name = $2",
-                (false, true) => "DELETE FROM databases WHERE project_id = $1 AND name = $2",
-                _ => continue,
-            };
-            dropped |= seen;
-            sqlx::query(statement)
-                .bind(id.as_str())
-                .bind(&name)
-                .execute(&mut *tx)
-                .await?;
-        }
-        if dropped {
-            return commit_access(tx, id, None).await;
-        }
-        let access = read_access(&mut tx, id).await?;
-        tx.commit().await?;
-        Ok(access)
-    }
-
-    async fn put_key(&self, name: &str, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO api_keys (name, key_sha256, created_ms) VALUES ($1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET key_sha256 = excluded.key_sha256, created_ms = excluded.created_ms",
-        )
-        .bind(name)
-        .bind(&hash[..])
-        .bind(now)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT name FROM api_keys WHERE key_sha256 = $1")
-            .bind(&hash[..])
-            .fetch_optional(&self.pool)
-            .await?)
-    }
-
-    async fn close(&self) {
-        self.pool.close().await;
-    }
+    let name = file.display().to_string();
+    migrated(sqlx::migrate!("migrations/sqlite").run(&pool).await, &name)?;
+    Ok(SqliteStore::new(pool))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::suite;
+    use crate::store::{Store, suite};
 
-    async fn open() -> (tempfile::TempDir, SqliteStore) {
+    async fn open_fresh() -> (tempfile::TempDir, SqliteStore) {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("control.sqlite")).await.unwrap();
+        let store = open(&dir.path().join("control.sqlite")).await.unwrap();
         (dir, store)
     }
 
     #[tokio::test]
     async fn behaves_as_a_store_must() {
-        suite::run_all(async || open().await).await;
+        suite::run_all(async || open_fresh().await).await;
     }
 
     #[tokio::test]
     async fn opens_again_with_what_was_written() {
-        let (dir, store) = open().await;
+        let (dir, store) = open_fresh().await;
         store.create_project(suite::new_project("demo")).await.unwrap();
         store.close().await;
-        let again = SqliteStore::open(&dir.path().join("control.sqlite")).await.unwrap();
+        let again = open(&dir.path().join("control.sqlite")).await.unwrap();
         assert_eq!(again.projects(None, 10).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn file_of_a_newer_version_is_refused_by_name() {
+        let (dir, store) = open_fresh().await;
+        store.close().await;
+        let file = dir.path().join("control.sqlite");
+        let pool = SqlitePoolOptions::new()
+            .connect_with(SqliteConnectOptions::new().filename(&file))
+            .await
+            .unwrap();
+        sqlx::query("UPDATE _sqlx_migrations SET version = 9000 WHERE version = 1")
+            .execute(&pool)
+            .await
+            .unwrap();
+        pool.close().await;
+        let refused = open(&file).await.map(drop).unwrap_err().to_string();
+        assert!(
+            refused.contains("control.sqlite") && refused.contains("newer version"),
+            "{refused}"
+        );
     }
 }

@@ -46,6 +46,8 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         creates_all_or_nothing,
         pages_in_the_order_of_ids,
         gives_each_project_a_uid_of_its_own,
+        projects_made_at_once_have_different_uids,
+        sorts_names_by_their_bytes,
         deleting_hides_then_frees,
         users_and_databases_belong_to_a_project,
         incarnations_only_grow,
@@ -131,6 +133,35 @@ async fn gives_each_project_a_uid_of_its_own(store: &impl Store) {
             .await
             .unwrap();
     }
+}
+
+async fn projects_made_at_once_have_different_uids(store: &impl Store) {
+    let uids = Some(UidRange {
+        first: 200_000,
+        last: 200_999,
+    });
+    let names: Vec<String> = (100..116).map(|number| format!("p{number}")).collect();
+    let creates = names.iter().map(|name| {
+        store.create_project(NewProject {
+            uids,
+            ..new_project(name)
+        })
+    });
+    let made = futures::future::join_all(creates).await;
+    let mut given: Vec<_> = made.into_iter().map(|whole| whole.unwrap().record.uid).collect();
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!(given.len(), names.len());
+}
+
+async fn sorts_names_by_their_bytes(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    for name in ["amy", "Zoe", "_x"] {
+        store.add_user(&id("demo"), new_user(name), 1).await.unwrap();
+    }
+    let access = store.access(&id("demo")).await.unwrap();
+    let names: Vec<_> = access.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["Zoe", "_x", "amy"]);
 }
 
 async fn deleting_hides_then_frees(store: &impl Store) {

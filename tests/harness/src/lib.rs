@@ -11,6 +11,7 @@ pub mod http;
 pub mod keeper;
 pub mod logs;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod project;
 pub mod raw;
@@ -19,6 +20,7 @@ pub mod wait;
 
 pub use client::Endpoint;
 pub use direct::Direct;
+pub use postgres::Postgres;
 pub use project::{Compute, Project};
 pub use raw::Raw;
 pub use selkie::{Selkie, Up};

@@ -4,7 +4,7 @@
 use control_api::rest::ComputeState;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::super::{ComputeRecord, Observed, ProjectRecord, StoreError, UserRecord};
+use super::{ComputeRecord, Observed, ProjectRecord, StoreError, UserRecord};
 use crate::{
     name::{NameError, ProjectId, UserName},
     secret::Verifiers,
@@ -99,7 +99,8 @@ impl TryFrom<&ComputeRecord> for ComputeRow {
             state: record.state.as_str().into(),
             incarnation: i64::try_from(record.incarnation).map_err(corrupt("computes.incarnation"))?,
             since_ms: record.since,
-            reason: record.reason.clone(),
+            // PostgreSQL keeps no zero byte in a text, and what a compute said may hold one.
+            reason: record.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
         })
     }
 }

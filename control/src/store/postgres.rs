@@ -1,0 +1,192 @@
+//! PostgreSQL: the store that several control planes share. Whatever changes a project first locks its row, so that
+//! changes of one project follow one another and those of different projects do not wait.
+
+use std::time::Duration;
+
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
+};
+
+use super::{StoreError, migrated};
+
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for each database")]
+#[path = "sql.rs"]
+mod sql;
+
+pub(crate) use sql::SqlStore as PostgresStore;
+
+type Db = sqlx::Postgres;
+
+/// Several statements make one reading.
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Said in full: an operator may have set another default.
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+const LOCK_PROJECT: &str = "SELECT id FROM projects WHERE id = $1 AND NOT deleting FOR UPDATE";
+/// Two creates at once would choose the same OS user. The number only has to be unlike those of others in this database.
+const SERIALISE_CREATES: Option<&str> = Some("SELECT pg_advisory_xact_lock(7300010001)");
+
+/// REST and a wake storm's keepers; PostgreSQL allows 100 by default, and several control planes share them.
+const CONNECTIONS_MAX: u32 = 16;
+/// For a connection from the pool, and for the first one. A caller that waits longer has given up by itself.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// The oldest that is still maintained.
+const VERSION_MIN: i32 = 140_000;
+/// Of each connection. A statement here takes milliseconds; what hangs must not hold locks for ever, nor must a control
+/// plane that was stopped in the middle of a transaction. A commit is on disk when it returns: an incarnation number must
+/// not come again after a power cut.
+const SESSION: [(&str, &str); 4] = [
+    ("statement_timeout", "30s"),
+    ("lock_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("synchronous_commit", "on"),
+];
+
+/// Connects and brings the tables up to date. `name` is the URL without its password.
+pub(super) async fn open(options: PgConnectOptions, name: &str) -> Result<PostgresStore, StoreError> {
+    let options = options.application_name("selkie-control").options(SESSION);
+    check(&options, name).await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .acquire_timeout(CONNECT_PATIENCE)
+        .connect_with(options)
+        .await
+        .map_err(|error| unusable(name, &error))?;
+    migrated(sqlx::migrate!("migrations/postgres").run(&pool).await, name)?;
+    Ok(PostgresStore::new(pool))
+}
+
+/// One connection outside of the pool first: the pool tries again until its time is over and then forgets why.
+async fn check(options: &PgConnectOptions, name: &str) -> Result<(), StoreError> {
+    let look = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let version = sqlx::query_scalar("SELECT current_setting('server_version_num')::INT4")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(version)
+    };
+    let version: i32 = match tokio::time::timeout(CONNECT_PATIENCE, look).await {
+        Ok(looked) => looked.map_err(|error| unusable(name, &error))?,
+        Err(_) => {
+            let problem = format!("no answer within {} s", CONNECT_PATIENCE.as_secs());
+            return Err(StoreError::unusable(name, problem));
+        }
+    };
+    if version < VERSION_MIN {
+        let problem = format!(
+            "PostgreSQL {}: version {} is the oldest that works",
+            version / 10_000,
+            VERSION_MIN / 10_000
+        );
+        return Err(StoreError::unusable(name, problem));
+    }
+    Ok(())
+}
+
+/// What an operator can do something about, in words. PostgreSQL's own messages hold no password.
+fn unusable(name: &str, error: &sqlx::Error) -> StoreError {
+    let code = error.as_database_error().and_then(|error| error.code());
+    let problem = match (error, code.as_deref()) {
+        (_, Some("28P01" | "28000")) => format!("login refused, check user and password: {error}"),
+        (_, Some("3D000")) => format!("create the database first: {error}"),
+        (_, Some("53300")) => format!("raise max_connections of the server: {error}"),
+        (_, Some("42501")) => format!("the user may not create tables there: {error}"),
+        (sqlx::Error::Io(error), _) => format!("cannot connect: {error}"),
+        (sqlx::Error::Tls(error), _) => format!("TLS, see `sslmode` and `sslrootcert` of the URL: {error}"),
+        _ => error.to_string(),
+    };
+    StoreError::unusable(name, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, str::FromStr};
+
+    use harness::Postgres;
+
+    use super::*;
+    use crate::store::{Store, suite};
+
+    async fn server() -> &'static Postgres {
+        tokio::task::spawn_blocking(Postgres::shared).await.unwrap()
+    }
+
+    async fn open_url(url: &str) -> Result<PostgresStore, StoreError> {
+        open(PgConnectOptions::from_str(url).unwrap(), "the store").await
+    }
+
+    async fn open_fresh() -> PostgresStore {
+        open_url(&server().await.database()).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn behaves_as_a_store_must() {
+        suite::run_all(async || ((), open_fresh().await)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_control_planes_that_start_at_once_make_the_tables_once() {
+        let url = server().await.database();
+        let (one, other) = tokio::join!(open_url(&url), open_url(&url));
+        one.unwrap().create_project(suite::new_project("demo")).await.unwrap();
+        assert_eq!(other.unwrap().projects(None, 10).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_cannot_be_opened_says_why_and_no_secret() {
+        let server = server().await;
+        let refused = async |url: &str| open_url(url).await.map(drop).unwrap_err().to_string();
+        let password = refused(&server.url_of("postgres", "sesame", "postgres")).await;
+        assert!(
+            password.contains("check user and password") && !password.contains("sesame"),
+            "{password}"
+        );
+        let database = refused(&server.url_of("postgres", "harness", "none")).await;
+        assert!(database.contains("create the database first"), "{database}");
+        let nobody = format!("postgres://u:sesame@127.0.0.1:{}/d", harness::ports::free_port());
+        let unreachable = refused(&nobody).await;
+        assert!(
+            unreachable.contains("cannot connect") && !unreachable.contains("sesame"),
+            "{unreachable}"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn database_of_a_newer_version_is_refused() {
+        let server = server().await;
+        let url = server.database();
+        open_url(&url).await.unwrap().close().await;
+        let name = url.rsplit('/').next().unwrap();
+        server.sql(name, "UPDATE _sqlx_migrations SET version = 9000 WHERE version = 1");
+        let refused = open_url(&url).await.map(drop).unwrap_err().to_string();
+        assert!(
+            refused.contains("the store: it was used by a newer version"),
+            "{refused}"
+        );
+    }
+
+    /// The two sets of migrations are written by hand; statements are written once for both.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tables_and_columns_are_those_of_sqlite() {
+        let server = server().await;
+        let url = server.database();
+        open_url(&url).await.unwrap();
+        let listed = server.sql(
+            url.rsplit('/').next().unwrap(),
+            "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'",
+        );
+        let here: BTreeSet<String> = listed.lines().map(ToString::to_string).collect();
+
+        let sqlite = sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap();
+        sqlx::migrate!("migrations/sqlite").run(&sqlite).await.unwrap();
+        let there: Vec<String> = sqlx::query_scalar(
+            "SELECT t.name || '.' || c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'",
+        )
+        .fetch_all(&sqlite)
+        .await
+        .unwrap();
+        let there: BTreeSet<String> = there.into_iter().filter(|name| !name.starts_with("sqlite_")).collect();
+        assert_eq!(here, there);
+    }
+}

@@ -1,0 +1,170 @@
+//! A PostgreSQL of the test process's own: one per process, on a free loopback port, with a fresh database for whoever
+//! asks. It keeps nothing safe (no fsync) and ends with the process.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::process::geteuid;
+
+use crate::keeper::Keeper;
+use crate::ports::free_port;
+
+/// Of the server's superuser.
+const PASSWORD: &str = "harness";
+/// Starting includes nothing but reading a fresh directory; this only guards against hanging.
+const START_SECONDS: &str = "60";
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Postgres {
+    programs: PathBuf,
+    port: u16,
+    databases: AtomicU32,
+    keeper: Keeper,
+}
+
+impl Postgres {
+    /// The one of this process, started at the first call. Blocks while it starts, a second or two.
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
+        &SHARED
+    }
+
+    /// The URL of a new, empty database.
+    pub fn database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        self.url_of("postgres", PASSWORD, &name)
+    }
+
+    /// A URL with whatever login.
+    pub fn url_of(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Runs statements as superuser; answers what they print, unaligned.
+    pub fn sql(&self, database: &str, statements: &str) -> String {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-qAtX",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            database,
+        ])
+        .args(["-p", &self.port.to_string(), "-c", statements])
+        .env("PGPASSWORD", PASSWORD);
+        finished("psql", &psql.stdin(Stdio::null()).output().expect("psql runs"))
+    }
+
+    fn start() -> Self {
+        let programs = programs();
+        let keeper = Keeper::new("selkie-pg-");
+        let (data, password_file) = (keeper.dir().join("data"), keeper.dir().join("password"));
+        fs::create_dir(&data).expect("a data directory");
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("its mode");
+        fs::write(&password_file, PASSWORD).expect("a password file");
+        let user = user();
+        if let Some((uid, gid)) = user {
+            std::os::unix::fs::chown(&data, Some(uid), Some(gid)).expect("a data directory of postgres's own");
+        }
+        let command = |program: &str| {
+            let mut command = Command::new(programs.join(program));
+            command.stdin(Stdio::null()).current_dir("/").env("LC_ALL", "C");
+            if let Some((uid, gid)) = user {
+                command.uid(uid).gid(gid);
+            }
+            command
+        };
+        let mut initdb = command("initdb");
+        // A language with an order of its own, so that whoever relies on the order of bytes must say so.
+        initdb.args([
+            "--no-sync",
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+        ]);
+        initdb.args(["--locale-provider=icu", "--icu-locale=en-US"]);
+        initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(&data);
+        finished("initdb", &initdb.output().expect("initdb runs"));
+        let port = free_port();
+        let settings = format!(
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c full_page_writes=off \
+             -c max_connections=200"
+        );
+        let mut pg_ctl = command("pg_ctl");
+        pg_ctl.args(["start", "-w", "-s", "-t", START_SECONDS, "-o", &settings]);
+        pg_ctl.arg("-D").arg(&data).arg("-l").arg(data.join("log"));
+        let status = pg_ctl
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("pg_ctl runs");
+        assert!(status.success(), "PostgreSQL does not start: {}", log(&data));
+        Self {
+            programs,
+            port,
+            databases: AtomicU32::new(0),
+            keeper,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        let file = fs::read_to_string(self.keeper.dir().join("data/postmaster.pid")).unwrap_or_default();
+        let pid = file.lines().next().and_then(|pid| pid.parse().ok());
+        pid.expect("the process id of a running PostgreSQL")
+    }
+}
+
+fn log(data: &Path) -> String {
+    fs::read_to_string(data.join("log")).unwrap_or_default()
+}
+
+fn finished(program: &str, output: &Output) -> String {
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{program}: {said}{complained}");
+    said.trim_end().to_owned()
+}
+
+/// Debian keeps them beside the PATH, by version; the newest.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let version = |dir: &PathBuf| dir.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
+    let debian = versions
+        .map(|entry| entry.path().join("bin"))
+        .filter(|dir| dir.join("initdb").exists())
+        .max_by_key(version);
+    let on_path = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).find(|dir| dir.join("initdb").exists())
+    };
+    debian
+        .or_else(on_path)
+        .expect("PostgreSQL is not installed: run `tests/install packages`")
+}
+
+/// PostgreSQL does not run as root; then as the user that its package makes.
+fn user() -> Option<(u32, u32)> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
+    let line = users.lines().find(|line| line.starts_with("postgres:"));
+    let mut ids = line.expect("an OS user `postgres`").split(':').skip(2);
+    let mut id = || ids.next()?.parse().ok();
+    id().zip(id())
+}
