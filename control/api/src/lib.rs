@@ -30,3 +30,6 @@ pub mod spec;
 
 /// The bodies of the REST API.
 pub mod rest;
+
+/// The server variables that a project may set.
+pub mod settings;

@@ -11,6 +11,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::Offer;
+
 /// The name of mariadbd's unix socket inside [`Spec::run_dir`].
 pub const SERVER_SOCKET: &str = "m.sock";
 /// The name of the agent's unix socket inside [`Spec::run_dir`].
@@ -56,7 +58,7 @@ pub struct Spec {
     /// Databases that must exist when the compute is ready.
     #[serde(default)]
     pub databases: Vec<String>,
-    /// Server settings of the project, over the agent's own.
+    /// Server settings of the project ([`crate::settings::ALL`]), over the agent's own.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
     /// From exec to the first greeting; then the start has failed.
@@ -177,6 +179,8 @@ pub struct Template {
     pub version: String,
     /// The global variables that drivers ask for while connecting, in lower case, as a fresh compute answers them.
     pub variables: BTreeMap<String, String>,
+    /// What projects may set, as this server has it.
+    pub offer: Offer,
 }
 
 /// Why a spec file could not be used.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use control_api::agent::{AccountGrants, Activity, Server};
+use control_api::settings::{self, Offer};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
 use crate::error::Error;
-use crate::sql::AGENT_USER;
+use crate::sql::{self, AGENT_USER};
 
 /// What drivers ask for while connecting.
 const VARIABLES: &str = "'version','version_comment','version_compile_os','version_compile_machine','protocol_version',\
@@ -17,6 +18,10 @@ const VARIABLES: &str = "'version','version_comment','version_compile_os','versi
     'character_set_connection','character_set_results','character_set_database','collation_server','collation_connection',\
     'collation_database','time_zone','system_time_zone','auto_increment_increment','auto_increment_offset','init_connect',\
     'license','lower_case_table_names','query_cache_size','query_cache_type','socket','performance_schema','have_ssl'";
+
+/// Of the agent's own session.
+const SESSION: &str = "SET SESSION sql_mode='NO_BACKSLASH_ESCAPES', SESSION wait_timeout=28800, \
+    SESSION idle_transaction_timeout=0, SESSION max_statement_time=0";
 
 const SYSTEM_DATABASES: &str = "'mysql','information_schema','performance_schema','sys'";
 
@@ -29,8 +34,45 @@ pub(crate) async fn connect(socket: &Path, password: &str) -> Result<Conn, Error
         // Known, so that the driver does not ask.
         .max_allowed_packet(Some(16 << 20))
         .wait_timeout(Some(28_800))
-        .prefer_socket(false);
+        .prefer_socket(false)
+        // What the project sets for its own sessions must neither end the agent's nor change what it reads.
+        .setup(vec![SESSION]);
     Ok(Conn::new(options).await?)
+}
+
+/// The value of every setting that a project may have.
+pub(crate) async fn settings(conn: &mut Conn) -> Result<BTreeMap<String, String>, Error> {
+    let names: Vec<_> = settings::ALL.iter().map(|setting| sql::quoted(setting.name)).collect();
+    let query = format!(
+        "SELECT LOWER(VARIABLE_NAME), GLOBAL_VALUE FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_NAME IN ({})",
+        names.join(",")
+    );
+    let values: Vec<(String, Option<String>)> = conn.query(query).await?;
+    let values = values
+        .into_iter()
+        .map(|(name, value)| (name, value.unwrap_or_default()));
+    Ok(values.collect())
+}
+
+/// What a project can set its settings to, asked of a server for which nothing is set.
+pub(crate) async fn offer(conn: &mut Conn) -> Result<Offer, Error> {
+    let time_zones = conn
+        .query("SELECT Name FROM mysql.time_zone_name ORDER BY Name")
+        .await?;
+    let character_sets: Vec<(String, String)> = conn
+        .query("SELECT CHARACTER_SET_NAME, DEFAULT_COLLATE_NAME FROM information_schema.CHARACTER_SETS")
+        .await?;
+    let collations: Vec<(String, String)> = conn
+        .query(
+            "SELECT FULL_COLLATION_NAME, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY",
+        )
+        .await?;
+    Ok(Offer {
+        defaults: settings(conn).await?,
+        time_zones,
+        character_sets: character_sets.into_iter().collect(),
+        collations: collations.into_iter().collect(),
+    })
 }
 
 /// Version, variables, databases, grants.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use control_api::settings::{self, Setting};
 use control_api::spec::Spec;
 
 /// Memory of one CU.
@@ -40,7 +41,10 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     let mut set = |name: &str, value: String| lines.push(format!("{name}={value}"));
     // Character set: what every driver of today expects.
     set("character-set-server", "utf8mb4".into());
-    set("collation-server", "utf8mb4_general_ci".into());
+    // A project's own character set brings its own collation; with this one the server would not start.
+    if !spec.settings.contains_key("character_set_server") {
+        set("collation-server", "utf8mb4_general_ci".into());
+    }
     // Quick to start and to stop: nothing that a compute of this kind uses is left on.
     set("performance-schema", "OFF".into());
     set("innodb-buffer-pool-load-at-startup", "OFF".into());
@@ -72,7 +76,8 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     set("log-warnings", "1".into());
     set("local-infile", "ON".into());
     for (name, value) in &spec.settings {
-        set(&name.replace('_', "-"), value.clone());
+        let option = settings::find(name).map_or_else(|_| name.replace('_', "-"), Setting::option_name);
+        set(&option, value.clone());
     }
     set("skip-networking", String::new());
     set("plugin-maturity", "stable".into());

@@ -1,5 +1,6 @@
 //! One compute from start to end: mariadbd, the agent's connection to it, the socket for control.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use control_api::agent as proto;
@@ -99,6 +100,7 @@ enum Turn {
         proto::ApplyRequest,
         tokio::sync::oneshot::Sender<Result<proto::Server, Status>>,
     ),
+    Settings(tokio::sync::oneshot::Sender<Result<BTreeMap<String, String>, Status>>),
     Look,
 }
 
@@ -157,6 +159,7 @@ impl Compute {
                 Some(asked) = self.asked.recv() => match asked {
                     Asked::Stop { patience } => Turn::Stop(patience.unwrap_or(stop_patience)),
                     Asked::Apply { request, answer } => Turn::Apply(request, answer),
+                    Asked::Settings { answer } => Turn::Settings(answer),
                 },
                 _ = looks.tick() => Turn::Look,
             };
@@ -180,6 +183,13 @@ impl Compute {
                             .await
                             .map_err(|error| Status::internal(error.to_string())),
                     );
+                }
+                Turn::Settings(answer) => {
+                    let values = self
+                        .settings()
+                        .await
+                        .map_err(|error| Status::internal(error.to_string()));
+                    let _ = answer.send(values);
                 }
                 Turn::Look => self.look(&password).await,
             }
@@ -230,14 +240,24 @@ impl Compute {
         }
     }
 
+    async fn settings(&mut self) -> Result<BTreeMap<String, String>, Error> {
+        match timeout(OBSERVE_PATIENCE, observe::settings(self.connected()?)).await {
+            Ok(values) => values,
+            Err(_elapsed) => Err(silent()),
+        }
+    }
+
+    fn connected(&mut self) -> Result<&mut Conn, Error> {
+        self.conn.as_mut().ok_or_else(silent)
+    }
+
     async fn apply(&mut self, request: proto::ApplyRequest) -> Result<proto::Server, Error> {
-        let statements = self.statements(&request);
-        let Some(conn) = &mut self.conn else {
-            return Err(Error::Spec {
-                field: "compute",
-                problem: "does not answer the agent".into(),
-            });
-        };
+        let mut statements = vec![sql::PREAMBLE.to_owned()];
+        if !request.accounts.is_empty() || !request.databases.is_empty() {
+            statements.extend(self.statements(&request));
+        }
+        statements.extend(sql::set_global(&request.settings.into_iter().collect())?);
+        let conn = self.connected()?;
         for statement in statements {
             conn.query_drop(statement).await?;
         }
@@ -249,7 +269,7 @@ impl Compute {
     /// What makes the server be as asked. Every account that is or becomes one of the API's has rights on every database of
     /// the project.
     fn statements(&mut self, request: &proto::ApplyRequest) -> Vec<String> {
-        let mut statements = vec![sql::PREAMBLE.to_owned()];
+        let mut statements = Vec::new();
         for database in &request.databases {
             self.spec.databases.retain(|known| *known != database.name);
             if database.absent {
@@ -294,6 +314,13 @@ impl Compute {
     }
 }
 
+fn silent() -> Error {
+    Error::Spec {
+        field: "compute",
+        problem: "does not answer the agent".into(),
+    }
+}
+
 async fn become_ready(spec: &Spec, process: &mut Process, password: &str) -> Result<(Conn, proto::Server), Error> {
     process.greeted(spec.start_timeout()).await?;
     let mut conn = observe::connect(&spec.server_socket(), password).await?;
@@ -307,6 +334,9 @@ async fn stop_asked(asked: &mut mpsc::Receiver<Asked>) -> Option<Duration> {
         match asked.recv().await {
             Some(Asked::Stop { patience }) => return patience,
             Some(Asked::Apply { answer, .. }) => {
+                let _ = answer.send(Err(Status::unavailable("the compute is starting")));
+            }
+            Some(Asked::Settings { answer }) => {
                 let _ = answer.send(Err(Status::unavailable("the compute is starting")));
             }
             None => std::future::pending().await,

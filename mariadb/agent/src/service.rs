@@ -1,6 +1,7 @@
 //! The agent's gRPC service: what it knows stands in a watch channel; what is asked of it goes to the one that runs the
 //! server, by a channel of one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub(crate) enum Asked {
     Apply {
         request: proto::ApplyRequest,
         answer: oneshot::Sender<Result<proto::Server, Status>>,
+    },
+    Settings {
+        answer: oneshot::Sender<Result<BTreeMap<String, String>, Status>>,
     },
     Stop {
         patience: Option<Duration>,
@@ -96,6 +100,20 @@ impl Agent for Service {
             .await
             .map_err(|_| Status::unavailable("the compute has ended"))??;
         Ok(Response::new(proto::ApplyReply { server: Some(server) }))
+    }
+
+    async fn settings(&self, _: Request<proto::SettingsRequest>) -> Result<Response<proto::SettingsReply>, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.asks
+            .send(Asked::Settings { answer })
+            .await
+            .map_err(|_| Status::unavailable("the compute has ended"))?;
+        let values = answered
+            .await
+            .map_err(|_| Status::unavailable("the compute has ended"))??;
+        Ok(Response::new(proto::SettingsReply {
+            values: values.into_iter().collect(),
+        }))
     }
 
     async fn stop(&self, request: Request<proto::StopRequest>) -> Result<Response<proto::AgentStatus>, Status> {

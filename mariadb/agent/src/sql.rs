@@ -1,6 +1,9 @@
 //! The statements that an agent gives to its server: accounts, databases, rights. Pure text, so that all of it is seen in
 //! tests. Names are quoted here and nowhere else.
 
+use std::collections::BTreeMap;
+
+use control_api::settings::{self, Applies};
 use control_api::spec::Spec;
 use sha1::{Digest, Sha1};
 
@@ -53,8 +56,26 @@ fn pattern(name: &str) -> String {
     identifier(&escaped)
 }
 
-/// What every list of statements begins with.
-pub(crate) const PREAMBLE: &str = "SET SESSION sql_mode='NO_BACKSLASH_ESCAPES', SESSION sql_log_bin=0";
+/// What every list of statements begins with: a project may have set both for its own sessions.
+pub(crate) const PREAMBLE: &str =
+    "SET SESSION sql_mode='NO_BACKSLASH_ESCAPES', SESSION max_statement_time=0, SESSION sql_log_bin=0";
+
+/// Sets variables of the running server, for the sessions that begin after it. A character set comes before its
+/// collation, because it brings another.
+pub(crate) fn set_global(values: &BTreeMap<String, String>) -> Result<Vec<String>, Error> {
+    let refuse = |problem: String| Error::Spec {
+        field: "settings",
+        problem,
+    };
+    let set = values.iter().map(|(name, value)| {
+        let setting = settings::find(name).map_err(|error| refuse(error.to_string()))?;
+        if setting.applies != Applies::Live {
+            return Err(refuse(format!("`{name}` is not taken by a running server")));
+        }
+        Ok(format!("SET GLOBAL {}={}", setting.name, setting.literal(value)))
+    });
+    set.collect()
+}
 
 pub(crate) fn create_database(name: &str) -> String {
     format!("CREATE DATABASE IF NOT EXISTS {}", identifier(name))
@@ -203,6 +224,30 @@ mod tests {
     fn a_start_makes_everything_be_as_the_spec_says() {
         let spec = crate::options::tests::spec();
         insta::assert_snapshot!(init_file(&spec, "agent password").unwrap());
+    }
+
+    #[test]
+    fn settings_are_set_by_kind_and_only_those_that_a_running_server_takes() {
+        let values = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        let live = values(&[
+            ("wait_timeout", "60"),
+            ("collation_server", "latin1_bin"),
+            ("character_set_server", "latin1"),
+            ("time_zone", "o'clock"),
+        ]);
+        assert_eq!(
+            set_global(&live).unwrap(),
+            [
+                "SET GLOBAL character_set_server='latin1'",
+                "SET GLOBAL collation_server='latin1_bin'",
+                "SET GLOBAL time_zone='o''clock'",
+                "SET GLOBAL wait_timeout=60",
+            ]
+        );
+        for refused in ["ft_min_word_len", "socket"] {
+            let error = set_global(&values(&[(refused, "1")])).unwrap_err().to_string();
+            assert!(error.contains(refused), "{error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use control_api::settings::Offer;
 use control_api::spec::{Spec, Template};
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::AsyncWriteExt;
@@ -63,6 +64,10 @@ pub(crate) async fn make(spec: TemplateSpec) -> Result<Template, Error> {
     std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o700))
         .map_err(Error::system("cannot restrict", &unfinished))?;
     let template = fill(&server, &unfinished, &dir).await?;
+    if dir.exists() {
+        // Of an earlier version of Selkie, which described it otherwise; clones do not need it any more.
+        std::fs::remove_dir_all(&dir).map_err(Error::system("cannot replace", &dir))?;
+    }
     std::fs::rename(&unfinished, &dir).map_err(Error::system("cannot rename", &unfinished))?;
     Ok(template)
 }
@@ -79,11 +84,12 @@ async fn fill(server: &Server, unfinished: &Path, dir: &Path) -> Result<Template
     std::fs::create_dir(&tmp).map_err(Error::system("cannot make", &tmp))?;
     initialise(server, &data, &tmp).await?;
     std::fs::remove_dir_all(&tmp).map_err(Error::system("cannot remove", &tmp))?;
-    let (version, variables) = first_start(server, unfinished, &data).await?;
+    let (version, variables, offer) = first_start(server, unfinished, &data).await?;
     let template = Template {
         template_dir: dir.join(DATA),
         version,
         variables,
+        offer,
     };
     let text = serde_json::to_vec_pretty(&template).unwrap_or_default();
     let description = unfinished.join(DESCRIPTION);
@@ -177,7 +183,7 @@ async fn first_start(
     server: &Server,
     unfinished: &Path,
     data: &Path,
-) -> Result<(String, BTreeMap<String, String>), Error> {
+) -> Result<(String, BTreeMap<String, String>, Offer), Error> {
     // Short, since it holds a socket.
     let run_dir = std::env::temp_dir().join(format!("selkie-template-{}", std::process::id()));
     let spec = Spec {
@@ -206,6 +212,7 @@ async fn first_start(
         started.greeted(START_PATIENCE).await?;
         let mut conn = observe::connect(&spec.server_socket(), &password).await?;
         let said = observe::server(&mut conn).await?;
+        let offer = observe::offer(&mut conn).await?;
         // The next start makes it anew; a template has nobody's account.
         mysql_async::prelude::Queryable::query_drop(
             &mut conn,
@@ -214,7 +221,7 @@ async fn first_start(
         .await?;
         drop(conn);
         started.stop(STOP_PATIENCE).await;
-        Ok((said.version, said.variables.into_iter().collect()))
+        Ok((said.version, said.variables.into_iter().collect(), offer))
     };
     let asked = asked.await;
     // Only sockets and option files, in a directory of its own.

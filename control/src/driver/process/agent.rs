@@ -97,6 +97,7 @@ fn apply_request(access: &Access, touched: &Touched) -> ApplyRequest {
     let databases = access.databases.iter().filter(wanted_database);
     let gone_databases = touched.databases.iter().filter(|name| !access.databases.contains(name));
     ApplyRequest {
+        settings: std::collections::HashMap::new(),
         accounts: accounts
             .chain(gone_users.map(|name| Account {
                 user: name.to_string(),

@@ -123,6 +123,7 @@ async fn what_is_applied_to_a_running_compute_holds_at_once_and_twice() {
                 absent: true,
             },
         ],
+        ..ApplyRequest::default()
     };
     for _ in 0..2 {
         let server = agent.apply(request.clone()).await.unwrap().into_inner().server.unwrap();
@@ -140,7 +141,7 @@ async fn what_is_applied_to_a_running_compute_holds_at_once_and_twice() {
             absent: true,
             ..Account::default()
         }],
-        databases: Vec::new(),
+        ..ApplyRequest::default()
     };
     agent.apply(gone).await.unwrap();
     assert!(compute.login("new", b"n").await.is_err());

@@ -5,4 +5,5 @@
 mod stage;
 mod template;
 mod accounts;
+mod settings;
 mod life;

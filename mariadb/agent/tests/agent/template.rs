@@ -51,6 +51,24 @@ async fn a_template_says_what_drivers_ask_while_connecting() {
 }
 
 #[tokio::test]
+async fn a_template_of_an_earlier_version_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = template().await;
+    let version = dir
+        .path()
+        .join(made.template_dir.parent().unwrap().file_name().unwrap());
+    std::fs::create_dir_all(version.join("data")).unwrap();
+    std::fs::write(
+        version.join("template.json"),
+        r#"{"template_dir":"/x","version":"x","variables":{}}"#,
+    )
+    .unwrap();
+    let again = agent::template(template_spec(dir.path())).await.unwrap();
+    assert_eq!(again.offer, made.offer);
+    assert!(again.template_dir.join("ibdata1").exists());
+}
+
+#[tokio::test]
 async fn a_clone_is_private_whole_and_made_once() {
     let stage = Stage::new().await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
