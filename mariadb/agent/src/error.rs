@@ -55,6 +55,9 @@ pub enum Error {
     /// mariadbd does not do what the agent asks of it.
     #[error("mariadbd refuses the agent: {0}")]
     Sql(#[from] mysql_async::Error),
+    /// mariadbd does not answer the agent.
+    #[error("mariadbd does not answer the agent in time")]
+    Silent,
     /// A value of the spec is not usable.
     #[error("the spec's {field} {problem}")]
     Spec {

@@ -4,6 +4,7 @@
 //! [`Spec`].
 
 mod clone;
+mod door;
 mod error;
 mod observe;
 mod options;

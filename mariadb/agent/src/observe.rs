@@ -109,19 +109,122 @@ pub(crate) async fn server(conn: &mut Conn) -> Result<Server, Error> {
     })
 }
 
+/// What each row of the process list is; rows of the agent itself are not looked at. Threads that execute an event look
+/// like a login of the event's definer.
+const KIND: &str = "CASE WHEN COMMAND = 'Daemon' THEN 'none' \
+    WHEN USER = 'system user' THEN 'replication' \
+    WHEN USER = 'delayed' THEN IF(STATE = 'Waiting for INSERT', 'none', 'background') \
+    WHEN COMMAND = 'Sleep' THEN 'idle' \
+    WHEN USER = 'unauthenticated user' THEN 'login' \
+    WHEN COMMAND = 'Connect' THEN 'event' \
+    ELSE 'statement' END";
+
 /// What others do.
 pub(crate) async fn activity(conn: &mut Conn) -> Result<Activity, Error> {
-    let row: Option<(u32, u32, u32)> = conn
+    let kinds: Vec<(String, u32)> = conn
+        .query(format!(
+            "SELECT {KIND} AS kind, CAST(COUNT(*) AS UNSIGNED) FROM information_schema.PROCESSLIST \
+             WHERE ID <> CONNECTION_ID() GROUP BY kind"
+        ))
+        .await?;
+    let open_transactions: Option<u32> = conn
         .query_first(
-            "SELECT CAST(COUNT(*) AS UNSIGNED), CAST(COALESCE(SUM(COMMAND NOT IN ('Sleep', 'Daemon')), 0) AS UNSIGNED), \
-             CAST((SELECT COUNT(*) FROM information_schema.INNODB_TRX) AS UNSIGNED) \
-             FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND USER <> 'system user' AND COMMAND <> 'Daemon'",
+            "SELECT CAST(COUNT(*) AS UNSIGNED) FROM information_schema.INNODB_TRX \
+             WHERE trx_mysql_thread_id NOT IN (0, CONNECTION_ID())",
         )
         .await?;
-    let (connections, running_statements, open_transactions) = row.unwrap_or_default();
+    let count = |wanted: &str| kinds.iter().filter(|(kind, _)| kind == wanted).map(|(_, n)| n).sum();
+    let (idle, login, running_statements): (u32, u32, u32) = (count("idle"), count("login"), count("statement"));
     Ok(Activity {
-        connections,
+        connections: idle + login + running_statements,
         running_statements,
-        open_transactions,
+        open_transactions: open_transactions.unwrap_or_default(),
+        running_events: count("event"),
+        replication_threads: count("replication"),
+        background_tasks: count("background"),
     })
+}
+
+/// One thing that is under way in the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// A client's connection, its account, and what it does: "runs a statement", "is idle".
+    Connection(u64, String, &'static str),
+    /// A connection that is in no list yet.
+    Login,
+    Event(String),
+    Replication,
+    Background,
+}
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connection(id, user, does) => write!(f, "connection {id} of {user} {does}"),
+            Self::Login => f.write_str("somebody is logging in"),
+            Self::Event(definer) => write!(f, "an event of {definer} is being executed"),
+            Self::Replication => f.write_str("it is a replica of another server"),
+            Self::Background => f.write_str("rows of INSERT DELAYED are not written yet"),
+        }
+    }
+}
+
+/// Which of the things under way count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looking {
+    /// All of them, and every connection even when it is idle.
+    ForAnything,
+    /// Only what would be cut off: statements, events, background work.
+    ForRunning,
+}
+
+/// The most telling thing that is under way. `ours` is how many connections the agent itself has.
+pub(crate) async fn busy(conn: &mut Conn, looking: Looking, ours: u32) -> Result<Option<Busy>, Error> {
+    let idle = match looking {
+        Looking::ForAnything => "",
+        Looking::ForRunning => "AND kind NOT IN ('idle', 'login', 'replication')",
+    };
+    let found: Option<(String, u64, String)> = conn
+        .query_first(format!(
+            "SELECT kind, ID, USER FROM (SELECT {KIND} AS kind, ID, USER \
+             FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID()) AS work \
+             WHERE kind <> 'none' AND USER <> 'unauthenticated user' {idle} ORDER BY kind = 'idle', ID LIMIT 1"
+        ))
+        .await?;
+    if let Some((kind, id, user)) = found {
+        return Ok(Some(match kind.as_str() {
+            "event" => Busy::Event(user),
+            "replication" => Busy::Replication,
+            "background" => Busy::Background,
+            "idle" => Busy::Connection(id, user, "is idle"),
+            _ => Busy::Connection(id, user, "runs a statement"),
+        }));
+    }
+    if looking == Looking::ForRunning {
+        return Ok(None);
+    }
+    // Counted by the server when it takes a connection from the socket, so that one that has sent nothing yet, or that no
+    // thread has, counts too.
+    let connected: Option<u32> = conn
+        .query_first(
+            "SELECT CAST(VARIABLE_VALUE AS UNSIGNED) FROM information_schema.GLOBAL_STATUS \
+             WHERE VARIABLE_NAME = 'THREADS_CONNECTED'",
+        )
+        .await?;
+    Ok((connected.unwrap_or(u32::MAX) > ours).then_some(Busy::Login))
+}
+
+/// A better reason than an idle connection: one with a transaction. Asked once and last, because the server makes its
+/// list of transactions anew only for who has not asked for a tenth of a second.
+pub(crate) async fn better_reason(conn: &mut Conn, busy: Busy) -> Result<Busy, Error> {
+    if !matches!(busy, Busy::Connection(_, _, "is idle")) {
+        return Ok(busy);
+    }
+    let holder: Option<(u64, String)> = conn
+        .query_first(
+            "SELECT p.ID, p.USER FROM information_schema.PROCESSLIST p JOIN information_schema.INNODB_TRX t \
+             ON t.trx_mysql_thread_id = p.ID WHERE p.COMMAND = 'Sleep' AND p.ID <> CONNECTION_ID() ORDER BY 1 LIMIT 1",
+        )
+        .await?;
+    Ok(holder.map_or(busy, |(id, user)| Busy::Connection(id, user, "holds a transaction")))
 }

@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::door;
 use crate::error::Error;
 use crate::options::{Places, option_file};
 use crate::server::Server;
@@ -54,7 +55,7 @@ pub(crate) fn start(server: &Server, spec: &Spec, agent_password: &str) -> Resul
     }
     rotate(&error_log)?;
     make_log(&error_log, spec)?;
-    remove(&socket)?;
+    door::remove(&socket)?;
     let places = Places {
         socket: &socket,
         init_file: &init_file,

@@ -8,12 +8,13 @@ use control_api::spec::Spec;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::door::{self, Door};
 use crate::error::Error;
 use crate::process::{self, Process};
 use crate::server::Server;
@@ -25,6 +26,8 @@ use crate::{Exit, observe};
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 /// A look at a server that answers at all takes milliseconds.
 const OBSERVE_PATIENCE: Duration = Duration::from_secs(5);
+/// A server that answers is looked at within a second; what is waited for on purpose comes on top.
+const QUIESCE_PATIENCE: Duration = Duration::from_secs(8);
 /// The default of Stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// For control to hear the last word, and for answers on their way.
@@ -49,6 +52,7 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
     let mut serving = JoinSet::new();
     serving.spawn(service::serve(listener, seen, asks, over.clone()));
     let mut compute = Compute {
+        door: Door::new(spec.server_socket()),
         spec,
         server,
         began,
@@ -79,6 +83,7 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
     // Those who do not listen to the end do not hold the agent up.
     let _ = timeout(FAREWELL, serving.join_next()).await;
     let _ = process::remove(&compute.spec.agent_socket());
+    let _ = door::remove(&compute.spec.server_socket());
     outcome
 }
 
@@ -89,6 +94,7 @@ struct Compute {
     status: watch::Sender<proto::AgentStatus>,
     asked: mpsc::Receiver<Asked>,
     conn: Option<Conn>,
+    door: Door,
     gateway_hash: String,
 }
 
@@ -96,11 +102,11 @@ struct Compute {
 enum Turn {
     Ended(String),
     Stop(Duration),
-    Apply(
-        proto::ApplyRequest,
-        tokio::sync::oneshot::Sender<Result<proto::Server, Status>>,
-    ),
-    Settings(tokio::sync::oneshot::Sender<Result<BTreeMap<String, String>, Status>>),
+    Apply(proto::ApplyRequest, oneshot::Sender<Result<proto::Server, Status>>),
+    /// The patience of one that is forced.
+    Quiesce(Option<Duration>, oneshot::Sender<Result<String, Status>>),
+    Resume(oneshot::Sender<Result<(), Status>>),
+    Settings(oneshot::Sender<Result<BTreeMap<String, String>, Status>>),
     Look,
 }
 
@@ -160,6 +166,8 @@ impl Compute {
                     Asked::Stop { patience } => Turn::Stop(patience.unwrap_or(stop_patience)),
                     Asked::Apply { request, answer } => Turn::Apply(request, answer),
                     Asked::Settings { answer } => Turn::Settings(answer),
+                    Asked::Quiesce { forced, patience, answer } => Turn::Quiesce(forced.then_some(patience), answer),
+                    Asked::Resume { answer } => Turn::Resume(answer),
                 },
                 _ = looks.tick() => Turn::Look,
             };
@@ -191,8 +199,53 @@ impl Compute {
                         .map_err(|error| Status::internal(error.to_string()));
                     let _ = answer.send(values);
                 }
+                Turn::Quiesce(forced, answer) => {
+                    let quiesced = tokio::select! {
+                        quiesced = self.quiesce(forced, &password) => quiesced,
+                        // The next turn sees it again.
+                        _ended = process.ended() => continue,
+                    };
+                    let _ = answer.send(quiesced.map_err(|error| Status::internal(error.to_string())));
+                }
+                Turn::Resume(answer) => {
+                    let resumed = self.resume(&password).await;
+                    let _ = answer.send(resumed.map_err(|error| Status::internal(error.to_string())));
+                }
                 Turn::Look => self.look(&password).await,
             }
+        }
+    }
+
+    /// What still runs, in words; see [`Door`].
+    async fn quiesce(&mut self, forced: Option<Duration>, password: &str) -> Result<String, Error> {
+        let work = async {
+            let mut conn = self.connection(password).await?;
+            let busy = match forced {
+                Some(patience) => self.door.shut_anyhow(&mut conn, patience).await?,
+                None => self.door.shut_if_idle(&mut conn).await?,
+            };
+            self.conn = Some(conn);
+            Ok(busy.map(|busy| busy.to_string()).unwrap_or_default())
+        };
+        let patience = QUIESCE_PATIENCE + forced.unwrap_or_default();
+        timeout(patience, work).await.unwrap_or(Err(Error::Silent))
+    }
+
+    async fn resume(&mut self, password: &str) -> Result<(), Error> {
+        let work = async {
+            let mut conn = self.connection(password).await?;
+            self.door.open(&mut conn).await?;
+            self.conn = Some(conn);
+            Ok(())
+        };
+        timeout(OBSERVE_PATIENCE, work).await.unwrap_or(Err(Error::Silent))
+    }
+
+    /// The agent's own, or a new one where that was lost; to be put back when it was of use.
+    async fn connection(&mut self, password: &str) -> Result<Conn, Error> {
+        match self.conn.take() {
+            Some(conn) => Ok(conn),
+            None => observe::connect(&self.door.way_in(), password).await,
         }
     }
 
@@ -219,10 +272,7 @@ impl Compute {
     /// Sees what has changed. A server that does not answer is seen by its end, or not at all.
     async fn look(&mut self, password: &str) {
         let looked = async {
-            let mut conn = match self.conn.take() {
-                Some(conn) => conn,
-                None => observe::connect(&self.spec.server_socket(), password).await?,
-            };
+            let mut conn = self.connection(password).await?;
             let seen = (observe::server(&mut conn).await?, observe::activity(&mut conn).await?);
             self.conn = Some(conn);
             Ok::<_, Error>(seen)
@@ -328,16 +378,26 @@ async fn become_ready(spec: &Spec, process: &mut Process, password: &str) -> Res
     Ok((conn, said))
 }
 
+fn starting() -> Status {
+    Status::unavailable("the compute is starting")
+}
+
 /// Resolves when Stop is asked for; what else is asked for before the server is ready is refused.
 async fn stop_asked(asked: &mut mpsc::Receiver<Asked>) -> Option<Duration> {
     loop {
         match asked.recv().await {
             Some(Asked::Stop { patience }) => return patience,
             Some(Asked::Apply { answer, .. }) => {
-                let _ = answer.send(Err(Status::unavailable("the compute is starting")));
+                let _ = answer.send(Err(starting()));
+            }
+            Some(Asked::Quiesce { answer, .. }) => {
+                let _ = answer.send(Err(starting()));
+            }
+            Some(Asked::Resume { answer }) => {
+                let _ = answer.send(Err(starting()));
             }
             Some(Asked::Settings { answer }) => {
-                let _ = answer.send(Err(Status::unavailable("the compute is starting")));
+                let _ = answer.send(Err(starting()));
             }
             None => std::future::pending().await,
         }

@@ -27,6 +27,14 @@ pub(crate) enum Asked {
     Settings {
         answer: oneshot::Sender<Result<BTreeMap<String, String>, Status>>,
     },
+    Quiesce {
+        forced: bool,
+        patience: Duration,
+        answer: oneshot::Sender<Result<String, Status>>,
+    },
+    Resume {
+        answer: oneshot::Sender<Result<(), Status>>,
+    },
     Stop {
         patience: Option<Duration>,
     },
@@ -67,6 +75,16 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, Error> {
     bound().map_err(Error::system("cannot listen on", path))
 }
 
+impl Service {
+    /// Hands it to the one that runs the server and waits for the answer; the caller's deadline ends the wait.
+    async fn ask<T>(&self, asked: impl FnOnce(oneshot::Sender<Result<T, Status>>) -> Asked) -> Result<T, Status> {
+        let ended = || Status::unavailable("the compute has ended");
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(asked(answer)).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+}
+
 #[tonic::async_trait]
 impl Agent for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::AgentStatus, Status>> + Send>>;
@@ -87,30 +105,30 @@ impl Agent for Service {
     }
 
     async fn apply(&self, request: Request<proto::ApplyRequest>) -> Result<Response<proto::ApplyReply>, Status> {
-        let (answer, answered) = oneshot::channel();
-        let asked = Asked::Apply {
-            request: request.into_inner(),
-            answer,
-        };
-        self.asks
-            .send(asked)
-            .await
-            .map_err(|_| Status::unavailable("the compute has ended"))?;
-        let server = answered
-            .await
-            .map_err(|_| Status::unavailable("the compute has ended"))??;
+        let request = request.into_inner();
+        let server = self.ask(|answer| Asked::Apply { request, answer }).await?;
         Ok(Response::new(proto::ApplyReply { server: Some(server) }))
     }
 
+    async fn quiesce(&self, request: Request<proto::QuiesceRequest>) -> Result<Response<proto::QuiesceReply>, Status> {
+        let proto::QuiesceRequest { forced, patience_ms } = request.into_inner();
+        let patience = Duration::from_millis(patience_ms.into());
+        let asked = |answer| Asked::Quiesce {
+            forced,
+            patience,
+            answer,
+        };
+        let busy = self.ask(asked).await?;
+        Ok(Response::new(proto::QuiesceReply { busy }))
+    }
+
+    async fn resume(&self, _: Request<proto::ResumeRequest>) -> Result<Response<proto::ResumeReply>, Status> {
+        self.ask(|answer| Asked::Resume { answer }).await?;
+        Ok(Response::new(proto::ResumeReply {}))
+    }
+
     async fn settings(&self, _: Request<proto::SettingsRequest>) -> Result<Response<proto::SettingsReply>, Status> {
-        let (answer, answered) = oneshot::channel();
-        self.asks
-            .send(Asked::Settings { answer })
-            .await
-            .map_err(|_| Status::unavailable("the compute has ended"))?;
-        let values = answered
-            .await
-            .map_err(|_| Status::unavailable("the compute has ended"))??;
+        let values = self.ask(|answer| Asked::Settings { answer }).await?;
         Ok(Response::new(proto::SettingsReply {
             values: values.into_iter().collect(),
         }))

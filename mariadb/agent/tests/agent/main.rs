@@ -7,3 +7,4 @@ mod template;
 mod accounts;
 mod settings;
 mod life;
+mod quiesce;
