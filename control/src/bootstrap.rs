@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     Config, Error, clock,
+    config::StoreConfig,
     secret::{key_hash, random_token},
     store,
 };
@@ -85,7 +86,12 @@ impl Home {
         }
         let path = dir.join("lock");
         let lock = private().truncate(false).open(&path).map_err(Error::file(&path))?;
-        match lock.try_lock() {
+        // A file of SQLite is one control plane's; those who share a PostgreSQL may share the directory.
+        let locked = match config.store {
+            StoreConfig::Sqlite => lock.try_lock(),
+            StoreConfig::Postgres(_) => lock.try_lock_shared(),
+        };
+        match locked {
             Ok(()) => Ok(Self { dir, _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path }),
             Err(std::fs::TryLockError::Error(error)) => Err(Error::file(path)(error)),
@@ -103,20 +109,37 @@ impl Home {
     /// Made at the first call, the same ever after.
     pub(crate) fn gateway_token(&self) -> Result<String, Error> {
         let path = self.token_file();
-        match std::fs::read_to_string(&path) {
-            Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
-            // Empty: an earlier start ended in the middle of writing it.
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::file(path)(error)),
+        if let Some(token) = read_token(&path)? {
+            return Ok(token);
         }
-        let token = random_token("gateway");
+        // Written elsewhere first: another control plane that shares the directory must not read half of it.
+        let (token, fresh) = (random_token("gateway"), self.dir.join(random_token("new")));
         let written = private()
             .truncate(true)
-            .open(&path)
+            .open(&fresh)
             .and_then(|mut file| writeln!(file, "{token}"));
-        written.map_err(Error::file(path))?;
+        written.map_err(Error::file(&fresh))?;
+        let linked = std::fs::hard_link(&fresh, &path);
+        std::fs::remove_file(&fresh).map_err(Error::file(&fresh))?;
+        match linked {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let other = read_token(&path)?;
+                return other.ok_or_else(|| Error::file(&path)(io::Error::other("is empty")));
+            }
+            linked => linked.map_err(Error::file(&path))?,
+        }
         Ok(token)
+    }
+}
+
+fn read_token(path: &Path) -> Result<Option<String>, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(token) if token.trim().is_empty() => Err(Error::file(path)(io::Error::other(
+            "is empty: remove it and a new token is made",
+        ))),
+        Ok(token) => Ok(Some(token.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file(path)(error)),
     }
 }
 

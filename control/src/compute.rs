@@ -132,10 +132,6 @@ impl Computes {
         })
     }
 
-    pub(crate) fn metrics(&self) -> Metrics {
-        self.parts.metrics.clone()
-    }
-
     /// Answers when the compute is ready. Many callers share one start. Dropping the call stops waiting; a start that
     /// has not begun and that nobody waits for is then dropped.
     pub(crate) async fn wake(
@@ -249,6 +245,14 @@ impl Computes {
         futures::stream::iter(awake)
             .for_each_concurrent(TOGETHER_MAX, suspend)
             .await;
+        self.parts.end.cancel();
+        self.keepers.close();
+        self.keepers.wait().await;
+    }
+
+    /// Ends the keepers and leaves computes as they are: another control plane takes them over.
+    pub(crate) async fn leave(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.parts.end.cancel();
         self.keepers.close();
         self.keepers.wait().await;

@@ -32,6 +32,8 @@ pub struct RawConfig {
 pub struct RawListen {
     /// `IP:PORT`; port 0 takes a free one.
     pub listen: Option<String>,
+    /// `IP:PORT` where other control planes on the same store reach it; the address that it listens on where absent.
+    pub advertise: Option<String>,
 }
 
 /// How computes run as processes.
@@ -59,6 +61,9 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Gateways; 127.0.0.1:7301, loopback because verifiers and secrets pass here.
     pub grpc_listen: SocketAddr,
+    /// Where other control planes reach it; absent: where it listens.
+    pub(crate) http_advertise: Option<SocketAddr>,
+    pub(crate) grpc_advertise: Option<SocketAddr>,
     /// SQLite, because it needs nothing.
     pub(crate) store: StoreConfig,
     /// How computes run.
@@ -126,8 +131,14 @@ impl Config {
             process,
             default_size_cu,
         } = raw;
-        let RawListen { listen: http_listen } = http;
-        let RawListen { listen: grpc_listen } = grpc;
+        let RawListen {
+            listen: http_listen,
+            advertise: http_advertise,
+        } = http;
+        let RawListen {
+            listen: grpc_listen,
+            advertise: grpc_advertise,
+        } = grpc;
         let size_cu = default_size_cu.unwrap_or(DEFAULT_SIZE_CU);
         if !SIZE_CU.contains(&size_cu) {
             return Err(refuse(
@@ -141,6 +152,8 @@ impl Config {
                 .map_err(|error| refuse("data_dir", data_dir.display(), error.to_string()))?,
             http_listen: listen("control.http.listen", http_listen, HTTP_LISTEN)?,
             grpc_listen: listen("control.grpc.listen", grpc_listen, GRPC_LISTEN)?,
+            http_advertise: advertise("control.http.advertise", http_advertise)?,
+            grpc_advertise: advertise("control.grpc.advertise", grpc_advertise)?,
             store: StoreConfig::check(store)?,
             process: ProcessConfig::check(process)?,
             default_size_cu: size_cu,
@@ -193,6 +206,17 @@ fn listen(setting: &'static str, value: Option<String>, default: SocketAddr) -> 
             "must be IP:PORT, for instance 127.0.0.1:7300 or [::1]:7300",
         )
     })
+}
+
+fn advertise(setting: &'static str, value: Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    match value.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() || address.port() == 0 => {
+            Err(refuse(setting, value, "must be an address that others can connect to"))
+        }
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(refuse(setting, value, "must be IP:PORT, for instance 10.0.0.7:7300")),
+    }
 }
 
 fn timeout(setting: &'static str, value: Option<String>) -> Result<Duration, ConfigError> {
@@ -291,6 +315,7 @@ mod tests {
         let raw = RawConfig {
             http: RawListen {
                 listen: Some("localhost".into()),
+                ..RawListen::default()
             },
             ..RawConfig::default()
         };

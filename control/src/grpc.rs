@@ -29,9 +29,9 @@ mod tests;
 mod watch;
 
 /// The largest message of a gateway: an activity report on very many projects.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Where a caller does not say how long it waits.
-const WAKE_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const WAKE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// See the head of this file.
 #[derive(Clone)]
@@ -43,27 +43,25 @@ pub(crate) struct GatewayService {
     pub(crate) tasks: TaskTracker,
 }
 
-impl GatewayService {
-    /// Serves until `end` fires and the calls that run then have ended.
-    pub(crate) async fn serve(
-        self,
-        listener: TcpListener,
-        token: &str,
-        end: CancellationToken,
-    ) -> Result<(), tonic::transport::Error> {
-        let expected = key_hash(token);
-        let server = GatewaysServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let authenticated = InterceptedService::new(server, move |request: Request<()>| {
-            check_token(request.metadata(), &expected).map(|()| request)
-        });
-        // The builder's own option does not reach connections that it is given; without it an answer to a wake waited for
-        // the client's delayed acknowledgement, 40 ms.
-        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-        tonic::transport::Server::builder()
-            .add_service(authenticated)
-            .serve_with_incoming_shutdown(connections, end.cancelled_owned())
-            .await
-    }
+/// Serves until `end` fires and the calls that run then have ended.
+pub(crate) async fn serve(
+    gateways: Arc<impl Gateways>,
+    listener: TcpListener,
+    token: &str,
+    end: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let expected = key_hash(token);
+    let server = GatewaysServer::from_arc(gateways).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let authenticated = InterceptedService::new(server, move |request: Request<()>| {
+        check_token(request.metadata(), &expected).map(|()| request)
+    });
+    // The builder's own option does not reach connections that it is given; without it an answer to a wake waited for
+    // the client's delayed acknowledgement, 40 ms.
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tonic::transport::Server::builder()
+        .add_service(authenticated)
+        .serve_with_incoming_shutdown(connections, end.cancelled_owned())
+        .await
 }
 
 /// Compares hashes in constant time, so that neither length nor prefix of the token can be felt out.

@@ -11,7 +11,7 @@ use axum::{
     response::Response,
     routing::get,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -20,6 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     activity::Activity, compute::Computes, config::UidRange, metrics::Metrics, projects::Projects, publish::Publisher,
+    store::StoreError,
 };
 
 mod auth;
@@ -32,10 +33,10 @@ mod projects;
 mod tests;
 mod users;
 
-use problem::Problem;
+pub(crate) use problem::{Problem, internal};
 
 /// The largest body is a project with names and a password.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub(crate) struct Rest {
     pub(crate) uids: Option<UidRange>,
     /// Owns changes that have begun: they are finished even when the client goes away.
     pub(crate) tasks: TaskTracker,
+    /// Fires when another control plane leads: a change that has begun is left to it.
+    pub(crate) over: CancellationToken,
 }
 
 impl Rest {
@@ -66,8 +69,13 @@ impl Rest {
         &self,
         change: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, Problem> {
-        match self.tasks.spawn(change).await {
-            Ok(result) => result.map_err(Into::into),
+        match self
+            .tasks
+            .spawn(self.over.clone().run_until_cancelled_owned(change))
+            .await
+        {
+            Ok(Some(result)) => result.map_err(Into::into),
+            Ok(None) => Err(StoreError::NotLeader.into()),
             Err(error) => Err(problem::internal(&error)),
         }
     }

@@ -9,13 +9,17 @@ use crate::{
     Config, Error,
     bootstrap::Home,
     compute::{Computes, Parts},
+    config::StoreConfig,
     driver::{Driver, process::ProcessDriver},
-    grpc::GatewayService,
+    grpc::{self, GatewayService},
+    lead::{Candidate, Hold, LedDriver},
     metrics::Metrics,
     projects::Projects,
     publish::Publisher,
+    relay::{self, Desk, Led},
     rest::{self, Rest},
-    store::{self, Store},
+    secret::random_token,
+    store::{self, Holder, Store, StoreError},
 };
 
 /// Where it can be reached; differs from the settings where these say port 0.
@@ -29,112 +33,263 @@ pub struct Listening {
 
 /// Requests and calls that are under way at the end have this long.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// After a lease that could not be used: others may have more luck.
+const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Projects that are read at once when control starts.
 const LOAD_PAGE: u32 = 1000;
 
-/// Runs the control plane until `shutdown` fires; then stops accepting, suspends every compute cleanly and returns.
-/// `ready` is told once both ports answer. Needs a multi-thread runtime with time and I/O. Not cancel-safe: dropping the
-/// future leaves computes running (the next start adopts them).
+/// Runs the control plane until `shutdown` fires; then stops accepting, suspends every compute cleanly and returns. On a
+/// shared store, where another control plane stands by, computes are left to that one. `ready` is told once both ports
+/// answer. Needs a multi-thread runtime with time and I/O. Not cancel-safe: dropping the future leaves computes running
+/// (the next start adopts them).
 pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Listening>) -> Result<(), Error> {
     let http = bind("control.http.listen", config.http_listen).await?;
     let grpc = bind("control.grpc.listen", config.grpc_listen).await?;
     let home = Home::open(&config)?;
     let token = home.gateway_token()?;
-    let tasks = TaskTracker::new();
-    let driver = Arc::new(ProcessDriver::new(&config, tasks.clone())?);
-    let uids = driver.uids();
     let store = store::open(&config.store, &home.store_file()).await?;
-    let projects = assemble(store.clone(), driver, Metrics::new()?).await?;
-    let metrics = projects.computes.metrics();
-    projects.computes.adopt().await;
-    tasks.spawn(prepare(projects.clone(), shutdown.clone()));
-
-    let rest = Rest {
-        projects: projects.clone(),
-        metrics,
-        default_size_cu: config.default_size_cu,
-        uids,
-        tasks: tasks.clone(),
-    };
     let listening = Listening {
         http: local(&http, config.http_listen),
         grpc: local(&grpc, config.grpc_listen),
     };
-    let end_of_grpc = CancellationToken::new();
-    let gateways = GatewayService {
-        publisher: projects.publisher.clone(),
-        computes: projects.computes.clone(),
-        activity: projects.activity.clone(),
-        tasks: tasks.clone(),
+    let plane = Plane {
+        metrics: Metrics::new()?,
+        tasks: TaskTracker::new(),
+        config,
+        store,
     };
-    let serve_rest = axum::serve(http, rest::router(rest)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let mut serve_rest = tasks.spawn(serve_rest.into_future());
-    let grpc_end = end_of_grpc.clone();
-    let mut serve_grpc = tasks.spawn(async move { gateways.serve(grpc, &token, grpc_end).await });
+    let own = plane.assemble(plane.store.clone(), Hold::alone(), shutdown.clone())?;
+    let desk = Desk::new(own.led.rest, &token).map_err(|source| Error::Serve { what: "REST", source })?;
+    let (desk, end_of_grpc) = (Arc::new(desk), CancellationToken::new());
+    // Where nobody shares the store, the first answer comes from a control plane that has read everything.
+    let alone = match plane.config.store {
+        StoreConfig::Sqlite => {
+            let reign = plane.assemble(plane.store.clone(), Hold::alone(), CancellationToken::new())?;
+            plane.begin(&reign).await?;
+            plane.prepare(&reign, &shutdown);
+            desk.serve(Some(reign.led.clone()));
+            Some(reign)
+        }
+        StoreConfig::Postgres(_) => None,
+    };
+    let serve_rest =
+        axum::serve(http, relay::rest(desk.clone())).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let mut serve_rest = plane.tasks.spawn(serve_rest.into_future());
+    let (gateways, grpc_end) = (desk.clone(), end_of_grpc.clone());
+    let mut serve_grpc = plane
+        .tasks
+        .spawn(async move { grpc::serve(gateways, grpc, &token, grpc_end).await });
     tracing::info!(http = %listening.http, grpc = %listening.grpc, "control plane ready");
     // Nobody waits for it: fine.
     let _ = ready.send(listening);
 
-    let failed = tokio::select! {
-        () = shutdown.cancelled() => None,
-        ended = &mut serve_rest => Some(ended_early("REST", ended.map_err(io::Error::other).flatten())),
-        ended = &mut serve_grpc => {
-            let ended = ended.map_err(io::Error::other).and_then(|ended| ended.map_err(io::Error::other));
-            Some(ended_early("gRPC", ended))
-        }
+    let stop = shutdown.child_token();
+    let reigned = async {
+        let reigned = match alone {
+            Some(reign) => {
+                stop.cancelled().await;
+                tracing::info!("control plane stopping");
+                reign.close().await;
+                Ok(())
+            }
+            None => plane.take_turns(&desk, listening, &stop).await,
+        };
+        stop.cancel();
+        reigned
     };
-    tracing::info!("control plane stopping");
+    let served = async {
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = &mut serve_rest => Err(ended_early("REST", ended.map_err(io::Error::other).flatten())),
+            ended = &mut serve_grpc => {
+                let ended = ended.map_err(io::Error::other).and_then(|ended| ended.map_err(io::Error::other));
+                Err(ended_early("gRPC", ended))
+            }
+        };
+        stop.cancel();
+        ended
+    };
     // Gateways stay connected until the last compute is down: they are told to let go of each.
-    projects.computes.close().await;
+    let (served, reigned) = tokio::join!(served, reigned);
     end_of_grpc.cancel();
-    projects.publisher.disconnect_all();
-    tasks.close();
-    if tokio::time::timeout(CLOSE_PATIENCE, tasks.wait()).await.is_err() {
+    plane.tasks.close();
+    if tokio::time::timeout(CLOSE_PATIENCE, plane.tasks.wait()).await.is_err() {
         tracing::warn!("requests were still under way at the end");
         serve_rest.abort();
         serve_grpc.abort();
     }
-    store.close().await;
+    plane.store.close().await;
     drop(home);
-    failed.map_or(Ok(()), Err)
+    served.and(reigned)
 }
 
-/// Puts the parts together and reads what there is.
-async fn assemble(store: Arc<dyn Store>, driver: Arc<dyn Driver>, metrics: Metrics) -> Result<Arc<Projects>, Error> {
-    let publisher = Arc::new(Publisher::new());
-    let mut after = None;
-    loop {
-        let page = store.whole_projects(after.as_deref(), LOAD_PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.record.id.to_string());
-        for whole in page {
-            publisher.put(whole);
+/// What lasts as long as the process.
+struct Plane {
+    config: Config,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+    tasks: TaskTracker,
+}
+
+/// What lasts as long as this control plane leads.
+struct Reign {
+    projects: Arc<Projects>,
+    led: Led,
+    over: CancellationToken,
+}
+
+impl Plane {
+    /// Puts the parts together; nothing is read or done yet.
+    fn assemble(&self, store: Arc<dyn Store>, hold: Hold, over: CancellationToken) -> Result<Reign, Error> {
+        let driver = ProcessDriver::new(&self.config, self.tasks.clone())?;
+        let uids = driver.uids();
+        let driver: Arc<dyn Driver> = Arc::new(LedDriver {
+            driver: Arc::new(driver),
+            hold,
+        });
+        let publisher = Arc::new(Publisher::new());
+        let parts = Parts::new(store.clone(), driver.clone(), publisher.clone(), self.metrics.clone());
+        let projects = Arc::new(Projects {
+            store,
+            driver,
+            publisher,
+            computes: Computes::new(parts),
+            activity: Arc::default(),
+        });
+        let rest = Rest {
+            projects: projects.clone(),
+            metrics: self.metrics.clone(),
+            default_size_cu: self.config.default_size_cu,
+            uids,
+            tasks: self.tasks.clone(),
+            over: over.clone(),
+        };
+        let gateways = GatewayService {
+            publisher: projects.publisher.clone(),
+            computes: projects.computes.clone(),
+            activity: projects.activity.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let led = Led {
+            rest: rest::router(rest),
+            gateways,
+        };
+        Ok(Reign { projects, led, over })
+    }
+
+    /// Reads what there is and takes over what runs.
+    async fn begin(&self, reign: &Reign) -> Result<(), StoreError> {
+        let Projects { store, publisher, .. } = &*reign.projects;
+        let mut after = None;
+        loop {
+            let page = store.whole_projects(after.as_deref(), LOAD_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.record.id.to_string());
+            for whole in page {
+                publisher.put(whole);
+            }
+        }
+        reign.projects.computes.adopt().await;
+        Ok(())
+    }
+
+    /// What takes a while and nobody has to wait for.
+    fn prepare(&self, reign: &Reign, stop: &CancellationToken) {
+        let (over, stop) = (reign.over.clone(), stop.clone());
+        let work = prepare(reign.projects.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = over.cancelled() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Leads whenever the lease can be had, until `stop` fires.
+    async fn take_turns(&self, desk: &Desk, listening: Listening, stop: &CancellationToken) -> Result<(), Error> {
+        let candidate = Candidate::new(self.store.clone(), self.holder(listening));
+        while let Some(leadership) = candidate.lead(&desk.leader, stop).await {
+            let store = self.store.for_term(leadership.term);
+            let reign = self.assemble(store, leadership.hold.clone(), leadership.over.clone())?;
+            let begun = reign.over.run_until_cancelled(self.begin(&reign)).await;
+            match begun {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::error!(%error, "cannot begin to lead");
+                    reign.leave().await;
+                    candidate.resign(leadership).await;
+                    tokio::time::sleep(BEGIN_AGAIN_AFTER).await;
+                    continue;
+                }
+                None => {
+                    reign.leave().await;
+                    continue;
+                }
+            }
+            self.prepare(&reign, stop);
+            desk.serve(Some(reign.led.clone()));
+            tracing::info!(term = leadership.term, "this control plane leads");
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = reign.over.cancelled() => {}
+            }
+            if stop.is_cancelled() && !candidate.is_followed().await {
+                reign.close().await;
+            } else {
+                desk.serve(None);
+                reign.leave().await;
+            }
+            candidate.resign(leadership).await;
+        }
+        Ok(())
+    }
+
+    /// This one, as others see it. What listens on every address is told as loopback, for want of better.
+    fn holder(&self, listening: Listening) -> Holder {
+        let reachable = |mut address: SocketAddr| {
+            if address.ip().is_unspecified() {
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            address.to_string()
+        };
+        let advertised = |setting: Option<SocketAddr>, listening| reachable(setting.unwrap_or(listening));
+        Holder {
+            id: random_token("control"),
+            http: advertised(self.config.http_advertise, listening.http),
+            grpc: advertised(self.config.grpc_advertise, listening.grpc),
         }
     }
-    let computes = Computes::new(Parts::new(store.clone(), driver.clone(), publisher.clone(), metrics));
-    Ok(Arc::new(Projects {
-        store,
-        driver,
-        publisher,
-        computes,
-        activity: Arc::default(),
-    }))
 }
 
-/// What takes a while and nobody has to wait for: the template of the first start, deletions that were interrupted.
-async fn prepare(projects: Arc<Projects>, shutdown: CancellationToken) {
-    let work = async {
-        match projects.driver.server().await {
-            Ok(server) => projects.publisher.set_fresh_server(&server),
-            Err(error) => tracing::error!(%error, "computes cannot start"),
+impl Reign {
+    /// Suspends everything.
+    async fn close(&self) {
+        self.projects.computes.close().await;
+        self.projects.publisher.disconnect_all();
+    }
+
+    /// Stops acting and leaves everything as it is to the next.
+    async fn leave(&self) {
+        // Before its keepers have ended: who asks again comes to the right one.
+        self.projects.publisher.disconnect_all();
+        if tokio::time::timeout(CLOSE_PATIENCE, self.projects.computes.leave())
+            .await
+            .is_err()
+        {
+            tracing::error!("keepers of computes were still busy when the lease was over");
         }
-        if let Err(error) = projects.resume_deletes().await {
-            tracing::error!(%error, "cannot read which projects were being deleted");
-        }
-    };
-    tokio::select! {
-        () = work => {}
-        () = shutdown.cancelled() => {}
+    }
+}
+
+/// The template of the first start, deletions that were interrupted.
+async fn prepare(projects: Arc<Projects>) {
+    match projects.driver.server().await {
+        Ok(server) => projects.publisher.set_fresh_server(&server),
+        Err(error) => tracing::error!(%error, "computes cannot start"),
+    }
+    if let Err(error) = projects.resume_deletes().await {
+        tracing::error!(%error, "cannot read which projects were being deleted");
     }
 }
 

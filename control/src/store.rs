@@ -2,7 +2,7 @@
 //! SQL nor connections, so that a second database can stand behind the same trait. `store/suite.rs` says what a store
 //! must do, whichever it is.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use control_api::rest::ComputeState;
@@ -38,6 +38,9 @@ pub enum StoreError {
     /// Every OS user of the range belongs to a project.
     #[error("all OS users of control.process.uid_range are in use")]
     NoFreeUid,
+    /// The term of the lease that this handle writes under is over: another control plane leads.
+    #[error("another control plane leads now")]
+    NotLeader,
     /// A row holds what this version cannot read.
     #[error("unreadable row: {0}")]
     Corrupt(String),
@@ -194,6 +197,28 @@ pub(crate) struct WholeProject {
     pub(crate) observed: Option<Observed>,
 }
 
+/// The lease of the control plane that acts; every other name is one that stands by.
+pub(crate) const LEADER: &str = "leader";
+
+/// A control plane, and where the others reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// New at every start of a process.
+    pub(crate) id: String,
+    /// `IP:PORT` of REST.
+    pub(crate) http: String,
+    /// `IP:PORT` of gRPC.
+    pub(crate) grpc: String,
+}
+
+/// A lease that has not expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaseRecord {
+    pub(crate) name: String,
+    pub(crate) term: i64,
+    pub(crate) holder: Holder,
+}
+
 /// The memory of a control plane. Projects that are being deleted are invisible to all but `deleting`, `finish_delete`
 /// and the uniqueness of ids and OS users.
 #[async_trait]
@@ -239,6 +264,18 @@ pub(crate) trait Store: Send + Sync + 'static {
     async fn put_key(&self, name: &str, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError>;
     /// The name of the key that has this hash.
     async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError>;
+
+    /// A handle of the same store. Each of its writes is refused with `NotLeader` once that term of `LEADER` is over: a
+    /// takeover waits for writes that have begun, and none begins after it.
+    fn for_term(&self, term: i64) -> Arc<dyn Store>;
+    /// Takes a lease that nobody holds (any more); answers its new term, which is above every earlier one of that name.
+    async fn take_lease(&self, name: &str, holder: &Holder, lasts: Duration) -> Result<Option<i64>, StoreError>;
+    /// Extends it from now; `false`: the term is over. One that ran out and that nobody took since is still its holder's.
+    async fn renew_lease(&self, name: &str, term: i64, lasts: Duration) -> Result<bool, StoreError>;
+    /// Ends it at once, if it is still of that term.
+    async fn release_lease(&self, name: &str, term: i64) -> Result<(), StoreError>;
+    /// Those in force, by the store's clock.
+    async fn leases(&self) -> Result<Vec<LeaseRecord>, StoreError>;
 
     /// Waits for writes and closes.
     async fn close(&self);

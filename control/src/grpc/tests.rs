@@ -39,7 +39,7 @@ impl Server {
             tasks: tasks.clone(),
         };
         let served = end.clone();
-        tasks.spawn(async move { service.serve(listener, TOKEN, served).await });
+        tasks.spawn(async move { serve(Arc::new(service), listener, TOKEN, served).await });
         Self {
             plane,
             id,

@@ -16,7 +16,7 @@ use crate::{compute::WakeError, name::NameError, projects::ChangeError, secret::
 
 /// What handlers fail with.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -65,7 +65,7 @@ impl IntoResponse for Problem {
     }
 }
 
-pub(super) fn internal(error: &dyn fmt::Display) -> Problem {
+pub(crate) fn internal(error: &dyn fmt::Display) -> Problem {
     tracing::error!(%error, "a REST request failed inside");
     let detail = "the control plane failed; its log says why";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail)
@@ -150,6 +150,12 @@ impl From<StoreError> for Problem {
                 StatusCode::INSUFFICIENT_STORAGE,
                 "no_free_uid",
                 "no room for a project",
+                error.to_string(),
+            ),
+            StoreError::NotLeader => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_leader",
+                "try again",
                 error.to_string(),
             ),
             StoreError::Corrupt(_) | StoreError::Unusable { .. } | StoreError::Backend(_) => internal(&error),

@@ -31,6 +31,7 @@ impl Api {
                 last: 200_001,
             }),
             tasks: TaskTracker::new(),
+            over: CancellationToken::new(),
         };
         Self {
             plane,

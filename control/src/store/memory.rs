@@ -3,23 +3,31 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use control_api::rest::ComputeState;
+use tokio::time::Instant;
 
 use super::*;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct MemoryStore {
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
+    term: Option<i64>,
+    /// Nobody gets an answer about leases.
+    pub(crate) leases_hang: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
 struct Inner {
     projects: BTreeMap<ProjectId, Kept>,
     keys: BTreeMap<String, [u8; 32]>,
+    leases: BTreeMap<String, (LeaseRecord, Instant)>,
 }
 
 struct Kept {
@@ -35,6 +43,31 @@ const NO_PROJECT: StoreError = StoreError::NotFound("project");
 impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
+    }
+
+    async fn answers(&self) {
+        if self.leases_hang.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// For a write.
+    fn lock_in_term(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
+        let inner = self.lock();
+        let now = inner.leases.get(LEADER).map(|(lease, _)| lease.term);
+        if self.term.is_some() && self.term != now {
+            return Err(StoreError::NotLeader);
+        }
+        Ok(inner)
+    }
+
+    fn change<T>(
+        &self,
+        id: &ProjectId,
+        work: impl FnOnce(&mut Kept) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        drop(self.lock_in_term()?);
+        self.with(id, work)
     }
 
     fn with<T>(&self, id: &ProjectId, work: impl FnOnce(&mut Kept) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -79,7 +112,7 @@ impl Kept {
 #[async_trait]
 impl Store for MemoryStore {
     async fn create_project(&self, new: NewProject) -> Result<WholeProject, StoreError> {
-        let mut inner = self.lock();
+        let mut inner = self.lock_in_term()?;
         let taken: Vec<u32> = inner
             .projects
             .values()
@@ -162,7 +195,7 @@ impl Store for MemoryStore {
     }
 
     async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             kept.deleting = true;
             Ok(kept.whole.record.clone())
         })
@@ -179,7 +212,9 @@ impl Store for MemoryStore {
     }
 
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
-        self.lock().projects.retain(|name, kept| name != id || !kept.deleting);
+        self.lock_in_term()?
+            .projects
+            .retain(|name, kept| name != id || !kept.deleting);
         Ok(())
     }
 
@@ -188,7 +223,7 @@ impl Store for MemoryStore {
     }
 
     async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             let users = &mut kept.whole.access.users;
             if users.iter().any(|other| other.name == user.name) {
                 return Err(StoreError::Exists("user"));
@@ -206,7 +241,7 @@ impl Store for MemoryStore {
     }
 
     async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             let users = &mut kept.whole.access.users;
             let at = users
                 .iter()
@@ -218,7 +253,7 @@ impl Store for MemoryStore {
     }
 
     async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             let databases = &mut kept.whole.access.databases;
             if databases.contains(name) {
                 return Err(StoreError::Exists("database"));
@@ -230,7 +265,7 @@ impl Store for MemoryStore {
     }
 
     async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             let databases = &mut kept.whole.access.databases;
             let at = databases
                 .iter()
@@ -252,7 +287,7 @@ impl Store for MemoryStore {
     }
 
     async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             kept.pending_users.retain(|_, pending| *pending > revision);
             kept.pending_databases.retain(|_, pending| *pending > revision);
             Ok(())
@@ -260,7 +295,7 @@ impl Store for MemoryStore {
     }
 
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             let incarnation = kept.whole.record.compute.incarnation + 1;
             kept.whole.record.compute = ComputeRecord {
                 state: ComputeState::Starting,
@@ -278,17 +313,20 @@ impl Store for MemoryStore {
     }
 
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
-        let changed = self.with(id, |kept| {
+        let changed = self.change(id, |kept| {
             if compute.incarnation >= kept.whole.record.compute.incarnation {
                 kept.whole.record.compute = compute.clone();
             }
             Ok(())
         });
-        changed.or(Ok(()))
+        match changed {
+            Err(StoreError::NotFound(_)) => Ok(()),
+            changed => changed,
+        }
     }
 
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {
-        self.with(id, |kept| {
+        self.change(id, |kept| {
             let exists = |name: &DatabaseName| observed.databases.iter().any(|seen| seen == name.as_str());
             let databases = &mut kept.whole.access.databases;
             let before = databases.len();
@@ -301,7 +339,7 @@ impl Store for MemoryStore {
     }
 
     async fn put_key(&self, name: &str, hash: [u8; 32], _now: EpochMs) -> Result<(), StoreError> {
-        self.lock().keys.insert(name.into(), hash);
+        self.lock_in_term()?.keys.insert(name.into(), hash);
         Ok(())
     }
 
@@ -312,6 +350,49 @@ impl Store for MemoryStore {
             .iter()
             .find(|(_, kept)| **kept == hash)
             .map(|(name, _)| name.clone()))
+    }
+
+    fn for_term(&self, term: i64) -> Arc<dyn Store> {
+        Arc::new(Self {
+            term: Some(term),
+            ..self.clone()
+        })
+    }
+
+    async fn take_lease(&self, name: &str, holder: &Holder, lasts: Duration) -> Result<Option<i64>, StoreError> {
+        self.answers().await;
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let earlier = inner.leases.get(name);
+        if earlier.is_some_and(|(_, expires)| *expires > now) {
+            return Ok(None);
+        }
+        let term = earlier.map_or(0, |(lease, _)| lease.term) + 1;
+        let lease = LeaseRecord {
+            name: name.into(),
+            term,
+            holder: holder.clone(),
+        };
+        inner.leases.insert(name.into(), (lease, now + lasts));
+        Ok(Some(term))
+    }
+
+    async fn renew_lease(&self, name: &str, term: i64, lasts: Duration) -> Result<bool, StoreError> {
+        self.answers().await;
+        let mut inner = self.lock();
+        let held = inner.leases.get_mut(name).filter(|(lease, _)| lease.term == term);
+        Ok(held.map(|(_, expires)| *expires = Instant::now() + lasts).is_some())
+    }
+
+    async fn release_lease(&self, name: &str, term: i64) -> Result<(), StoreError> {
+        self.renew_lease(name, term, Duration::ZERO).await.map(drop)
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseRecord>, StoreError> {
+        self.answers().await;
+        let inner = self.lock();
+        let in_force = inner.leases.values().filter(|(_, expires)| *expires > Instant::now());
+        Ok(in_force.map(|(lease, _)| lease.clone()).collect())
     }
 
     async fn close(&self) {}

@@ -25,6 +25,10 @@ const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const LOCK_PROJECT: &str = "SELECT id FROM projects WHERE id = $1 AND NOT deleting FOR UPDATE";
 /// Two creates at once would choose the same OS user. The number only has to be unlike those of others in this database.
 const SERIALISE_CREATES: Option<&str> = Some("SELECT pg_advisory_xact_lock(7300010001)");
+/// Milliseconds since 1970 by the database's clock, the only one that all control planes share.
+const NOW_MS: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+/// Held to the end of the transaction: a takeover changes the term, which is part of a key, and waits; a renewal does not.
+const LOCK_TERM: &str = "SELECT term FROM leases WHERE name = $1 AND term = $2 FOR KEY SHARE";
 
 /// REST and a wake storm's keepers; PostgreSQL allows 100 by default, and several control planes share them.
 const CONNECTIONS_MAX: u32 = 16;
@@ -33,12 +37,12 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// The oldest that is still maintained.
 const VERSION_MIN: i32 = 140_000;
 /// Of each connection. A statement here takes milliseconds; what hangs must not hold locks for ever, nor must a control
-/// plane that was stopped in the middle of a transaction. A commit is on disk when it returns: an incarnation number must
+/// plane that was frozen in the middle of a transaction delay the takeover. A commit is on disk when it returns: an incarnation number must
 /// not come again after a power cut.
 const SESSION: [(&str, &str); 4] = [
     ("statement_timeout", "30s"),
     ("lock_timeout", "10s"),
-    ("idle_in_transaction_session_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "3s"),
     ("synchronous_commit", "on"),
 ];
 

@@ -2,17 +2,19 @@
 //! differs stands there, and `super::Db` is the database. Statements keep to what both understand: numbered parameters,
 //! `ON CONFLICT`, `RETURNING`, BIGINT for every whole number (a bare `SELECT 1` has another type in each).
 
+use std::{sync::Arc, time::Duration};
+
 use async_trait::async_trait;
 use control_api::rest::ComputeState;
 use sqlx::{Pool, Transaction};
 
-use super::{BEGIN_READ, BEGIN_WRITE, Db, LOCK_PROJECT, SERIALISE_CREATES};
+use super::{BEGIN_READ, BEGIN_WRITE, Db, LOCK_PROJECT, LOCK_TERM, NOW_MS, SERIALISE_CREATES};
 use crate::{
     config::UidRange,
     name::{DatabaseName, ProjectId, UserName},
     store::{
-        Access, ComputeRecord, EpochMs, NewProject, NewUser, Observed, ProjectRecord, Store, StoreError, Touched,
-        UserRecord, WholeProject,
+        Access, ComputeRecord, EpochMs, Holder, LEADER, LeaseRecord, NewProject, NewUser, Observed, ProjectRecord,
+        Store, StoreError, Touched, UserRecord, WholeProject,
         rows::{self, ComputeRow, ProjectRow, ServerRow, UserRow},
     },
 };
@@ -20,11 +22,13 @@ use crate::{
 /// See the head of this file.
 pub(crate) struct SqlStore {
     pool: Pool<Db>,
+    /// Writes are refused when it is over.
+    term: Option<i64>,
 }
 
 impl SqlStore {
     pub(super) fn new(pool: Pool<Db>) -> Self {
-        Self { pool }
+        Self { pool, term: None }
     }
 
     /// A transaction that sees one moment.
@@ -32,9 +36,19 @@ impl SqlStore {
         Ok(self.pool.begin_with(BEGIN_READ).await?)
     }
 
-    /// A transaction that may write. What it changes of a project it does under `lock_project`.
+    /// A transaction that may write: every write but those of leases begins here, or a control plane that leads no more
+    /// could still write. What it changes of a project it does under `lock_project`.
     async fn write(&self) -> Result<Tx, StoreError> {
-        Ok(self.pool.begin_with(BEGIN_WRITE).await?)
+        let mut tx = self.pool.begin_with(BEGIN_WRITE).await?;
+        if let Some(term) = self.term {
+            let lasts: Option<i64> = sqlx::query_scalar(LOCK_TERM)
+                .bind(LEADER)
+                .bind(term)
+                .fetch_optional(&mut *tx)
+                .await?;
+            lasts.ok_or(StoreError::NotLeader)?;
+        }
+        Ok(tx)
     }
 }
 
@@ -303,11 +317,12 @@ impl Store for SqlStore {
     }
 
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
         sqlx::query("DELETE FROM projects WHERE id = $1 AND deleting")
             .bind(id.as_str())
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     async fn access(&self, id: &ProjectId) -> Result<Access, StoreError> {
@@ -377,12 +392,13 @@ impl Store for SqlStore {
     }
 
     async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
         sqlx::query("DELETE FROM pending_changes WHERE project_id = $1 AND revision <= $2")
             .bind(id.as_str())
             .bind(revision)
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
@@ -413,6 +429,7 @@ impl Store for SqlStore {
 
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
         let row = ComputeRow::try_from(compute)?;
+        let mut tx = self.write().await?;
         sqlx::query(
             "UPDATE computes SET state = $2, incarnation = $3, since_ms = $4, reason = $5 \
              WHERE project_id = $1 AND incarnation <= $3",
@@ -422,9 +439,9 @@ impl Store for SqlStore {
         .bind(row.incarnation)
         .bind(row.since_ms)
         .bind(row.reason)
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {
@@ -471,6 +488,7 @@ impl Store for SqlStore {
     }
 
     async fn put_key(&self, name: &str, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
         sqlx::query(
             "INSERT INTO api_keys (name, key_sha256, created_ms) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET key_sha256 = excluded.key_sha256, created_ms = excluded.created_ms",
@@ -478,9 +496,9 @@ impl Store for SqlStore {
         .bind(name)
         .bind(&hash[..])
         .bind(now)
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError> {
@@ -490,7 +508,74 @@ impl Store for SqlStore {
             .await?)
     }
 
+    fn for_term(&self, term: i64) -> Arc<dyn Store> {
+        Arc::new(Self {
+            pool: self.pool.clone(),
+            term: Some(term),
+        })
+    }
+
+    async fn take_lease(&self, name: &str, holder: &Holder, lasts: Duration) -> Result<Option<i64>, StoreError> {
+        let statement = format!(
+            "INSERT INTO leases (name, term, holder, http, grpc, expires_ms) VALUES ($1, 1, $2, $3, $4, {NOW_MS} + $5) \
+             ON CONFLICT (name) DO UPDATE SET term = leases.term + 1, holder = excluded.holder, http = excluded.http, \
+             grpc = excluded.grpc, expires_ms = excluded.expires_ms WHERE leases.expires_ms <= {NOW_MS} RETURNING term"
+        );
+        Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+            .bind(name)
+            .bind(&holder.id)
+            .bind(&holder.http)
+            .bind(&holder.grpc)
+            .bind(millis(lasts))
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+
+    async fn renew_lease(&self, name: &str, term: i64, lasts: Duration) -> Result<bool, StoreError> {
+        let statement = format!("UPDATE leases SET expires_ms = {NOW_MS} + $3 WHERE name = $1 AND term = $2");
+        let renewed = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(name)
+            .bind(term)
+            .bind(millis(lasts))
+            .execute(&self.pool)
+            .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    async fn release_lease(&self, name: &str, term: i64) -> Result<(), StoreError> {
+        // The row stays: its term must go on growing. Only those who stood by are forgotten.
+        sqlx::query("UPDATE leases SET expires_ms = 0 WHERE name = $1 AND term = $2")
+            .bind(name)
+            .bind(term)
+            .execute(&self.pool)
+            .await?;
+        let forgotten = format!("DELETE FROM leases WHERE name <> $1 AND expires_ms <= {NOW_MS}");
+        sqlx::query(sqlx::AssertSqlSafe(forgotten))
+            .bind(LEADER)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseRecord>, StoreError> {
+        let statement =
+            format!("SELECT name, term, holder, http, grpc FROM leases WHERE expires_ms > {NOW_MS} ORDER BY name");
+        let rows: Vec<(String, i64, String, String, String)> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+            .fetch_all(&self.pool)
+            .await?;
+        let lease = |(name, term, id, http, grpc)| LeaseRecord {
+            name,
+            term,
+            holder: Holder { id, http, grpc },
+        };
+        Ok(rows.into_iter().map(lease).collect())
+    }
+
     async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -22,6 +22,9 @@ const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 /// The write lock is held already.
 const LOCK_PROJECT: &str = "SELECT id FROM projects WHERE id = $1 AND NOT deleting";
 const SERIALISE_CREATES: Option<&str> = None;
+/// Milliseconds since 1970 by the database's clock, the only one that all control planes share.
+const NOW_MS: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+const LOCK_TERM: &str = "SELECT term FROM leases WHERE name = $1 AND term = $2";
 
 /// Readers beside the one writer; REST is the only one that reads in parallel.
 const CONNECTIONS_MAX: u32 = 4;

@@ -54,6 +54,8 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
         finds_a_key_by_its_hash_until_it_is_replaced,
+        lease_has_one_holder_and_its_term_only_grows,
+        writes_of_a_term_that_is_over_are_refused,
     );
 }
 
@@ -330,4 +332,79 @@ async fn changes_are_pending_until_a_server_has_them(store: &impl Store) {
         "what came meanwhile stays"
     );
     assert!(store.access(&id("demo")).await.unwrap().removed_databases.is_empty());
+}
+
+fn holder(name: &str) -> Holder {
+    Holder {
+        id: name.into(),
+        http: format!("{name}:1"),
+        grpc: format!("{name}:2"),
+    }
+}
+
+/// Longer than any test runs.
+const LONG: Duration = Duration::from_secs(600);
+
+async fn lease_has_one_holder_and_its_term_only_grows(store: &impl Store) {
+    let take = async |name: &str| store.take_lease(LEADER, &holder(name), LONG).await.unwrap();
+    let (one, other) = tokio::join!(take("one"), take("other"));
+    assert!(one.is_none() != other.is_none(), "{one:?} {other:?}");
+    assert_eq!(one.or(other), Some(1));
+    let leader = &store.leases().await.unwrap()[0];
+    assert_eq!((leader.name.as_str(), leader.term), (LEADER, 1));
+    assert_eq!(leader.holder, holder(if one.is_some() { "one" } else { "other" }));
+    assert!(store.renew_lease(LEADER, 1, LONG).await.unwrap());
+    assert!(!store.renew_lease(LEADER, 2, LONG).await.unwrap());
+
+    store.release_lease(LEADER, 1).await.unwrap();
+    assert!(store.leases().await.unwrap().is_empty());
+    assert_eq!(take("third").await, Some(2));
+    assert!(!store.renew_lease(LEADER, 1, LONG).await.unwrap(), "of an earlier term");
+    store.release_lease(LEADER, 1).await.unwrap();
+    assert_eq!(take("fourth").await, None);
+
+    assert_eq!(
+        store.take_lease("standby", &holder("fourth"), LONG).await.unwrap(),
+        Some(1)
+    );
+    assert_eq!(store.leases().await.unwrap().len(), 2);
+    store.renew_lease(LEADER, 2, Duration::ZERO).await.unwrap();
+    assert_eq!(take("fourth").await, Some(3), "it ran out");
+}
+
+async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    let mut terms = Vec::new();
+    for name in ["one", "other"] {
+        let term = store.take_lease(LEADER, &holder(name), LONG).await.unwrap().unwrap();
+        let leader = store.for_term(term);
+        leader.begin_start(&id("demo"), 1).await.unwrap();
+        store.release_lease(LEADER, term).await.unwrap();
+        leader.begin_start(&id("demo"), 1).await.unwrap();
+        terms.push(leader);
+    }
+    let (old, new) = (&terms[0], &terms[1]);
+    let compute = new.project(&id("demo")).await.unwrap().compute;
+    assert_eq!(compute.incarnation, 4);
+    macro_rules! refused {
+        ($($write:expr),* $(,)?) => {$(
+            assert!(matches!($write.await, Err(StoreError::NotLeader)), stringify!($write));
+        )*};
+    }
+    let (demo, user, app) = (id("demo"), new_user("app"), database("app"));
+    refused!(
+        old.create_project(new_project("other")),
+        old.begin_delete(&demo),
+        old.finish_delete(&demo),
+        old.add_user(&demo, user.clone(), 1),
+        old.remove_user(&demo, &user.name),
+        old.add_database(&demo, &app),
+        old.remove_database(&demo, &app),
+        old.applied(&demo, 1),
+        old.begin_start(&demo, 1),
+        old.set_compute(&demo, &compute),
+        old.set_observed(&demo, &Observed::default()),
+    );
+    assert_eq!(old.project(&demo).await.unwrap().compute, compute, "it may still read");
+    new.begin_delete(&demo).await.unwrap();
 }
