@@ -1,12 +1,15 @@
 //! One compute from start to end: mariadbd, the agent's connection to it, the socket for control.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 use control_api::agent as proto;
 use control_api::spec::Spec;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -39,6 +42,7 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
     let server = Server::find(spec.mariadbd.as_deref())?;
     // Control makes it so that the project's user can put its socket there and nothing in our place.
     std::fs::create_dir_all(&spec.run_dir).map_err(Error::system("cannot make", &spec.run_dir))?;
+    let _alone = alone(&spec.log_dir)?;
     let listener = service::listen(&spec.agent_socket())?;
     let (status, seen) = watch::channel(proto::AgentStatus {
         project: spec.project.clone(),
@@ -85,6 +89,16 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
     let _ = process::remove(&compute.spec.agent_socket());
     let _ = door::remove(&compute.spec.server_socket());
     outcome
+}
+
+/// One agent per project, whatever a control plane believes that was frozen while another took over. Before the socket is
+/// made: the other one's must stay. What is locked is a directory that the project's own user cannot open.
+fn alone(log_dir: &Path) -> Result<File, Error> {
+    std::fs::create_dir_all(log_dir).map_err(Error::system("cannot make", log_dir))?;
+    let lock = File::open(log_dir).map_err(Error::system("cannot open", log_dir))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|errno| Error::system("another agent runs, it holds", log_dir)(errno.into()))?;
+    Ok(lock)
 }
 
 struct Compute {
@@ -401,5 +415,20 @@ async fn stop_asked(asked: &mut mpsc::Receiver<Asked>) -> Option<Duration> {
             }
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_agent_of_a_project_does_not_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = alone(dir.path()).unwrap();
+        let refused = alone(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("another agent runs"), "{refused}");
+        drop(first);
+        alone(dir.path()).unwrap();
     }
 }
