@@ -37,12 +37,9 @@ impl fmt::Debug for Bootstrap {
     }
 }
 
-/// The key that `bootstrap` makes; there is one of that name at most.
-const KEY_NAME: &str = "up";
-
-/// Makes what is missing. `known_api_key` is the key that the caller kept from an earlier start (in `up.json`); where it
-/// is absent or not accepted any more, the key named `up` is replaced by a new one. Call it before [`run`](crate::run()).
-pub async fn bootstrap(config: &Config, known_api_key: Option<&str>) -> Result<Bootstrap, Error> {
+/// Makes what is missing. `known_api_key` is the key that the caller kept from an earlier start; where it is absent or not
+/// accepted any more, the key named `key_name` is replaced by a new one. Call it before [`run`](crate::run()).
+pub async fn bootstrap(config: &Config, key_name: &str, known_api_key: Option<&str>) -> Result<Bootstrap, Error> {
     let home = Home::open(config)?;
     let gateway_token = home.gateway_token()?;
     let store = store::open(&config.store, &home.store_file()).await?;
@@ -55,7 +52,7 @@ pub async fn bootstrap(config: &Config, known_api_key: Option<&str>) -> Result<B
         Some(key) => key,
         None => {
             let key = random_token("key");
-            store.put_key(KEY_NAME, key_hash(&key), clock::now()).await?;
+            store.put_key(key_name, key_hash(&key), clock::now()).await?;
             key
         }
     };
@@ -174,9 +171,9 @@ mod tests {
     #[tokio::test]
     async fn second_start_finds_key_and_token() {
         let dir = tempfile::tempdir().unwrap();
-        let first = bootstrap(&config(&dir), None).await.unwrap();
+        let first = bootstrap(&config(&dir), "up", None).await.unwrap();
         assert!(first.api_key_is_new);
-        let second = bootstrap(&config(&dir), Some(&first.api_key)).await.unwrap();
+        let second = bootstrap(&config(&dir), "up", Some(&first.api_key)).await.unwrap();
         assert!(!second.api_key_is_new);
         assert_eq!(
             (second.api_key, second.gateway_token),
@@ -192,10 +189,10 @@ mod tests {
     #[tokio::test]
     async fn lost_key_is_replaced_and_no_longer_accepted() {
         let dir = tempfile::tempdir().unwrap();
-        let first = bootstrap(&config(&dir), None).await.unwrap();
-        let second = bootstrap(&config(&dir), None).await.unwrap();
+        let first = bootstrap(&config(&dir), "up", None).await.unwrap();
+        let second = bootstrap(&config(&dir), "up", None).await.unwrap();
         assert!(second.api_key_is_new);
-        let third = bootstrap(&config(&dir), Some(&first.api_key)).await.unwrap();
+        let third = bootstrap(&config(&dir), "up", Some(&first.api_key)).await.unwrap();
         assert!(third.api_key_is_new, "the first key was replaced");
     }
 
@@ -204,7 +201,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _held = Home::open(&config(&dir)).unwrap();
         assert!(matches!(
-            bootstrap(&config(&dir), None).await,
+            bootstrap(&config(&dir), "up", None).await,
             Err(Error::Locked { .. })
         ));
     }

@@ -71,6 +71,9 @@ impl Candidate {
         let mut standing_by = None;
         let mut complained = false;
         let taken = loop {
+            if stop.is_cancelled() {
+                break None;
+            }
             let began = Instant::now();
             match within(self.look(&mut standing_by, leader)).await {
                 Ok(Some(term)) => break Some(self.hold(term, began)),
@@ -83,9 +86,7 @@ impl Candidate {
                 }
             }
             let next_look = tokio::time::sleep_until(began + LOOK_EVERY);
-            if stop.run_until_cancelled(next_look).await.is_none() {
-                break None;
-            }
+            stop.run_until_cancelled(next_look).await;
         };
         leader.send_replace(None);
         if let Some(term) = standing_by {

@@ -80,6 +80,8 @@ impl Desk {
     pub(crate) fn new(own: Router, token: &str) -> Result<Self, std::io::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
+            // A kept connection may end with its leader just when it is used: then nobody knows what was heard of a change.
+            .pool_max_idle_per_host(0)
             .connect_timeout(CONNECT_PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
             .build()

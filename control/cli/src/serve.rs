@@ -1,7 +1,9 @@
 //! Running services in this process: the runtime, signals, the order of starting and stopping.
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,10 +43,29 @@ pub(crate) fn control(common: &Common) -> Result<(), Failure> {
     let config = control::Config::check(settings.data_dir, settings.control)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_on_signals()?;
-        control::bootstrap(&config, None).await?;
+        bootstrap(&config).await?;
         let (ready, _listening) = oneshot::channel();
         Ok(control::run(config, shutdown, ready).await?)
     })
+}
+
+/// The API key of `selkie control` stands in a file of its own: `control/api.key` of the data directory.
+async fn bootstrap(config: &control::Config) -> Result<(), Failure> {
+    let file = config.data_dir.join("control/api.key");
+    let known = std::fs::read_to_string(&file).ok();
+    let known = known.as_deref().map(str::trim).filter(|key| !key.is_empty());
+    let bootstrap = control::bootstrap(config, "control", known).await?;
+    if bootstrap.api_key_is_new {
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&file)
+            .and_then(|mut file| writeln!(file, "{}", bootstrap.api_key));
+        written.map_err(|e| Failure::of(file.display(), e))?;
+    }
+    Ok(())
 }
 
 /// Settings, data directory, log, limits: what every service needs first.

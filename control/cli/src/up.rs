@@ -52,7 +52,12 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
     let control_config = control::Config::check(data_dir.clone(), control)?;
     // Checked before anything starts: a typing error should not leave half a system.
     gateway.clone().check(&data_dir)?;
-    let bootstrap = control::bootstrap(&control_config, earlier.as_ref().map(|up| up.rest.api_key.as_str())).await?;
+    let bootstrap = control::bootstrap(
+        &control_config,
+        "up",
+        earlier.as_ref().map(|up| up.rest.api_key.as_str()),
+    )
+    .await?;
 
     // Stopped one after the other: clients first, then computes.
     let asked = shutdown_on_signals()?;

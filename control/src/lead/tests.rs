@@ -156,5 +156,7 @@ async fn who_stops_standing_by_is_not_counted_upon() {
     let (led, ()) = tokio::join!(stands_by, stops);
     assert!(led.is_none());
     assert!(!stage.one.is_followed().await);
-    drop(first);
+    stage.one.resign(first).await;
+    let late = stage.other.lead(&stage.leader, &stage.stop).await;
+    assert!(late.is_none(), "even where the lease is free");
 }

@@ -21,5 +21,6 @@ mod shutdown;
 mod streaming;
 mod suspend;
 mod tls;
+mod two_control_planes;
 mod user_create;
 mod wake;
