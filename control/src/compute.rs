@@ -96,6 +96,10 @@ enum Request {
     Apply {
         reply: oneshot::Sender<Result<(), DriverError>>,
     },
+    Look {
+        /// The version that tells gateways of what was seen.
+        reply: oneshot::Sender<u64>,
+    },
 }
 
 /// A compute that a wake found or made ready.
@@ -187,6 +191,18 @@ impl Computes {
         answer
             .await
             .unwrap_or_else(|_| Err(DriverError("the control plane is shutting down".into())))
+    }
+
+    /// Looks at a running compute's accounts; answers when every gateway has what was seen, or with the version that tells
+    /// them when they do not acknowledge in time.
+    pub(crate) async fn look(self: &Arc<Self>, id: &ProjectId) -> Result<u64, WakeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(id, Request::Look { reply })?;
+        let version = answer
+            .await
+            .map_err(|_| WakeError::Unavailable("the control plane is shutting down"))?;
+        self.parts.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
+        Ok(version)
     }
 
     /// Takes over what an earlier control plane left running, and writes down what is not there any more. To be called

@@ -58,8 +58,11 @@ pub(crate) trait Driver: Send + Sync + 'static {
     async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError>;
     /// Whether that incarnation still serves.
     async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool;
-    /// Makes a running compute have what `access` says of the touched names: those that are not in it go.
-    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError>;
+    /// Makes a running compute have what `access` says of the touched names: those that are not in it go. What the server
+    /// holds after it.
+    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError>;
+    /// What the server of a running compute holds now.
+    async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError>;
     /// Cleanly if it can be, by force if not; on `Ok` nothing of it runs. What the server held at its end, where that could
     /// still be seen.
     async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError>;

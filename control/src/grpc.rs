@@ -4,7 +4,8 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use control_api::control::{
-    ActivityReply, ActivityReport, WakeReply, WakeRequest, WatchEvent, WatchRequest,
+    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, WakeReply, WakeRequest, WatchEvent,
+    WatchRequest,
     gateways_server::{Gateways, GatewaysServer},
 };
 use futures::Stream;
@@ -121,6 +122,21 @@ impl Gateways for GatewayService {
         self.activity
             .report(&gateway_id, projects, |project| self.publisher.contains(project));
         Ok(Response::new(ActivityReply {}))
+    }
+
+    async fn accounts_changed(
+        &self,
+        request: Request<AccountsChangedRequest>,
+    ) -> Result<Response<AccountsChangedReply>, Status> {
+        let request = request.into_inner();
+        let unknown = || wake_status(&WakeError::NotFound);
+        let id = ProjectId::new(&request.project).map_err(|_| unknown())?;
+        self.computes.look(&id).await.map_err(|error| wake_status(&error))?;
+        let (project, version) = self.publisher.versioned(&id).ok_or_else(unknown)?;
+        Ok(Response::new(AccountsChangedReply {
+            project: Some((*project).clone()),
+            version,
+        }))
     }
 }
 

@@ -180,6 +180,13 @@ impl Publisher {
         self.lock().entries.get(id).map(|entry| entry.sent.clone())
     }
 
+    /// The same with the version that it is of.
+    pub(crate) fn versioned(&self, id: &ProjectId) -> Option<(Arc<proto::Project>, u64)> {
+        let inner = self.lock();
+        let entry = inner.entries.get(id)?;
+        Some((entry.sent.clone(), inner.version))
+    }
+
     pub(crate) fn contains(&self, id: &str) -> bool {
         self.lock().entries.contains_key(id)
     }

@@ -178,6 +178,8 @@ pub(crate) struct Observed {
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) databases: Vec<String>,
     pub(crate) grants: Vec<ObservedGrants>,
+    /// Of two that one agent said the later has the higher number; not kept.
+    pub(crate) look: u64,
 }
 
 /// The databases that one account has rights on.

@@ -33,6 +33,8 @@ pub(crate) enum Start {
 pub(crate) struct FakeDriver {
     /// Starts in order; ready after 100 ms when it is empty.
     pub(crate) starts: Mutex<VecDeque<Start>>,
+    /// What a look sees.
+    pub(crate) held: Mutex<Option<Observed>>,
     /// What the next stop says that the server held.
     pub(crate) held_at_end: Mutex<Option<Observed>>,
     /// "start demo 1", "stop demo", "apply demo ...", in order.
@@ -45,6 +47,7 @@ pub(crate) struct FakeDriver {
 }
 
 const STOP_TAKES: Duration = Duration::from_millis(200);
+const LOOK_TAKES: Duration = Duration::from_millis(5);
 const APPLY_TAKES: Duration = Duration::from_millis(20);
 
 impl FakeDriver {
@@ -82,7 +85,7 @@ pub(crate) fn observed(databases: &[&str]) -> Observed {
         version: "10.11.19-MariaDB".into(),
         variables: BTreeMap::from([("version_comment".into(), "fake".into())]),
         databases: databases.iter().map(ToString::to_string).collect(),
-        grants: Vec::new(),
+        ..Observed::default()
     }
 }
 
@@ -129,7 +132,7 @@ impl Driver for FakeDriver {
         !*self.is_unwell.lock().unwrap()
     }
 
-    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError> {
+    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
         tokio::time::sleep(APPLY_TAKES).await;
         let presence = |exists: bool| if exists { '+' } else { '-' };
         let users = touched.users.iter().map(|name| {
@@ -145,8 +148,16 @@ impl Driver for FakeDriver {
         if fails {
             Err(DriverError("lock wait".into()))
         } else {
-            Ok(())
+            let held = self.held.lock().unwrap().clone();
+            Ok(held.unwrap_or_else(|| observed(&[])))
         }
+    }
+
+    async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError> {
+        self.note(format!("look {id}"));
+        tokio::time::sleep(LOOK_TAKES).await;
+        let held = self.held.lock().unwrap().clone();
+        held.ok_or_else(|| DriverError("the compute's agent does not answer".into()))
     }
 
     async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {

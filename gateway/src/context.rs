@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_rustls::TlsAcceptor;
 
+use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::auth::Decoy;
 use crate::config::Config;
@@ -22,6 +23,8 @@ pub(crate) struct Gateway {
     pub(crate) tls: TlsAcceptor,
     pub(crate) routes: Arc<Routes>,
     pub(crate) wakes: Wakes,
+    #[allow(dead_code, reason = "the relay asks it about statements")]
+    pub(crate) accounts: Accounts,
     pub(crate) decoy: Decoy,
     pub(crate) drain: Drain,
     pub(crate) metrics: Metrics,

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use control_api::control as proto;
@@ -18,6 +18,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::accounts::AccountSource;
 use crate::activity::Clock;
 use crate::config::ControlConfig;
 use crate::route::{ComputeView, Routes};
@@ -74,10 +75,14 @@ impl tonic::service::Interceptor for Credentials {
 pub(crate) struct Control {
     client: Client,
     gateway_id: Arc<str>,
+    routes: Arc<Routes>,
+    /// The version of control that the routes hold; locked while they take one over, so that of two answers that come at
+    /// once the later version stays.
+    version: Arc<Mutex<u64>>,
 }
 
 impl Control {
-    pub(crate) fn new(config: &ControlConfig) -> Result<Self, ControlError> {
+    pub(crate) fn new(config: &ControlConfig, routes: Arc<Routes>) -> Result<Self, ControlError> {
         let channel = Endpoint::from_shared(config.address.clone())?
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
@@ -89,13 +94,15 @@ impl Control {
         Ok(Self {
             client,
             gateway_id: format!("{:016x}", rand::random::<u64>()).into(),
+            routes,
+            version: Arc::default(),
         })
     }
 
     /// Keeps the routes true for as long as it runs; `known` turns true with the first snapshot. Cancel-safe.
-    pub(crate) async fn watch(self, routes: Arc<Routes>, known: watch::Sender<bool>) {
+    pub(crate) async fn watch(self, known: watch::Sender<bool>) {
         loop {
-            match self.watch_once(&routes, &known).await {
+            match self.watch_once(&known).await {
                 Ok(()) => tracing::info!("control ended the watch"),
                 Err(status) if status.code() == Code::Unauthenticated => {
                     tracing::error!(reason = status.message(), "control refuses this gateway's token");
@@ -106,7 +113,7 @@ impl Control {
         }
     }
 
-    async fn watch_once(&self, routes: &Routes, known: &watch::Sender<bool>) -> Result<(), Status> {
+    async fn watch_once(&self, known: &watch::Sender<bool>) -> Result<(), Status> {
         let (says, said) = mpsc::channel(ACKS_MAX);
         let hello = proto::WatchHello {
             gateway_id: self.gateway_id.to_string(),
@@ -121,16 +128,20 @@ impl Control {
         while let Some(event) = events.message().await? {
             match event.event {
                 Some(proto::watch_event::Event::Project(project)) => {
-                    routes.apply(&project);
+                    // A snapshot's version holds when all of it is here.
+                    let reached = if snapshot.is_none() { event.version } else { 0 };
+                    self.take_over(reached, |routes| routes.apply(&project));
                     if let Some(named) = &mut snapshot {
                         named.insert(project.id);
                     }
                 }
-                Some(proto::watch_event::Event::RemovedProject(id)) => routes.remove(&id),
+                Some(proto::watch_event::Event::RemovedProject(id)) => {
+                    self.take_over(event.version, |routes| routes.remove(&id));
+                }
                 Some(proto::watch_event::Event::SnapshotEnd(_)) => {
                     if let Some(named) = snapshot.take() {
                         tracing::info!(projects = named.len(), version = event.version, "snapshot taken over");
-                        routes.retain(&named);
+                        self.take_over(event.version, |routes| routes.retain(&named));
                         known.send_replace(true);
                     }
                 }
@@ -144,6 +155,12 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    fn take_over(&self, version: u64, change: impl FnOnce(&Routes)) {
+        let mut reached = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&self.routes);
+        *reached = version.max(*reached);
     }
 
     /// Tells control what moved, every [`REPORT_EVERY`]. Cancel-safe.
@@ -214,6 +231,33 @@ impl ComputeSource for Control {
                 }
                 _ => AskError::Unavailable(status.message().to_owned()),
             }),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl AccountSource for Control {
+    async fn accounts_changed(&self, project: &str, incarnation: u64) {
+        let request = proto::AccountsChangedRequest {
+            project: project.to_owned(),
+            incarnation,
+        };
+        let reply = match self.client.clone().accounts_changed(request).await {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => {
+                tracing::info!(
+                    project,
+                    reason = status.message(),
+                    "control has not looked at changed accounts"
+                );
+                return;
+            }
+        };
+        let mut reached = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        // As a rule the watch was faster. Where it hangs, its older events are all that may still come.
+        if let Some(project) = reply.project.filter(|_| *reached < reply.version) {
+            self.routes.apply(&project);
+            *reached = reply.version;
         }
     }
 }

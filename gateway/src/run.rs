@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Arrival, ClosedDoor, ListenError};
+use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::auth::Decoy;
 use crate::config::Config;
@@ -49,13 +50,13 @@ pub struct Listening {
 /// What keeps it from starting: a taken port, an unusable certificate, no token for control.
 pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Listening>) -> Result<(), Error> {
     let tls = tls::acceptor(&config.tls)?;
-    let control = Control::new(&config.control)?;
+    let routes = Arc::new(Routes::default());
+    let control = Control::new(&config.control, Arc::clone(&routes))?;
     let (mysql, listeners) = accept::listeners(&config.accept, config.threads)?;
     let http = TcpListener::bind(config.http_listen)
         .await
         .map_err(|source| ListenError::new("http.listen", config.http_listen, source))?;
     let http_address = http.local_addr().map_err(Error::Thread)?;
-    let routes = Arc::new(Routes::default());
     let wakes = Wakes::new(
         config.wake.clone(),
         Arc::new(control.clone()),
@@ -67,6 +68,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         tls,
         routes: Arc::clone(&routes),
         wakes,
+        accounts: Accounts::new(control.clone()),
         decoy: Decoy::random(),
         drain: Drain::default(),
         metrics: Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?,
@@ -76,7 +78,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     });
     let (known_here, mut known) = watch::channel(false);
     let mut services = JoinSet::new();
-    services.spawn(control.clone().watch(Arc::clone(&routes), known_here));
+    services.spawn(control.clone().watch(known_here));
     services.spawn(control.report(routes, gateway.clock));
     let router = admin::router(Arc::clone(&gateway), known.clone());
     services.spawn(async move {

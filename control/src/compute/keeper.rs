@@ -43,6 +43,11 @@ pub(super) struct Keeper {
     /// Changes may be pending although nobody waits.
     apply_due: bool,
     applying: bool,
+    /// Who waits for a look that begins after they asked.
+    lookers: Vec<oneshot::Sender<u64>>,
+    looking: bool,
+    /// The number of the last look that was taken in, of this incarnation's agent.
+    look: u64,
     /// When the wake began that leads or led to this incarnation.
     woken_at: Instant,
     /// From the beginning of the wake to its turn.
@@ -65,8 +70,15 @@ pub(super) struct Keeper {
 enum Done {
     /// Counts only in the epoch that it was begun in.
     InState(u64, Outcome),
-    Applied(Vec<oneshot::Sender<Result<(), DriverError>>>, Result<(), DriverError>),
+    Applied(
+        Vec<oneshot::Sender<Result<(), DriverError>>>,
+        Result<Applied, DriverError>,
+    ),
+    Looked(Vec<oneshot::Sender<u64>>, Result<Observed, DriverError>),
 }
+
+/// What a server has been given; `None`: nothing was pending.
+type Applied = Option<(i64, Observed)>;
 
 enum Outcome {
     Turn(Option<OwnedSemaphorePermit>),
@@ -96,6 +108,9 @@ impl Keeper {
             appliers: Vec::new(),
             apply_due: false,
             applying: false,
+            lookers: Vec::new(),
+            looking: false,
+            look: 0,
             woken_at: Instant::now(),
             queued_ms: 0,
             phases: None,
@@ -171,12 +186,18 @@ impl Keeper {
                 self.appliers.push(reply);
                 self.apply_next();
             }
+            Request::Look { reply } => {
+                self.lookers.push(reply);
+                self.look_next();
+            }
         }
     }
 
     async fn reported(&mut self, report: Option<Report>) {
         match report {
-            Some(Report::Observed(observed)) => self.observed(observed).await,
+            Some(Report::Observed(observed)) => {
+                self.observed(observed).await;
+            }
             // As it was asked to; the driver says when nothing of it is left.
             Some(Report::Exited(_)) | None if self.state == State::Stopping => self.running = None,
             Some(Report::Exited(how)) => {
@@ -197,16 +218,22 @@ impl Keeper {
         }
     }
 
-    async fn observed(&mut self, observed: Observed) {
+    /// Takes in what the agent said, unless something later of it is known already. Answers the version that tells
+    /// gateways.
+    async fn observed(&mut self, observed: Observed) -> u64 {
+        if observed.look < self.look {
+            return self.version;
+        }
+        self.look = observed.look;
         match self.parts.store.set_observed(&self.id, &observed).await {
             Ok(access) => {
                 self.parts.publisher.set_access(&self.id, access);
             }
             // Its last word comes while it is being deleted.
-            Err(StoreError::NotFound(_)) => return,
+            Err(StoreError::NotFound(_)) => return self.version,
             Err(error) => tracing::error!(%error, "cannot keep what the agent reported"),
         }
-        self.parts.publisher.set_observed(&self.id, observed);
+        self.parts.publisher.set_observed(&self.id, observed)
     }
 
     async fn done(&mut self, done: Result<Done, JoinError>) {
@@ -215,6 +242,16 @@ impl Keeper {
             Ok(Done::InState(..)) => {}
             Ok(Done::Applied(appliers, result)) => {
                 self.applying = false;
+                let result = match result {
+                    Ok(Some((revision, observed))) => {
+                        // In this order: from here on what the server says of these accounts counts.
+                        let applied = self.parts.store.applied(&self.id, revision).await;
+                        self.observed(observed).await;
+                        applied.map_err(|error| DriverError(error.to_string()))
+                    }
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                };
                 // Where the compute went away meanwhile, its next start brings the change.
                 let result = if self.state == State::Ready { result } else { Ok(()) };
                 if let Err(error) = &result {
@@ -224,6 +261,20 @@ impl Keeper {
                     drop(applier.send(result.clone()));
                 }
                 self.apply_next();
+            }
+            Ok(Done::Looked(lookers, result)) => {
+                self.looking = false;
+                let version = match result {
+                    Ok(observed) => self.observed(observed).await,
+                    Err(error) => {
+                        tracing::info!(%error, "the compute's accounts could not be looked at");
+                        self.version
+                    }
+                };
+                for looker in lookers {
+                    let _ = looker.send(version);
+                }
+                self.look_next();
             }
             Err(error) if error.is_cancelled() => {}
             Err(error) => {
@@ -276,6 +327,8 @@ impl Keeper {
     /// Tells everybody first and writes it down after: those who wait have waited long enough.
     async fn started(&mut self, running: Running) {
         let observed = running.observed.clone();
+        // Another agent, which counts anew.
+        self.look = 0;
         self.parts.publisher.set_observed(&self.id, observed.clone());
         let phases = WakePhases {
             queued_ms: self.queued_ms,
@@ -308,6 +361,7 @@ impl Keeper {
             self.perform(*effect);
         }
         self.apply_next();
+        self.look_next();
         if self.record != before {
             self.persist().await;
         }
@@ -503,6 +557,26 @@ impl Keeper {
         }
     }
 
+    /// One look serves all who asked before it began.
+    fn look_next(&mut self) {
+        match self.state {
+            State::Ready if self.looking || self.lookers.is_empty() => {}
+            State::Ready => {
+                self.looking = true;
+                let lookers = std::mem::take(&mut self.lookers);
+                let (driver, id) = (self.parts.driver.clone(), self.id.clone());
+                self.tasks
+                    .spawn(async move { Done::Looked(lookers, driver.look(&id).await) });
+            }
+            // What does not run changes nothing; its last look was taken in, or its first will be.
+            _ => {
+                for looker in self.lookers.drain(..) {
+                    let _ = looker.send(self.version);
+                }
+            }
+        }
+    }
+
     fn wanted(&mut self) -> Wanted {
         self.wakers.retain(|waker| !waker.is_closed());
         if self.wakers.is_empty() {
@@ -519,14 +593,14 @@ impl Keeper {
     }
 }
 
-async fn apply_pending(parts: &Parts, id: &ProjectId) -> Result<(), DriverError> {
-    let store_failed = |error: StoreError| DriverError(error.to_string());
-    let (access, touched) = parts.store.pending(id).await.map_err(store_failed)?;
+async fn apply_pending(parts: &Parts, id: &ProjectId) -> Result<Applied, DriverError> {
+    let pending = parts.store.pending(id).await;
+    let (access, touched) = pending.map_err(|error| DriverError(error.to_string()))?;
     if touched.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    parts.driver.apply(id, &access, &touched).await?;
-    parts.store.applied(id, access.revision).await.map_err(store_failed)
+    let observed = parts.driver.apply(id, &access, &touched).await?;
+    Ok(Some((access.revision, observed)))
 }
 
 /// Nothing has begun yet, so the last caller's leaving ends it.

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     driver::Report,
     name::DatabaseName,
-    store::{Store, suite::new_user},
+    store::{Observed, Store, suite::new_user},
     testing::{Plane, Start, observed},
 };
 
@@ -408,4 +408,74 @@ async fn project_that_cannot_be_prepared_is_taken_back() {
     assert!(refused.unwrap_err().to_string().contains("no space left"));
     *plane.driver.prepare_fails.lock().unwrap() = false;
     plane.create("demo").await;
+}
+
+fn databases(plane: &Plane, id: &ProjectId) -> Vec<String> {
+    plane.publisher().message(id).unwrap().databases.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_answers_when_gateways_have_what_was_seen() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    *plane.driver.held.lock().unwrap() = Some(Observed {
+        look: 2,
+        ..observed(&["made_in_sql"])
+    });
+    let mut watch = plane.publisher().subscribe();
+    let acknowledged = async {
+        let event = watch.changes.as_mut().unwrap().recv().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        watch.acknowledger().acknowledge(event.version);
+        event.version
+    };
+    let began = Instant::now();
+    let (looked, version) = tokio::join!(plane.computes().look(&id), acknowledged);
+    assert_eq!(looked, Ok(version));
+    assert!(
+        began.elapsed() >= Duration::from_millis(300),
+        "before the gateway had it"
+    );
+    assert!(databases(&plane, &id).contains(&"made_in_sql".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_ask_for_a_look_share_the_next_one() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    *plane.driver.held.lock().unwrap() = Some(observed(&[]));
+    let looks = (0..100).map(|_| plane.computes().look(&id));
+    let looked = futures::future::join_all(looks).await;
+    assert!(looked.iter().all(Result::is_ok));
+    let log = plane.driver.log();
+    // The first begins at once; the others begin together when it has ended.
+    assert_eq!(log.iter().filter(|line| *line == "look demo").count(), 2, "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_a_compute_that_sleeps_or_is_silent_answers_and_wakes_nothing() {
+    let (plane, id) = Plane::with_demo().await;
+    assert!(plane.computes().look(&id).await.is_ok());
+    assert_eq!(plane.driver.log(), Vec::<String>::new());
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert!(plane.computes().look(&id).await.is_ok(), "its agent does not answer");
+    assert_eq!(plane.driver.log(), ["start demo 1", "look demo"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_report_does_not_undo_a_later_look() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let seen = |look, names: &[&str]| Observed {
+        look,
+        ..observed(names)
+    };
+    *plane.driver.held.lock().unwrap() = Some(seen(3, &["later"]));
+    plane.computes().look(&id).await.unwrap();
+    plane.driver.report(&id, Report::Observed(seen(2, &["older"]))).await;
+    plane.driver.report(&id, Report::Observed(seen(3, &["later"]))).await;
+    // Behind the reports in the keeper's line.
+    plane.computes().look(&id).await.unwrap();
+    assert!(databases(&plane, &id).contains(&"later".to_owned()));
+    assert!(!databases(&plane, &id).contains(&"older".to_owned()));
 }

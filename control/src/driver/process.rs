@@ -135,9 +135,16 @@ impl Driver for ProcessDriver {
         self.inner.serves(id, incarnation).await && self.inner.greets(id).await
     }
 
-    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError> {
+    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
         match Agent::connect(&self.inner.paths.agent_socket(id)).await {
             Some(mut agent) => agent.apply(access, touched).await,
+            None => Err(DriverError("the compute's agent does not answer".into())),
+        }
+    }
+
+    async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError> {
+        match Agent::connect(&self.inner.paths.agent_socket(id)).await {
+            Some(mut agent) => agent.look().await,
             None => Err(DriverError("the compute's agent does not answer".into())),
         }
     }

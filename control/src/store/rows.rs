@@ -151,6 +151,7 @@ impl TryFrom<ServerRow> for Observed {
             databases: parse(&row.databases, "servers.databases")?,
             grants: parse(&row.grants, "servers.grants")?,
             version: row.version,
+            look: 0,
         })
     }
 }

@@ -146,6 +146,23 @@ impl Gateways for FakeControl {
     ) -> Result<Response<proto::ActivityReply>, Status> {
         Ok(Response::new(proto::ActivityReply {}))
     }
+
+    async fn accounts_changed(
+        &self,
+        request: Request<proto::AccountsChangedRequest>,
+    ) -> Result<Response<proto::AccountsChangedReply>, Status> {
+        let project = self
+            .0
+            .projects
+            .lock()
+            .unwrap()
+            .get(&request.into_inner().project)
+            .cloned();
+        Ok(Response::new(proto::AccountsChangedReply {
+            project,
+            version: *self.0.version.lock().unwrap(),
+        }))
+    }
 }
 
 /// Runs a future for as long as the returned value lives.

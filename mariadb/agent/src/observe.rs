@@ -106,6 +106,7 @@ pub(crate) async fn server(conn: &mut Conn) -> Result<Server, Error> {
         variables,
         databases,
         grants: grants.collect(),
+        look: 0,
     })
 }
 

@@ -121,6 +121,7 @@ enum Turn {
     Quiesce(Option<Duration>, oneshot::Sender<Result<String, Status>>),
     Resume(oneshot::Sender<Result<(), Status>>),
     Settings(oneshot::Sender<Result<BTreeMap<String, String>, Status>>),
+    LookFor(oneshot::Sender<Result<proto::Server, Status>>),
     Look,
 }
 
@@ -164,7 +165,7 @@ impl Compute {
         self.publish(|status, since| {
             status.set_phase(proto::Phase::Ready);
             status.ready_ms = since;
-            status.server = Some(said);
+            status.server = Some(numbered(said, None));
         });
         tracing::info!(project = %self.spec.project, incarnation = self.spec.incarnation, ready_ms = self.since(), "ready");
         let mut looks = interval(OBSERVE_EVERY);
@@ -182,6 +183,7 @@ impl Compute {
                     Asked::Settings { answer } => Turn::Settings(answer),
                     Asked::Quiesce { forced, patience, answer } => Turn::Quiesce(forced.then_some(patience), answer),
                     Asked::Resume { answer } => Turn::Resume(answer),
+                    Asked::Look { answer } => Turn::LookFor(answer),
                 },
                 _ = looks.tick() => Turn::Look,
             };
@@ -226,6 +228,13 @@ impl Compute {
                     let _ = answer.send(resumed.map_err(|error| Status::internal(error.to_string())));
                 }
                 Turn::Look => self.look(&password).await,
+                Turn::LookFor(answer) => {
+                    self.look(&password).await;
+                    let _ = answer.send(match &self.conn {
+                        Some(_) => Ok(self.status.borrow().server.clone().unwrap_or_default()),
+                        None => Err(Status::unavailable("the server does not answer the agent")),
+                    });
+                }
             }
         }
     }
@@ -294,6 +303,7 @@ impl Compute {
         match timeout(OBSERVE_PATIENCE, looked).await {
             Ok(Ok((server, activity))) => {
                 self.status.send_if_modified(|status| {
+                    let server = numbered(server, status.server.as_ref());
                     let same = status.server.as_ref() == Some(&server) && status.activity == Some(activity);
                     (status.server, status.activity) = (Some(server), Some(activity));
                     !same
@@ -326,8 +336,8 @@ impl Compute {
             conn.query_drop(statement).await?;
         }
         let server = observe::server(conn).await?;
-        self.publish(|status, _| status.server = Some(server.clone()));
-        Ok(server)
+        self.publish(|status, _| status.server = Some(numbered(server, status.server.as_ref())));
+        Ok(self.status.borrow().server.clone().unwrap_or_default())
     }
 
     /// What makes the server be as asked. Every account that is or becomes one of the API's has rights on every database of
@@ -378,6 +388,15 @@ impl Compute {
     }
 }
 
+/// Gives what was seen its number: the next, unless nothing has changed since the last look.
+fn numbered(mut server: proto::Server, last: Option<&proto::Server>) -> proto::Server {
+    server.look = last.map_or(0, |last| last.look);
+    if last != Some(&server) {
+        server.look += 1;
+    }
+    server
+}
+
 fn silent() -> Error {
     Error::Spec {
         field: "compute",
@@ -411,6 +430,9 @@ async fn stop_asked(asked: &mut mpsc::Receiver<Asked>) -> Option<Duration> {
                 let _ = answer.send(Err(starting()));
             }
             Some(Asked::Settings { answer }) => {
+                let _ = answer.send(Err(starting()));
+            }
+            Some(Asked::Look { answer }) => {
                 let _ = answer.send(Err(starting()));
             }
             None => std::future::pending().await,

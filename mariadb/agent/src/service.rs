@@ -35,6 +35,9 @@ pub(crate) enum Asked {
     Resume {
         answer: oneshot::Sender<Result<(), Status>>,
     },
+    Look {
+        answer: oneshot::Sender<Result<proto::Server, Status>>,
+    },
     Stop {
         patience: Option<Duration>,
     },
@@ -132,6 +135,11 @@ impl Agent for Service {
         Ok(Response::new(proto::SettingsReply {
             values: values.into_iter().collect(),
         }))
+    }
+
+    async fn look(&self, _: Request<proto::LookRequest>) -> Result<Response<proto::LookReply>, Status> {
+        let server = self.ask(|answer| Asked::Look { answer }).await?;
+        Ok(Response::new(proto::LookReply { server: Some(server) }))
     }
 
     async fn stop(&self, request: Request<proto::StopRequest>) -> Result<Response<proto::AgentStatus>, Status> {

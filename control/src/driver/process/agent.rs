@@ -4,7 +4,8 @@
 use std::{path::Path, time::Duration};
 
 use control_api::agent::{
-    Account, AgentStatus, ApplyRequest, Database, Phase, Server, StatusRequest, StopRequest, agent_client::AgentClient,
+    Account, AgentStatus, ApplyRequest, Database, LookRequest, Phase, Server, StatusRequest, StopRequest,
+    agent_client::AgentClient,
 };
 use tonic::{Response, Streaming, transport::Channel};
 
@@ -54,11 +55,19 @@ impl Agent {
             .map(tonic::Response::into_inner)
     }
 
-    pub(super) async fn apply(&mut self, access: &Access, touched: &Touched) -> Result<(), DriverError> {
+    pub(super) async fn apply(&mut self, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
         let request = apply_request(access, touched);
         match within(APPLY_PATIENCE, self.client.apply(request)).await {
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(reply)) => Ok(observed(reply.into_inner().server.unwrap_or_default())),
             Some(Err(status)) => Err(DriverError(format!("the compute refused: {}", status.message()))),
+            None => Err(DriverError("the compute did not answer in time".into())),
+        }
+    }
+
+    pub(super) async fn look(&mut self) -> Result<Observed, DriverError> {
+        match within(ANSWER_PATIENCE, self.client.look(LookRequest {})).await {
+            Some(Ok(reply)) => Ok(observed(reply.into_inner().server.unwrap_or_default())),
+            Some(Err(status)) => Err(DriverError(status.message().to_owned())),
             None => Err(DriverError("the compute did not answer in time".into())),
         }
     }
@@ -134,6 +143,7 @@ pub(super) fn observed(server: Server) -> Observed {
         variables: server.variables.into_iter().collect(),
         databases: server.databases,
         grants: grants.collect(),
+        look: server.look,
     }
 }
 

@@ -1,4 +1,4 @@
-use control_api::agent::{Account, ApplyRequest, Database};
+use control_api::agent::{Account, ApplyRequest, Database, LookRequest};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
@@ -146,5 +146,28 @@ async fn what_is_applied_to_a_running_compute_holds_at_once_and_twice() {
     agent.apply(gone).await.unwrap();
     assert!(compute.login("new", b"n").await.is_err());
     assert!(compute.login("app", b"a").await.is_ok());
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn a_look_sees_what_was_there_when_it_was_asked_for() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("app", "a", false)];
+    stage.spec.databases = vec!["a%".into()];
+    let compute = stage.ready().await;
+    let (mut agent, mut app) = (compute.agent().await, compute.login("app", b"a").await.unwrap());
+    let mut last = 0;
+    for statement in ["DROP DATABASE `a%`", "CREATE DATABASE `a%`"] {
+        app.query_drop(statement).await.unwrap();
+        let server = agent.look(LookRequest {}).await.unwrap().into_inner().server.unwrap();
+        assert_eq!(
+            server.databases.len(),
+            usize::from(statement.starts_with("CREATE")),
+            "{statement}"
+        );
+        assert!(server.look > last, "numbered");
+        last = server.look;
+    }
+    drop(app);
     compute.stop().await;
 }

@@ -1,0 +1,283 @@
+//! Statements that change accounts: which they are, and how this gateway comes to know what they did.
+//!
+//! In: the text of a statement that a compute is about to run; later, word that it ran. Out: the question to control that
+//! makes it look at the compute's accounts now, so that what the statement did holds here before its OK reaches the
+//! client, and at the other gateways at the same time. What changes accounts in a way that no text shows (a procedure, an
+//! event, a restored dump of system tables) is seen by the agent's own look, within a second.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+
+/// For the agent's look and for every gateway to have it: milliseconds, and the client waits for its OK meanwhile. When
+/// they are over it goes on: the change is made, and the watch brings it.
+const CHANGED_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where to ask: control, or a script in tests.
+#[async_trait]
+pub(crate) trait AccountSource: Send + Sync {
+    /// Resolves when this gateway's routes hold the accounts that the compute has now, or when that cannot be had.
+    async fn accounts_changed(&self, project: &str, incarnation: u64);
+}
+
+/// The way to ask; one for each gateway.
+pub(crate) struct Accounts {
+    source: Box<dyn AccountSource>,
+}
+
+impl Accounts {
+    pub(crate) fn new(source: impl AccountSource + 'static) -> Self {
+        Self {
+            source: Box::new(source),
+        }
+    }
+
+    /// A statement that changes accounts has just run at that incarnation: resolves when this gateway and, as far as they
+    /// answer in time, the others know what it did; after [`CHANGED_PATIENCE`] at the latest. Cancel-safe.
+    pub(crate) async fn changed(&self, project: &str, incarnation: u64) {
+        let known = timeout(CHANGED_PATIENCE, self.source.accounts_changed(project, incarnation));
+        if known.await.is_err() {
+            tracing::info!(project, "control did not say in time what a statement did to accounts");
+        }
+    }
+}
+
+/// Might this statement change accounts? Errs towards yes, never towards no: a false yes costs a look of milliseconds. For
+/// most statements the first byte decides, and one search for a semicolon.
+pub(crate) fn changes_accounts(text: &[u8]) -> bool {
+    // Also semicolons inside of strings begin a piece: a false yes at worst.
+    text.split(|byte| *byte == b';').any(begins_with_change)
+}
+
+fn begins_with_change(piece: &[u8]) -> bool {
+    let mut words = Words(piece);
+    let Some(first) = words.next() else { return false };
+    let is = |keyword: &[u8]| first.eq_ignore_ascii_case(keyword);
+    match first[0].to_ascii_lowercase() {
+        b'a' if is(b"alter") => words.next_is_one_of(&[b"user", b"role"]),
+        b'b' if is(b"begin") => names_accounts(piece),
+        b'c' if is(b"create") => {
+            let mut next = words.next();
+            if next.is_some_and(|word| word.eq_ignore_ascii_case(b"or")) {
+                words.next();
+                next = words.next();
+            }
+            is_one_of(next, &[b"user", b"role"])
+        }
+        b'd' if is(b"drop") => words.next_is_one_of(&[b"user", b"role"]),
+        b'e' if is(b"execute") => true,
+        b'f' if is(b"flush") => contains(words.0, b"privileges"),
+        b'g' if is(b"grant") => true,
+        b'p' if is(b"prepare") => names_accounts(words.0),
+        b'r' if is(b"rename") => words.next_is_one_of(&[b"user"]),
+        b'r' if is(b"revoke") => true,
+        b's' if is(b"set") => names_accounts(words.0),
+        // Compound statements outside of a program.
+        b'i' | b'w' | b'l' | b'r' | b'f' | b'c' | b't' | b'e' | b'u'
+            if [
+                &b"if"[..],
+                b"while",
+                b"loop",
+                b"repeat",
+                b"for",
+                b"case",
+                b"then",
+                b"else",
+                b"elseif",
+                b"until",
+            ]
+            .iter()
+            .any(|keyword| is(keyword)) =>
+        {
+            names_accounts(piece)
+        }
+        _ => words.0.first() == Some(&b':') && names_accounts(words.0),
+    }
+}
+
+/// Words without which no statement changes accounts.
+fn names_accounts(text: &[u8]) -> bool {
+    [&b"grant"[..], b"revoke", b"user", b"role", b"password", b"privileges"]
+        .iter()
+        .any(|word| contains(text, word))
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+fn is_one_of(word: Option<&[u8]>, keywords: &[&[u8]]) -> bool {
+    word.is_some_and(|word| keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)))
+}
+
+/// The words at the beginning of a statement, one after the other: over spaces and comments, and into comments that
+/// MariaDB executes, whatever version they are for. Ends before anything that is no word.
+struct Words<'a>(&'a [u8]);
+
+impl<'a> Words<'a> {
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.skip();
+        let end = self
+            .0
+            .iter()
+            .position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
+            .unwrap_or(self.0.len());
+        let (word, rest) = self.0.split_at(end);
+        self.0 = rest;
+        (!word.is_empty()).then_some(word)
+    }
+
+    fn next_is_one_of(&mut self, keywords: &[&[u8]]) -> bool {
+        is_one_of(self.next(), keywords)
+    }
+
+    fn skip(&mut self) {
+        loop {
+            self.0 = match self.0 {
+                [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, rest @ ..] => rest,
+                [b'/', b'*', b'!', rest @ ..] | [b'/', b'*', b'M' | b'm', b'!', rest @ ..] => after_digits(rest),
+                [b'/', b'*', rest @ ..] => after(rest, b"*/"),
+                // The end of a comment that is executed.
+                [b'*', b'/', rest @ ..] => rest,
+                [b'#', rest @ ..] => after(rest, b"\n"),
+                // Not only before a space: `--x` is no comment, and no statement begins with it.
+                [b'-', b'-', rest @ ..] => after(rest, b"\n"),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// What stands behind the version of a comment that is executed.
+fn after_digits(text: &[u8]) -> &[u8] {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    &text[digits..]
+}
+
+/// What stands behind the first `end`; nothing where there is none.
+fn after<'a>(text: &'a [u8], end: &[u8]) -> &'a [u8] {
+    let at = text.windows(end.len()).position(|window| window == end);
+    at.map_or(&[], |at| &text[at + end.len()..])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_change_is_known() {
+        for text in [
+            "CREATE USER a IDENTIFIED BY 'x'",
+            "create user if not exists a",
+            "CREATE OR REPLACE USER a",
+            "CREATE ROLE r",
+            "CREATE OR REPLACE ROLE r",
+            "ALTER USER a ACCOUNT LOCK",
+            "ALTER USER IF EXISTS a REQUIRE SSL",
+            "DROP USER a",
+            "DROP ROLE IF EXISTS r",
+            "RENAME USER a TO b",
+            "SET PASSWORD = PASSWORD('x')",
+            "SET PASSWORD FOR a = PASSWORD('x')",
+            "set @x = 1, password = 'x'",
+            "SET DEFAULT ROLE r FOR a",
+            "SET STATEMENT max_statement_time=1 FOR GRANT SELECT ON *.* TO a",
+            "GRANT SELECT ON a.* TO b",
+            "grant r to a",
+            "REVOKE ALL PRIVILEGES, GRANT OPTION FROM a",
+            "FLUSH PRIVILEGES",
+            "FLUSH LOCAL HOSTS, PRIVILEGES",
+            "  \t\r\n\x0b\x0cgrant select on a.* to b",
+            "/* hello */ GRANT r TO a",
+            "/**/-- x\n# y\nGRANT r TO a",
+            "--\nGRANT r TO a",
+            "/*! GRANT r TO a */",
+            "/*!50003 GRANT r TO a */",
+            "/*M!100100 GRANT r TO a */",
+            "/*!50003 CREATE*/ /*!50020 USER*/ a",
+            "CREATE/**/OR/**/REPLACE/**/USER a",
+            "DROP-- x\nUSER a",
+            "SELECT 1; GRANT r TO a",
+            "SELECT ';';\n/* x */ drop user a",
+            "INSERT INTO t VALUES (1);;CREATE USER a",
+            "PREPARE s FROM 'GRANT r TO a'",
+            "PREPARE s FROM \"drop user a\"",
+            "EXECUTE IMMEDIATE 'CREATE USER a'",
+            "EXECUTE IMMEDIATE @text",
+            "EXECUTE s",
+            "BEGIN NOT ATOMIC GRANT r TO a; END",
+            "IF @x THEN GRANT r TO a; END IF",
+            "IF @x THEN SELECT 1; ELSE DROP USER a; END IF",
+            "outer_loop: LOOP GRANT r TO a; LEAVE outer_loop; END LOOP",
+            "WHILE @x DO SET PASSWORD FOR a = ''; END WHILE",
+        ] {
+            assert!(changes_accounts(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_applications_send_all_day_is_none() {
+        for text in [
+            "",
+            ";",
+            "SELECT 1",
+            "select user, password from users where role = 'grant'",
+            "INSERT INTO user VALUES ('create user')",
+            "UPDATE users SET password = 'x' WHERE id = 1",
+            "DELETE FROM roles",
+            "REPLACE INTO user VALUES (1)",
+            "CREATE TABLE user (id INT)",
+            "CREATE OR REPLACE TABLE user (id INT)",
+            "CREATE TEMPORARY TABLE user (id INT)",
+            "CREATE DATABASE role",
+            "DROP TABLE user",
+            "ALTER TABLE user ADD role INT",
+            "RENAME TABLE user TO role",
+            "SET NAMES utf8mb4",
+            "SET autocommit=0",
+            "SET SESSION sql_mode='ANSI'",
+            "BEGIN",
+            "COMMIT",
+            "START TRANSACTION",
+            "FLUSH TABLES",
+            "PREPARE s FROM 'SELECT 1'",
+            "SHOW GRANTS",
+            "grants",
+            "/* GRANT r TO a */ SELECT 1",
+            "-- GRANT\nSELECT 1",
+            "/* never ends GRANT",
+            "# GRANT",
+            "\u{e9}GRANT",
+            "(SELECT 1)",
+            "INSERT INTO t VALUES ('a;b')",
+        ] {
+            assert!(!changes_accounts(text.as_bytes()), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(text: Vec<u8>) {
+            changes_accounts(&text);
+        }
+    }
+
+    struct Silent;
+
+    #[async_trait]
+    impl AccountSource for Silent {
+        async fn accounts_changed(&self, _: &str, _: u64) {
+            pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_control_plane_that_does_not_answer_holds_a_client_for_a_second() {
+        let began = tokio::time::Instant::now();
+        Accounts::new(Silent).changed("demo", 1).await;
+        assert_eq!(began.elapsed(), CHANGED_PATIENCE);
+    }
+}
