@@ -235,8 +235,12 @@ impl Driver for LedDriver {
         self.driver.is_well(id, incarnation).await
     }
 
-    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<(), DriverError> {
+    async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
         self.driver()?.apply(id, access, touched).await
+    }
+
+    async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError> {
+        self.driver()?.look(id).await
     }
 
     async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {

@@ -16,8 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use control_api::control::{
-    ActivityReply, ActivityReport, WakeReply, WakeRequest, WatchEvent, WatchRequest, gateways_client::GatewaysClient,
-    gateways_server::Gateways,
+    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, WakeReply, WakeRequest, WatchEvent,
+    WatchRequest, gateways_client::GatewaysClient, gateways_server::Gateways,
 };
 use futures::{Stream, StreamExt};
 use tokio::{sync::watch, time::Instant};
@@ -421,6 +421,24 @@ impl Gateways for Desk {
                 let mut call = self.call(request.into_inner());
                 call.set_timeout(READ_PATIENCE);
                 client.report_activity(call).await.inspect_err(|status| {
+                    if is_broken(status) {
+                        self.forget_channel();
+                    }
+                })
+            }
+        }
+    }
+
+    async fn accounts_changed(
+        &self,
+        request: tonic::Request<AccountsChangedRequest>,
+    ) -> Result<tonic::Response<AccountsChangedReply>, Status> {
+        match self.gateways(Instant::now() + CONNECT_PATIENCE).await? {
+            Server::Here(service) => service.accounts_changed(request).await,
+            Server::There(mut client) => {
+                let mut call = self.call(request.into_inner());
+                call.set_timeout(READ_PATIENCE);
+                client.accounts_changed(call).await.inspect_err(|status| {
                     if is_broken(status) {
                         self.forget_channel();
                     }
