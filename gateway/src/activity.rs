@@ -1,13 +1,18 @@
 //! What keeps a project awake, as this gateway sees it: its clients, those that hold a compute connection, commands in
 //! flight, and when the last one was. Counted by guards, so that nothing is left over when a connection ends.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use control_api::control as proto;
 use tokio::time::Instant;
 
 use crate::route::Project;
+use crate::session::life::Pin;
+
+/// Pinned sessions that are named in a report; the count is of all.
+const NAMED_MAX: usize = 16;
 
 /// Counters of one project at this gateway.
 #[derive(Default)]
@@ -19,6 +24,23 @@ pub(crate) struct Activity {
     changes: AtomicU64,
     /// Milliseconds on the gateway's clock (see [`Clock`]) when a command last began or ended.
     last_ms: AtomicU64,
+    /// Sessions that cannot leave their compute connection, by connection id.
+    pinned: Mutex<HashMap<u32, PinnedSince>>,
+}
+
+struct PinnedSince {
+    who: Who,
+    pin: Pin,
+    since: Instant,
+}
+
+/// Whose session it is, for those who ask what keeps a project awake.
+#[derive(Clone)]
+pub(crate) struct Who {
+    pub(crate) connection_id: u32,
+    pub(crate) user: Arc<str>,
+    pub(crate) client_address: Arc<str>,
+    pub(crate) program_name: Arc<str>,
 }
 
 /// The gateway's own clock: milliseconds since it started.
@@ -45,7 +67,20 @@ impl Activity {
         self.clients.load(Relaxed) > 0
     }
 
+    fn pinned(&self) -> std::sync::MutexGuard<'_, HashMap<u32, PinnedSince>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn report(&self, project: &str, incarnation: u64, clock: Clock) -> proto::ProjectActivity {
+        let pinned = self.pinned();
+        let named = pinned.values().take(NAMED_MAX).map(|pinned| proto::PinnedSession {
+            connection_id: pinned.who.connection_id,
+            user: pinned.who.user.to_string(),
+            client_address: pinned.who.client_address.to_string(),
+            program_name: pinned.who.program_name.to_string(),
+            reason: pinned.pin.as_str().to_owned(),
+            idle_ms: u64::try_from(pinned.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
         proto::ProjectActivity {
             project: project.to_owned(),
             incarnation,
@@ -53,7 +88,8 @@ impl Activity {
             attached: self.attached.load(Relaxed),
             commands_in_flight: self.in_flight.load(Relaxed),
             idle_ms: clock.now_ms().saturating_sub(self.last_ms.load(Relaxed)),
-            ..proto::ProjectActivity::default()
+            pinned: u32::try_from(pinned.len()).unwrap_or(u32::MAX),
+            pinned_sessions: named.collect(),
         }
     }
 }
@@ -102,6 +138,43 @@ impl Drop for Counting {
     fn drop(&mut self) {
         self.counter().fetch_sub(1, Relaxed);
         self.project.activity.changes.fetch_add(1, Relaxed);
+    }
+}
+
+/// Names a project's pinned sessions; one session's.
+pub(crate) struct Pins {
+    pub(crate) project: Arc<Project>,
+    pub(crate) who: Who,
+}
+
+impl Pins {
+    /// While the guard lives, this session is named as pinned. `since`: its last command.
+    pub(crate) fn pinned(&self, pin: Pin, since: Instant) -> Pinned {
+        let who = self.who.clone();
+        let connection_id = who.connection_id;
+        let activity = &self.project.activity;
+        activity.pinned().insert(connection_id, PinnedSince { who, pin, since });
+        activity.changes.fetch_add(1, Relaxed);
+        Pinned {
+            project: Arc::clone(&self.project),
+            connection_id,
+            pin,
+        }
+    }
+}
+
+/// A session is tied to its compute connection.
+pub(crate) struct Pinned {
+    project: Arc<Project>,
+    connection_id: u32,
+    pub(crate) pin: Pin,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let activity = &self.project.activity;
+        activity.pinned().remove(&self.connection_id);
+        activity.changes.fetch_add(1, Relaxed);
     }
 }
 

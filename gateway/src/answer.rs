@@ -3,6 +3,7 @@
 //! In: a session without a compute. Out: what it wants next ([`Wanted`]), with every byte that the client sent and that
 //! was not answered still in the buffer. An idle client costs no buffer: one is taken when bytes are there.
 
+pub(crate) mod diagnostics;
 mod settings;
 
 use std::future::poll_fn;
@@ -13,14 +14,17 @@ use std::task::Poll;
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::column::{ColumnDefinition, text_result_set};
 use mysql_wire::command::Command;
+use mysql_wire::execute::{LAST_PREPARED, statement_id};
 use mysql_wire::frame::{FRAME_PAYLOAD_MAX, FrameHeader};
 use mysql_wire::ok::{OkPacket, eof_frame, ok_frame};
+use mysql_wire::response::Expect;
 use mysql_wire::status::StatusFlags;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::buffer::Buffer;
 use crate::drain::{SHUTDOWN_TEXT, Signal};
 use crate::error::{ClientFacing, ErrorKind, Told};
+use crate::relay::{no_cursor, unknown_statement};
 use crate::route::{ComputeView, Project, Server};
 use crate::session::{ResultsCharset, Session};
 use crate::stream::{ClientStream, Readable};
@@ -85,13 +89,15 @@ impl ClientFacing for AnswerError {
     }
 }
 
-/// Answers commands until one needs more than the gateway. `bytes` are what an earlier step read and did not use.
+/// Answers commands until one needs more than the gateway. `bytes` are what an earlier step read and did not use; `owed` is
+/// what the next command is answered with, whatever it is: the session has lost something.
 pub(crate) async fn until_more_is_wanted(
     stream: &mut ClientStream,
     session: &mut Session,
     project: &Project,
     drain: &Signal,
     bytes: Option<Buffer>,
+    mut owed: Option<Told>,
 ) -> Result<Wanted, AnswerError> {
     let mut reader = Reader { stream, bytes };
     loop {
@@ -105,16 +111,26 @@ pub(crate) async fn until_more_is_wanted(
             return Err(AnswerError::Removed);
         }
         let mut out = Vec::new();
-        match code.and_then(Command::from_code) {
+        let command = code.and_then(Command::from_code);
+        match command {
             Some(Command::Quit) => return Ok(Wanted::Nothing),
+            // These begin anew: what was lost does not matter to them.
+            Some(Command::ChangeUser | Command::ResetConnection) => owed = None,
+            _ => {}
+        }
+        match command {
+            Some(command) if owed.is_some() && Expect::of(command).is_some() => {
+                out = owed.take().map(|told| told.frame(1)).unwrap_or_default();
+            }
             Some(Command::Ping) => ok_frame(&mut out, 1, session.status(), session.capabilities),
             Some(Command::ResetConnection) => {
                 session.reset();
                 ok_frame(&mut out, 1, session.status(), session.capabilities);
             }
             Some(Command::Statistics) => statistics(&mut out),
-            // There is no statement, and there is no answer.
-            Some(Command::StmtClose) => {}
+            Some(command @ (Command::StmtClose | Command::StmtReset | Command::StmtFetch)) => {
+                statement(&mut out, command, reader.payload(header).await?, session);
+            }
             Some(Command::SetOption) => set_option(&mut out, reader.payload(header).await?, session),
             Some(Command::ChangeUser) => return reader.change_user(header).await,
             Some(command) if !is_refused(command) => {
@@ -165,6 +181,25 @@ pub(crate) fn unknown_command() -> Told {
     Told::new(1047, "08S01", "Unknown command")
 }
 
+/// A session without a compute has no cursor and no parameter data.
+fn statement(out: &mut Vec<u8>, command: Command, payload: &[u8], session: &mut Session) {
+    let Some(said) = statement_id(payload) else {
+        *out = Told::new(1835, "HY000", "Malformed communication packet").frame(1);
+        return;
+    };
+    let id = match said {
+        LAST_PREPARED => session.statements.last_prepared(),
+        id => Some(id),
+    };
+    let known = id.filter(|id| session.statements.get(*id).is_some());
+    match (command, known) {
+        (Command::StmtClose, Some(id)) => drop(session.statements.close(id)),
+        (Command::StmtReset, Some(_)) => ok_frame(out, 1, session.status(), session.capabilities),
+        (Command::StmtFetch, Some(_)) => *out = no_cursor(said),
+        (command, _) => *out = unknown_statement(command, said),
+    }
+}
+
 /// The counters of a server that sleeps.
 fn statistics(out: &mut Vec<u8>) {
     let text =
@@ -184,6 +219,10 @@ fn set_option(out: &mut Vec<u8>, payload: &[u8], session: &mut Session) {
 
 /// True: the answer is in `out`. `payload` begins with the command byte.
 fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server: Option<&Server>) -> bool {
+    if let Some(answer) = diagnostics::answer(payload.get(1..).unwrap_or_default(), session) {
+        *out = answer;
+        return true;
+    }
     match recognise(payload.get(1..).unwrap_or_default()) {
         Some(Recognised::Setting { effect, tracked }) => {
             let Ok(statement) = std::str::from_utf8(&payload[1..]) else {
@@ -207,6 +246,7 @@ fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server
             let (definitions, row): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
             let row: Vec<_> = row.iter().map(|value| Some(value.as_bytes())).collect();
             text_result_set(out, 1, &definitions, &[row], session.capabilities, session.status());
+            session.answered_here("-1", "1");
             true
         }
         None => false,

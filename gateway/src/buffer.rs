@@ -75,6 +75,32 @@ impl Buffer {
         &mut self.block[self.end..]
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.block.len()
+    }
+
+    /// Moves the filled bytes to the front, however many they are: a packet that must be seen whole needs all the room.
+    pub(crate) fn make_room(&mut self) {
+        self.block.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+    }
+
+    /// Puts bytes in, at `at` from the first filled byte. False: there is no room for them.
+    #[must_use]
+    pub(crate) fn insert(&mut self, at: usize, bytes: &[u8]) -> bool {
+        if self.capacity() - self.end < bytes.len() {
+            self.make_room();
+        }
+        if self.capacity() - self.end < bytes.len() {
+            return false;
+        }
+        let at = self.start + at;
+        self.block.copy_within(at..self.end, at + bytes.len());
+        self.block[at..at + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+        true
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.end - self.start == self.block.len()
     }
@@ -155,6 +181,19 @@ mod tests {
         buffer.consume(SMALL_BYTES - 20);
         assert_eq!(buffer.free().len(), SMALL_BYTES - 10);
         assert_eq!(buffer.filled(), [7; 10]);
+    }
+
+    #[test]
+    fn bytes_are_put_in_where_there_is_room() {
+        let mut buffer = filled_with(b"xabef");
+        buffer.consume(1);
+        assert!(buffer.insert(2, b"cd"));
+        assert_eq!(buffer.filled(), b"abcdef");
+        let mut full = filled_with(&[7; SMALL_BYTES]);
+        assert!(!full.insert(0, b"a"));
+        full.consume(1);
+        assert!(full.insert(SMALL_BYTES - 1, b"a"), "room in front is room");
+        assert_eq!(full.filled().last(), Some(&b'a'));
     }
 
     #[test]

@@ -22,14 +22,15 @@ use crate::stream::{Packet, ReadError, read_packet};
 
 /// A greeting, an ERR or an auth switch; none comes near it.
 const PACKET_BYTES_MAX: usize = 64 * 1024;
+/// ER_DBACCESS_DENIED_ERROR, ER_BAD_DB_ERROR: the login is good, its database is not (any more).
+const NO_DATABASE: [u16; 2] = [1044, 1049];
 /// ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED: a place may become free.
 const NO_PLACE: [u16; 3] = [1040, 1203, 1226];
 /// What changes the form of packets: the client was told it has these, so the compute must speak them too.
 const FORM: Capabilities = Capabilities::DEPRECATE_EOF
     .union(Capabilities::SESSION_TRACK)
     .union(Capabilities::PROTOCOL_41)
-    .union(Capabilities::MARIADB_EXTENDED_METADATA)
-    .union(Capabilities::MARIADB_CACHE_METADATA);
+    .union(Capabilities::MARIADB_EXTENDED_METADATA);
 /// What the gateway itself needs to log in.
 const OURS: Capabilities = Capabilities::PROTOCOL_41
     .union(Capabilities::SECURE_CONNECTION)
@@ -40,6 +41,8 @@ const OURS: Capabilities = Capabilities::PROTOCOL_41
 /// A connection to a compute, logged in.
 pub(crate) struct ComputeConnection {
     pub(crate) stream: UnixStream,
+    /// What was agreed.
+    pub(crate) capabilities: Capabilities,
     /// When the greeting and the OK of the login had come.
     pub(crate) greeted: Instant,
     pub(crate) logged_in: Instant,
@@ -54,7 +57,10 @@ pub(crate) enum DialError {
     /// All its connections are taken.
     #[error("the compute has no free connection: {}", .0.message)]
     NoPlace(Told),
-    /// It does not want this user or database.
+    /// It has not got this database for this user.
+    #[error("the compute refuses the database: {}", .0.message)]
+    NoDatabase(Told),
+    /// It does not want this user.
     #[error("the compute refuses the login: {}", .0.message)]
     Refused(Told),
     #[error("the compute does not speak what was agreed with the client: {0:?}")]
@@ -93,7 +99,7 @@ impl ClientFacing for DialError {
 
     fn told(&self) -> Option<Told> {
         Some(match self {
-            Self::NoPlace(told) | Self::Refused(told) => told.clone(),
+            Self::NoPlace(told) | Self::NoDatabase(told) | Self::Refused(told) => told.clone(),
             Self::Unreachable(_) => Told::shutdown("The database is not reachable"),
             Self::Incompatible(_) => Told::new(
                 1105,
@@ -132,6 +138,7 @@ pub(crate) async fn connect(running: &Running, session: &Session) -> Result<Comp
     finish_login(&mut stream, running, capabilities).await?;
     Ok(ComputeConnection {
         stream,
+        capabilities,
         greeted,
         logged_in: Instant::now(),
     })
@@ -148,7 +155,8 @@ fn agree(session: &Session, offered: Capabilities) -> Result<Capabilities, DialE
         None => OURS,
     };
     let client = session.capabilities & !(Capabilities::SSL | Capabilities::CONNECT_WITH_DB | Capabilities::COMPRESS);
-    Ok((client & offered) | own)
+    // Whether the client wants to hear of changes or not, the gateway does.
+    Ok(((client | Capabilities::SESSION_TRACK) & offered) | own)
 }
 
 /// The tenant's own method stands first on the account and does not match; the server then asks for the second, ours.
@@ -181,6 +189,8 @@ fn refusal(payload: &[u8], capabilities: Capabilities) -> DialError {
             let told = Told::relayed(&err);
             if NO_PLACE.contains(&told.code) {
                 DialError::NoPlace(told)
+            } else if NO_DATABASE.contains(&told.code) {
+                DialError::NoDatabase(told)
             } else {
                 DialError::Refused(told)
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::{accept, drain, handshake, tls, wake};
+use crate::{accept, drain, handshake, relay, tls, wake};
 
 /// `[gateway]` of the settings file, as written.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +27,12 @@ pub struct RawConfig {
     pub wake_timeout: String,
     /// How long commands in flight may go on after a shut-down was asked for.
     pub drain_timeout: String,
+    /// A session without a command for so long gives its compute connection up and is given another at its next command.
+    /// Long enough that no busy application notices, short against any time to suspend.
+    pub park_after: String,
+    /// A session that cannot (an open transaction, a temporary table, a lock) is closed after so long without a command,
+    /// for projects that say nothing else; it keeps its database awake until then.
+    pub pinned_idle_timeout: String,
     /// The gateway's HTTP port (metrics, health).
     pub http: RawHttp,
     /// Where control is.
@@ -72,6 +78,8 @@ impl Default for RawConfig {
             login_timeout: "10s".into(),
             wake_timeout: "60s".into(),
             drain_timeout: "10s".into(),
+            park_after: "5s".into(),
+            pinned_idle_timeout: "10m".into(),
             http: RawHttp::default(),
             control: RawControl::default(),
             tls: RawTls::default(),
@@ -116,6 +124,7 @@ pub struct Config {
     pub(crate) handshake: handshake::Config,
     pub(crate) wake: wake::Config,
     pub(crate) drain: drain::Config,
+    pub(crate) park: relay::Config,
 }
 
 /// How to reach control.
@@ -135,6 +144,8 @@ impl RawConfig {
             login_timeout,
             wake_timeout,
             drain_timeout,
+            park_after,
+            pinned_idle_timeout,
             http,
             control,
             tls,
@@ -167,6 +178,10 @@ impl RawConfig {
             },
             drain: drain::Config {
                 timeout: duration_of("drain_timeout", &drain_timeout)?,
+            },
+            park: relay::Config {
+                after: duration_of("park_after", &park_after)?,
+                pinned_idle_timeout: duration_of("pinned_idle_timeout", &pinned_idle_timeout)?,
             },
         })
     }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::accept::Accepted;
-use crate::activity::{Counting, InFlight};
+use crate::activity::{Counting, InFlight, Pins, Who};
 use crate::answer::{self, Wanted};
 use crate::auth::{self, AuthError, Authenticated, Claim, Routed};
 use crate::buffer::Buffer;
@@ -27,7 +27,7 @@ use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
 use crate::handshake::{self, Broken, HandshakeError, Introduced, Welcome};
 use crate::metrics::CoreMetrics;
 use crate::relay::{self, Ended, Surroundings};
-use crate::route::{ComputeView, Project, Running};
+use crate::route::{ComputeView, Project, Running, Seat};
 use crate::session::{Identity, Session};
 use crate::stream::ClientStream;
 use crate::wake::{Cause, Phases, WakeError, jittered};
@@ -259,15 +259,15 @@ struct Served {
 
 /// How an attached stretch of a session ended, for the loop over stretches.
 enum After {
-    /// Without a compute again, with what the client sent since.
-    Detached(Buffer),
+    /// Without a compute again, with what the client sent since, and what its next command is to be answered with.
+    Detached(Option<Buffer>, Option<Told>),
     Closed(Option<Reported>),
 }
 
 impl Served {
     /// Commands answered here, and stretches with a compute, in turns. Some: it ended in an error that was told.
     async fn run(&mut self) -> Option<Reported> {
-        let mut bytes = None;
+        let (mut bytes, mut owed) = (None, None);
         let mut change_user_failures = 0;
         loop {
             let Client {
@@ -277,14 +277,19 @@ impl Served {
                 ..
             } = &mut self.client;
             let drain = &self.gateway.drain.begun;
-            let wanted = match answer::until_more_is_wanted(stream, session, project, drain, bytes.take()).await {
+            let (bytes_here, owed_here) = (bytes.take(), owed.take());
+            let wanted = answer::until_more_is_wanted(stream, session, project, drain, bytes_here, owed_here).await;
+            let wanted = match wanted {
                 Ok(wanted) => wanted,
                 Err(error) => return Some(self.report(1, &error).await),
             };
             bytes = match wanted {
                 Wanted::Nothing => return None,
                 Wanted::Compute { command, bytes } => match Box::pin(self.attached(command, bytes)).await {
-                    After::Detached(bytes) => Some(bytes),
+                    After::Detached(bytes, told) => {
+                        owed = told;
+                        bytes
+                    }
                     After::Closed(reported) => return reported,
                 },
                 Wanted::ChangeUser {
@@ -323,11 +328,12 @@ impl Served {
     /// A stretch of the session with a compute: attach, relay.
     async fn attached(&mut self, command: Command, mut bytes: Buffer) -> After {
         let asked = Instant::now();
+        let cause = self.cause(command);
         let attach = Attach {
             gateway: &self.gateway,
             project: &self.client.project,
-            session: &self.client.session,
-            cause: self.cause(command),
+            session: &mut self.client.session,
+            cause,
             deadline: self.gateway.wakes.deadline(&self.client.project),
         };
         let attached = tokio::select! {
@@ -339,6 +345,7 @@ impl Served {
         };
         let Attached {
             running,
+            seat,
             mut connection,
             phases,
             asked: asked_control,
@@ -350,16 +357,32 @@ impl Served {
             stream,
             session,
             project,
+            address,
             ..
         } = &mut self.client;
         let _counted = Counting::attached(project);
+        let _seat = seat;
         let replay = session.replay();
+        let who = Who {
+            connection_id: self.id,
+            user: session.identity.user.as_str().into(),
+            client_address: address.to_string().into(),
+            program_name: session.identity.program_name.as_str().into(),
+        };
+        let park = &self.gateway.config.park;
         let surroundings = Surroundings {
             session,
             running: &running,
             drain: &self.gateway.drain,
             in_flight: InFlight::new(project, self.gateway.clock),
             metrics: &self.metrics,
+            park,
+            capabilities: connection.capabilities,
+            pinned_idle_timeout: project.pinned_idle_timeout().unwrap_or(park.pinned_idle_timeout),
+            pins: Pins {
+                project: Arc::clone(project),
+                who,
+            },
         };
         let on_first_byte = {
             let (gateway, project, id) = (&self.gateway, &*project, self.id);
@@ -385,6 +408,7 @@ impl Served {
                 );
             }
         };
+        self.metrics.attached();
         let ended = relay::run(
             stream,
             &mut connection.stream,
@@ -394,6 +418,7 @@ impl Served {
             on_first_byte,
         )
         .await;
+        self.metrics.detached();
         self.after_relay(ended, connection).await
     }
 
@@ -407,7 +432,20 @@ impl Served {
                 connection.quit();
                 // Settings made on the compute are gone with it, as COM_CHANGE_USER wants it.
                 self.client.session.reset();
-                After::Detached(bytes)
+                After::Detached(Some(bytes), None)
+            }
+            Ended::Parked { bytes } => {
+                connection.quit();
+                self.metrics.parked();
+                After::Detached(bytes, None)
+            }
+            Ended::Lost { bytes, answers, owed } => {
+                drop(connection);
+                self.metrics.compute_lost();
+                tracing::info!(session = self.id, project = %self.client.project.id, "goes on without its compute");
+                // A client that is gone is noticed when it is next read from.
+                let _ = write(&mut self.client.stream, &answers).await;
+                After::Detached(bytes, owed)
             }
             Ended::Failed(error) => {
                 drop(connection);
@@ -526,7 +564,7 @@ async fn client_left(stream: &mut ClientStream, bytes: &mut Buffer) {
 struct Attach<'a> {
     gateway: &'a Gateway,
     project: &'a Arc<Project>,
-    session: &'a Session,
+    session: &'a mut Session,
     cause: Cause,
     deadline: Instant,
 }
@@ -534,6 +572,7 @@ struct Attach<'a> {
 /// A session's compute connection.
 struct Attached {
     running: Arc<Running>,
+    seat: Seat,
     connection: ComputeConnection,
     /// Where a wake was needed.
     phases: Option<Phases>,
@@ -574,7 +613,7 @@ impl ClientFacing for AttachError {
 
 impl Attach<'_> {
     /// Wake, dial, log in, under one deadline. What may be tried again is tried again until then.
-    async fn run(&self) -> Result<Attached, AttachError> {
+    async fn run(self) -> Result<Attached, AttachError> {
         let mut pause = ATTACH_RETRY_MIN;
         let mut unreachable = None;
         let mut phases = None;
@@ -587,10 +626,13 @@ impl Attach<'_> {
                 .await?;
             phases = phases.or(woken.phases);
             let running = woken.running;
+            // None: a drain has begun in this moment, and the view says so by now.
+            let Some(seat) = running.seat() else { continue };
             let error = match timeout_at(self.deadline, compute::connect(&running, self.session)).await {
                 Ok(Ok(connection)) => {
                     return Ok(Attached {
                         running,
+                        seat,
                         connection,
                         phases,
                         asked,
@@ -599,9 +641,18 @@ impl Attach<'_> {
                 Ok(Err(error)) => error,
                 Err(_elapsed) => DialError::Unreachable(std::io::ErrorKind::TimedOut.into()),
             };
+            drop(seat);
             unreachable = match &error {
                 DialError::Unreachable(_) => Some(running.incarnation),
-                DialError::NoPlace(_) => None,
+                DialError::NoPlace(_) => {
+                    running.want_place();
+                    None
+                }
+                // Its current database was dropped meanwhile: it goes on with none, as on a connection of its own.
+                DialError::NoDatabase(_) if self.session.was_attached() && self.session.identity.database.is_some() => {
+                    self.session.identity.database = None;
+                    continue;
+                }
                 _ => return Err(error.into()),
             };
             let again = Instant::now() + jittered(pause);
@@ -609,7 +660,10 @@ impl Attach<'_> {
                 return Err(error.into());
             }
             tracing::debug!(project = %self.project.id, reason = %error, "dialling again");
-            sleep(again - Instant::now()).await;
+            tokio::select! {
+                () = sleep(again - Instant::now()) => {}
+                () = running.place_freed(), if unreachable.is_none() => {}
+            }
             pause = (pause * 2).min(ATTACH_RETRY_MAX);
         }
     }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use control_api::control as proto;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use proto::gateways_client::GatewaysClient;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -21,7 +23,7 @@ use tonic::{Code, Request, Status};
 use crate::accounts::AccountSource;
 use crate::activity::Clock;
 use crate::config::ControlConfig;
-use crate::route::{ComputeView, Routes};
+use crate::route::{ComputeView, Routes, Running};
 use crate::wake::{Ask, AskError, ComputeSource, jittered};
 
 /// Pause before the watch is tried again, before jitter.
@@ -125,12 +127,23 @@ impl Control {
         let _ = says.try_send(hello);
         let mut events = self.client.clone().watch(ReceiverStream::new(said)).await?.into_inner();
         let mut snapshot = Some(HashSet::new());
-        while let Some(event) = events.message().await? {
+        let mut drains = FuturesUnordered::new();
+        loop {
+            let event = tokio::select! {
+                event = events.message() => event?,
+                Some(drained) = drains.next() => {
+                    say(&says, proto::watch_request::Message::Drained(drained)).await?;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return Ok(()) };
             match event.event {
                 Some(proto::watch_event::Event::Project(project)) => {
                     // A snapshot's version holds when all of it is here.
                     let reached = if snapshot.is_none() { event.version } else { 0 };
-                    self.take_over(reached, |routes| routes.apply(&project));
+                    let running = self.take_over(reached, |routes| routes.apply(&project));
+                    let compute = project.compute.as_ref();
+                    drains.extend(compute.and_then(|compute| drain(&project.id, compute, running)));
                     if let Some(named) = &mut snapshot {
                         named.insert(project.id);
                     }
@@ -148,19 +161,16 @@ impl Control {
                 None => {}
             }
             if snapshot.is_none() {
-                let ack = proto::watch_request::Message::AckVersion(event.version);
-                says.send(proto::WatchRequest { message: Some(ack) })
-                    .await
-                    .map_err(|_| Status::aborted("closed"))?;
+                say(&says, proto::watch_request::Message::AckVersion(event.version)).await?;
             }
         }
-        Ok(())
     }
 
-    fn take_over(&self, version: u64, change: impl FnOnce(&Routes)) {
+    fn take_over<T>(&self, version: u64, change: impl FnOnce(&Routes) -> T) -> T {
         let mut reached = self.version.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&self.routes);
+        let changed = change(&self.routes);
         *reached = version.max(*reached);
+        changed
     }
 
     /// Tells control what moved, every [`REPORT_EVERY`]. Cancel-safe.
@@ -202,6 +212,43 @@ impl Control {
             }
         }
     }
+}
+
+async fn say(says: &mpsc::Sender<proto::WatchRequest>, message: proto::watch_request::Message) -> Result<(), Status> {
+    let message = Some(message);
+    says.send(proto::WatchRequest { message })
+        .await
+        .map_err(|_| Status::aborted("closed"))
+}
+
+/// What is to be answered to a DRAINING, once it is so. `running`: the compute that sessions hold connections to; without
+/// one, none does.
+fn drain(
+    project: &str,
+    said: &proto::Compute,
+    running: Option<Arc<Running>>,
+) -> Option<impl Future<Output = proto::Drained> + use<>> {
+    if said.state() != proto::ComputeState::Draining {
+        return None;
+    }
+    let mut drained = proto::Drained {
+        project: project.to_owned(),
+        incarnation: said.incarnation,
+        round: said.round,
+        refused: String::new(),
+    };
+    Some(async move {
+        if let Some(running) = running {
+            tokio::select! {
+                biased;
+                () = running.empty() => {}
+                refused = running.refused() => drained.refused = refused,
+                // It is gone without waiting for us.
+                () = running.closing().raised() => {}
+            }
+        }
+        drained
+    })
 }
 
 #[async_trait::async_trait]

@@ -57,8 +57,7 @@ pub(crate) const OFFERED: Capabilities = Capabilities::FOUND_ROWS
     .union(Capabilities::DEPRECATE_EOF)
     .union(Capabilities::MARIADB_PROGRESS)
     .union(Capabilities::MARIADB_STMT_BULK_OPERATIONS)
-    .union(Capabilities::MARIADB_EXTENDED_METADATA)
-    .union(Capabilities::MARIADB_CACHE_METADATA);
+    .union(Capabilities::MARIADB_EXTENDED_METADATA);
 
 /// Settings of this step.
 #[derive(Debug, Clone)]

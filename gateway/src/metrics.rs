@@ -11,6 +11,7 @@ use prometheus::{
 };
 
 use crate::error::ErrorKind;
+use crate::session::life::Pin;
 
 /// From a fast login on loopback to the longest wake anyone waits for.
 const SECONDS_BUCKETS: [f64; 16] = [
@@ -26,6 +27,10 @@ pub(crate) struct CoreMetrics {
     errors_from_compute: AtomicU64,
     bytes_to_client: AtomicU64,
     bytes_to_compute: AtomicU64,
+    attached: AtomicU64,
+    parks: AtomicU64,
+    losses: AtomicU64,
+    pins: [AtomicU64; Pin::ALL.len()],
 }
 
 impl CoreMetrics {
@@ -35,6 +40,28 @@ impl CoreMetrics {
 
     pub(crate) fn session_ended(&self) {
         self.sessions.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn attached(&self) {
+        self.attached.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn detached(&self) {
+        self.attached.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn parked(&self) {
+        self.parks.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn compute_lost(&self) {
+        self.losses.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn pinned(&self, pin: Pin) {
+        if let Some(count) = self.pins.get(pin as usize) {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn command_begun(&self) {
@@ -168,6 +195,24 @@ impl Metrics {
                 sum(|c| &c.sessions),
             ),
             (
+                "selkie_gateway_attached",
+                "gauge",
+                "Clients that hold a compute connection",
+                sum(|c| &c.attached),
+            ),
+            (
+                "selkie_gateway_parks_total",
+                "counter",
+                "Times a session gave its compute connection up",
+                sum(|c| &c.parks),
+            ),
+            (
+                "selkie_gateway_computes_lost_total",
+                "counter",
+                "Times a session went on after its compute connection broke",
+                sum(|c| &c.losses),
+            ),
+            (
                 "selkie_gateway_commands_total",
                 "counter",
                 "Commands relayed",
@@ -194,6 +239,18 @@ impl Metrics {
         ] {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
         }
+        let name = "selkie_gateway_pins_total";
+        text.push_str(&format!(
+            "# HELP {name} Times a session could not give it up\n# TYPE {name} counter\n"
+        ));
+        for pin in Pin::ALL {
+            let value: u64 = self
+                .cores
+                .iter()
+                .map(|core| core.pins[pin as usize].load(Relaxed))
+                .sum();
+            text.push_str(&format!("{name}{{reason=\"{}\"}} {value}\n", pin.label()));
+        }
         text
     }
 }
@@ -214,6 +271,8 @@ mod tests {
             "selkie_gateway_errors_total{kind=\"wake\"} 0",
             "selkie_gateway_wake_phase_seconds_bucket{phase=\"first_row\",le=\"0.1\"} 1",
             "selkie_gateway_login_seconds_count 0",
+            "selkie_gateway_attached 0",
+            "selkie_gateway_pins_total{reason=\"transaction\"} 0",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");
         }

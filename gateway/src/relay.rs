@@ -6,31 +6,45 @@
 //! nothing of a row, a blob or a file is kept beyond one buffer; a side that does not read stops the other; commands may
 //! be pipelined; buffers are held only while bytes are on their way.
 //!
+//! [`up`] carries the client's commands to the compute, [`down`] the answers back, [`statement`] gives prepared statements
+//! their ids, [`park`] decides when the session leaves the connection. Only what changes is touched on the way: ids of
+//! statements, and the reports of the session tracker, which are the gateway's own wish.
+//!
 //! Not cancel-safe: the pump is one task's, for as long as the session is attached.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use mysql_wire::capabilities::Capabilities;
-use mysql_wire::client_stream::{ClientScan, ClientScanner, CommandHead};
-use mysql_wire::command::Command;
-use mysql_wire::err::ErrPacket;
-use mysql_wire::response::{Expect, ResponseEvent, ResponseScanner};
-use tokio::io::{AsyncWrite, ReadBuf};
+use mysql_wire::client_stream::ClientScanner;
+use mysql_wire::response::{Expect, ResponseScanner};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep_until};
 
-use crate::activity::InFlight;
-use crate::answer::{is_refused, unknown_command};
+use crate::activity::{InFlight, Pinned, Pins};
 use crate::buffer::Buffer;
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::metrics::CoreMetrics;
 use crate::route::Running;
+use crate::session::inventory::Inventory;
+use crate::session::life::{self, Pin};
 use crate::session::{Replay, Session};
 use crate::stream::Readable;
+
+mod down;
+mod park;
+mod statement;
+mod up;
+
+pub(crate) use park::Config;
+use statement::{Capture, Reprepare};
+pub(crate) use statement::{no_cursor, unknown_statement};
 
 /// Commands sent on and not yet answered. More stay in the socket: the client's pipelining goes on, a batch at a time.
 const PIPELINED_MAX: usize = 256;
@@ -42,6 +56,19 @@ pub(crate) enum Ended {
     /// COM_CHANGE_USER: all earlier commands are answered, nothing of this one was sent on.
     ChangeUser {
         bytes: Buffer,
+    },
+    /// The session needs this connection no more; everything of it is kept. What the client has sent since is in `bytes`.
+    Parked {
+        bytes: Option<Buffer>,
+    },
+    /// The compute is gone, the session is not.
+    Lost {
+        /// What the client has sent and no compute has seen.
+        bytes: Option<Buffer>,
+        /// ERR frames that answer what was under way.
+        answers: Vec<u8>,
+        /// What the next command is to be answered with: something of the session was lost while nothing was under way.
+        owed: Option<Told>,
     },
     Failed(RelayError),
 }
@@ -64,6 +91,9 @@ pub(crate) enum RelayError {
     ComputeCut { reason: String },
     #[error("the compute refuses a setting of the session: {0}")]
     Replay(String),
+    /// The session is idle and cannot leave its connection, and may not keep it.
+    #[error("{because}: the session held {pin}")]
+    Evicted { pin: Pin, because: String },
     #[error("{SHUTDOWN_TEXT}")]
     Draining { sequence: u8 },
 }
@@ -84,6 +114,7 @@ impl ClientFacing for RelayError {
             Self::ClientCut | Self::Client(_) => ErrorKind::Client,
             Self::OutOfOrder | Self::MalformedCommand(_) => ErrorKind::Malformed,
             Self::ComputeGone { .. } | Self::ComputeCut { .. } | Self::Replay(_) => ErrorKind::Compute,
+            Self::Evicted { .. } => ErrorKind::Limited,
             Self::Draining { .. } => ErrorKind::Ours,
         }
     }
@@ -93,17 +124,20 @@ impl ClientFacing for RelayError {
             Self::ClientCut | Self::Client(_) | Self::ComputeCut { .. } => None,
             Self::OutOfOrder => Some(Told::out_of_order()),
             Self::MalformedCommand(_) => Some(Told::new(1835, "HY000", "Malformed communication packet")),
-            Self::ComputeGone { reason, .. } => Some(Told::shutdown(format!(
-                "The connection to the database was closed: {reason}"
-            ))),
+            Self::ComputeGone { reason, .. } => Some(gone(reason)),
             Self::Replay(reason) => Some(Told::new(
                 1105,
                 "HY000",
-                format!("The database refused a setting made while it slept: {reason}"),
+                format!("The database refused to restore the session: {reason}"),
             )),
+            Self::Evicted { pin, because } => Some(gone(&format!("{because}, and the session held {pin}"))),
             Self::Draining { .. } => Some(Told::shutdown(SHUTDOWN_TEXT)),
         }
     }
+}
+
+fn gone(reason: &str) -> Told {
+    Told::shutdown(format!("The connection to the database was closed: {reason}"))
 }
 
 /// What the relay works with besides the two streams.
@@ -113,9 +147,15 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) drain: &'a Drain,
     pub(crate) in_flight: InFlight,
     pub(crate) metrics: &'a CoreMetrics,
+    pub(crate) park: &'a Config,
+    /// What was agreed with the compute.
+    pub(crate) capabilities: Capabilities,
+    pub(crate) pinned_idle_timeout: Duration,
+    /// Where sessions that cannot park are named.
+    pub(crate) pins: Pins,
 }
 
-/// Relays until one side ends. `first` begins with a command of the client's; `replay` goes before it.
+/// Relays until one side ends or the session parks. `first` begins with a command of the client's; `replay` goes before it.
 /// `on_first_byte` is called once, when the first answer to the client's own commands is there.
 pub(crate) async fn run<C: Readable>(
     client: &mut C,
@@ -125,10 +165,13 @@ pub(crate) async fn run<C: Readable>(
     surroundings: Surroundings<'_>,
     on_first_byte: impl FnOnce(),
 ) -> Ended {
+    let running = surroundings.running;
     // Polled once each, so that this task is woken; afterwards the flags tell, at the price of a load.
-    let mut closing = pin!(surroundings.running.closing().raised());
+    let mut closing = pin!(running.closing().raised());
     let mut draining = pin!(surroundings.drain.begun.raised());
     let mut over = pin!(surroundings.drain.over.raised());
+    let mut nudged = pin!(running.nudged());
+    let mut idle = pin!(sleep_until(Instant::now() + surroundings.park.after));
     let mut relay = Relay::new(client, compute, replay, first, surroundings, on_first_byte);
     let mut registered = false;
     poll_fn(|cx| {
@@ -137,11 +180,28 @@ pub(crate) async fn run<C: Readable>(
             let _ = closing.as_mut().poll(cx);
             let _ = draining.as_mut().poll(cx);
             let _ = over.as_mut().poll(cx);
+            let _ = nudged.as_mut().poll(cx);
+            let _ = idle.as_mut().poll(cx);
         }
-        match relay.turn(cx) {
-            Ok(None) => Poll::Pending,
-            Ok(Some(ended)) => Poll::Ready(ended),
-            Err(error) => Poll::Ready(Ended::Failed(error)),
+        loop {
+            match relay.turn(cx) {
+                Ok(None) => {}
+                Ok(Some(ended)) => return Poll::Ready(ended),
+                Err(error) => return Poll::Ready(Ended::Failed(error)),
+            }
+            // Whoever waits for something must be woken by it the next time, too.
+            let mut again = false;
+            if nudged.as_mut().poll(cx).is_ready() {
+                nudged.set(running.nudged());
+                again = true;
+            }
+            if idle.as_mut().poll(cx).is_ready() {
+                idle.as_mut().reset(relay.idle_for_long());
+                again = true;
+            }
+            if !again {
+                return Poll::Pending;
+            }
         }
     })
     .await
@@ -154,16 +214,42 @@ struct Due {
     /// Number of its first frame: the command's frames are counted on.
     sequence: u8,
     /// Of a command of the gateway's own: the client does not see it.
-    ours: bool,
+    own: Option<Own>,
+    kind: Kind,
+}
+
+/// What its answer changes of the session, besides what the answer itself says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Prepare,
+    /// The statement that the client executes or fetches from.
+    Statement(u32),
+    Reset,
+}
+
+/// Why the gateway sent a command of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Replay,
+    Inventory,
+    /// To learn under which modes statements are prepared now.
+    Modes,
+    Reprepare,
 }
 
 /// What stops the client's bytes until everything sent on is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Hold {
     Quit,
     ChangeUser,
-    /// A command that is answered here.
-    Refuse,
+    /// A command that is answered here, with this frame or with nothing.
+    Answer(Vec<u8>),
+    /// What is to be done with the command depends on the answers that are due.
+    Look,
+    Inventory,
+    /// This statement must be prepared on the present connection first.
+    Reprepare(u32),
 }
 
 struct Relay<'a, C, F> {
@@ -181,20 +267,40 @@ struct Relay<'a, C, F> {
     /// Bytes of the command under way are dropped, not sent on.
     skipping: bool,
     client_closed: bool,
-    /// Compute to client: everything in it is for the client.
+    /// Compute to client: what was read, of which `to_pass` bytes are for the client; the rest is the beginning of a
+    /// packet that must be seen further.
     down: Option<Buffer>,
+    to_pass: usize,
     responses: ResponseScanner,
     due: VecDeque<Due>,
-    /// The answer under way is one of ours.
-    hiding: bool,
+    /// The answer under way.
+    answering: Option<Due>,
+    /// Of an answer to a command of ours.
+    own_answer: Vec<u8>,
     compute_closed: bool,
+    /// It takes nothing any more; what it said before is still to be read.
+    compute_deaf: bool,
     flush_client: bool,
     down_is_long: bool,
     up_is_long: bool,
-    /// The command under way is COM_RESET_CONNECTION.
-    resetting: bool,
     /// The command under way has an answer, the last one due.
     awaits_answer: bool,
+    /// Not a byte of what the client has under way was sent, nor was any changed.
+    untouched: bool,
+    /// Bytes of the command that is about to begin were changed.
+    changed: bool,
+    /// The text of the PREPARE under way.
+    capture: Option<Capture>,
+    /// Those that are not answered yet.
+    prepares_sent: VecDeque<Capture>,
+    reprepare: Option<Reprepare>,
+    life: life::State,
+    inventory: Option<Inventory>,
+    /// A command that counts has come since it was quiet last.
+    stirred: bool,
+    since_quiet: Instant,
+    asking_since: Instant,
+    pinned: Option<Pinned>,
     /// What the compute said before it went away.
     compute_said: Option<String>,
     on_first_byte: Option<F>,
@@ -209,7 +315,12 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         around: Surroundings<'a>,
         on_first_byte: F,
     ) -> Self {
-        let capabilities = around.session.capabilities;
+        let capabilities = around.capabilities;
+        if !capabilities.contains(Capabilities::SESSION_TRACK) {
+            // A server that reports nothing may change anything.
+            around.session.tracked.hidden();
+        }
+        let now = Instant::now();
         let mut relay = Self {
             client,
             compute,
@@ -223,19 +334,33 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             skipping: false,
             client_closed: false,
             down: None,
+            to_pass: 0,
             responses: ResponseScanner::new(capabilities),
             due: VecDeque::new(),
-            hiding: false,
+            answering: None,
+            own_answer: Vec::new(),
             compute_closed: false,
+            compute_deaf: false,
             flush_client: false,
             down_is_long: false,
             up_is_long: false,
-            resetting: false,
             awaits_answer: false,
+            untouched: true,
+            changed: false,
+            capture: None,
+            prepares_sent: VecDeque::new(),
+            reprepare: None,
+            life: life::step(life::State::Detached, life::Event::Attached)
+                .map_or(life::State::Busy, |(state, _)| state),
+            inventory: None,
+            stirred: true,
+            since_quiet: now,
+            asking_since: now,
+            pinned: None,
             compute_said: None,
             on_first_byte: Some(on_first_byte),
         };
-        relay.inject(replay);
+        relay.inject(replay, Own::Replay);
         relay
     }
 
@@ -248,12 +373,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             if let Some(ended) = self.settle()? {
                 return Ok(Some(ended));
             }
-            if !down && !up {
-                break;
+            if !down && !up && !self.live()? {
+                return Ok(None);
             }
         }
-        self.around.in_flight.set(!self.is_quiet());
-        Ok(None)
     }
 
     /// Nothing is on its way in either direction and no answer is due.
@@ -265,310 +388,37 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         self.due.is_empty() && self.responses.is_idle() && self.down.is_none()
     }
 
-    // Compute to client.
-
-    /// True: something moved, so another turn may move more.
-    fn pump_down(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
-        loop {
-            moved |= self.write_down(cx)?;
-            // Read on only when the client has taken everything: what it does not take stays with the compute.
-            if self.compute_closed || self.down.is_some() {
-                return Ok(moved);
-            }
-            match poll_read(self.compute, &mut self.down, self.down_is_long, cx) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Ok(1..)) => self.scan_responses()?,
-                // A reset is a close whose reason went missing.
-                Poll::Ready(Ok(0) | Err(_)) => self.compute_closed = true,
-            }
-            moved = true;
-        }
-    }
-
-    fn write_down(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
-        if let Some(buffer) = &mut self.down {
-            while !buffer.is_empty() {
-                match Pin::new(&mut *self.client).poll_write(cx, buffer.filled()) {
-                    Poll::Pending => return Ok(moved),
-                    Poll::Ready(Ok(0)) => return Err(RelayError::Client(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(n)) => buffer.consume(n),
-                    Poll::Ready(Err(e)) => return Err(RelayError::Client(e)),
-                }
-                moved = true;
-            }
-            self.down = None;
-            self.flush_client = true;
-        }
-        if self.flush_client {
-            match Pin::new(&mut *self.client).poll_flush(cx) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Ok(())) => self.flush_client = false,
-                Poll::Ready(Err(e)) => return Err(RelayError::Client(e)),
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Finds where responses end in what was just read, and takes out those that are not the client's.
-    fn scan_responses(&mut self) -> Result<(), RelayError> {
-        let Some(mut buffer) = self.down.take() else {
-            return Ok(());
-        };
-        // A read that filled the buffer is a part of something long: fewer, larger reads from here on.
-        self.down_is_long = buffer.is_full();
-        let mut at = 0;
-        while at < buffer.filled().len() {
-            if self.responses.is_idle() && !self.expect_next() {
-                self.unsolicited(&mut buffer, at);
-                break;
-            }
-            let scanned = self
-                .responses
-                .scan(&buffer.filled()[at..])
-                .map_err(|e| self.compute_cut(&e.to_string()))?;
-            if self.hiding {
-                if let Some(ResponseEvent::End(end)) = &scanned.event
-                    && end.error.is_some()
-                {
-                    return Err(self.replay_refused(&buffer.filled()[at..at + scanned.consumed]));
-                }
-                buffer.cut(at, scanned.consumed);
-            } else {
-                at += scanned.consumed;
-                if let Some(on_first_byte) = self.on_first_byte.take() {
-                    on_first_byte();
-                }
-            }
-            match scanned.event {
-                Some(ResponseEvent::FileWanted) => self.begin_file()?,
-                Some(ResponseEvent::End(end)) => self.around.metrics.response_ended(end.error.is_some()),
-                None if scanned.consumed == 0 => return Err(self.compute_cut("a response that cannot be followed")),
-                None => {}
-            }
-        }
-        self.around.metrics.bytes_to_client(at);
-        self.down = (!buffer.is_empty()).then_some(buffer);
-        Ok(())
-    }
-
-    /// False: nothing is due.
-    fn expect_next(&mut self) -> bool {
-        let Some(Due { expect, sequence, ours }) = self.due.pop_front() else {
-            return false;
-        };
-        self.responses.expect(expect, sequence);
-        self.hiding = ours;
-        true
-    }
-
-    /// Bytes that answer nothing: a server that goes away says so in an ERR. It is no answer to the next command.
-    fn unsolicited(&mut self, buffer: &mut Buffer, at: usize) {
-        let capabilities = self.around.session.capabilities;
-        let said = buffer
-            .filled()
-            .get(at + 4..)
-            .and_then(|payload| ErrPacket::decode(payload, capabilities).ok());
-        self.compute_said = said.map(|err| String::from_utf8_lossy(err.message).into_owned());
-        self.compute_closed = true;
-        let rest = buffer.filled().len() - at;
-        buffer.cut(at, rest);
-    }
-
-    fn replay_refused(&self, response: &[u8]) -> RelayError {
-        let err = response
-            .get(4..)
-            .and_then(|payload| ErrPacket::decode(payload, self.around.session.capabilities).ok());
-        RelayError::Replay(
-            err.map(|err| String::from_utf8_lossy(err.message).into_owned())
-                .unwrap_or_default(),
-        )
-    }
-
-    fn begin_file(&mut self) -> Result<(), RelayError> {
-        let asked_for = self.around.session.capabilities.contains(Capabilities::LOCAL_FILES);
-        if self.hiding || !asked_for {
-            return Err(self.compute_cut("it asked for a file that the client never offered"));
-        }
-        self.commands.begin_file().map_err(command_error)
-    }
-
-    fn compute_cut(&self, reason: &str) -> RelayError {
-        RelayError::ComputeCut {
-            reason: reason.to_owned(),
-        }
-    }
-
-    // Client to compute.
-
-    fn pump_up(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
-        loop {
-            moved |= self.write_up(cx)?;
-            let full = self.up.as_mut().is_some_and(|buffer| buffer.free().is_empty());
-            if full || self.client_closed || self.hold.is_some() || !self.inject.is_empty() {
-                return Ok(moved);
-            }
-            // As many answers as may be due are due: the rest stays with the client.
-            if self.due.len() >= PIPELINED_MAX {
-                return Ok(moved);
-            }
-            match poll_read(self.client, &mut self.up, self.up_is_long, cx) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Ok(0)) => self.client_closed = true,
-                Poll::Ready(Ok(_)) => self.scan_commands()?,
-                Poll::Ready(Err(e)) => return Err(RelayError::Client(e)),
-            }
-            moved = true;
-        }
-    }
-
-    /// Sends on what may be sent: the client's bytes first, then what was injected after them.
-    fn write_up(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
-        loop {
-            let source = match &self.up {
-                Some(buffer) if self.to_send > 0 => &buffer.filled()[..self.to_send],
-                _ => &self.inject[self.injected..],
-            };
-            if source.is_empty() {
-                break;
-            }
-            let n = match Pin::new(&mut *self.compute).poll_write(cx, source) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Ok(n)) => n,
-                Poll::Ready(Err(_broken)) => {
-                    // What it said before it went is still to be read.
-                    self.stop_sending();
-                    return Ok(true);
-                }
-            };
-            moved = true;
-            match &mut self.up {
-                Some(buffer) if self.to_send > 0 => {
-                    buffer.consume(n);
-                    self.to_send -= n;
-                    self.around.metrics.bytes_to_compute(n);
-                }
-                _ => self.injected += n,
-            }
-            if self.injected == self.inject.len() && self.injected > 0 {
-                self.inject.clear();
-                self.injected = 0;
-                self.scan_commands()?;
-            }
-        }
-        if self.up.as_ref().is_some_and(Buffer::is_empty) {
-            self.up = None;
-        }
-        Ok(moved)
-    }
-
-    /// The compute takes nothing any more: drop what was for it, and read what it has to say.
-    fn stop_sending(&mut self) {
-        self.up = None;
-        self.to_send = 0;
-        self.inject.clear();
-        self.injected = 0;
-        self.skipping = true;
-    }
-
-    /// Finds the commands in what was read and decides what may be sent on.
-    fn scan_commands(&mut self) -> Result<(), RelayError> {
-        while self.hold.is_none() && self.inject.is_empty() {
-            let Some(buffer) = &mut self.up else { break };
-            self.up_is_long = buffer.is_full();
-            let bytes = &buffer.filled()[self.to_send..];
-            if bytes.is_empty() {
-                break;
-            }
-            match self.commands.scan(bytes).map_err(command_error)? {
-                ClientScan::NeedMore => break,
-                ClientScan::Command(_) if self.due.len() >= PIPELINED_MAX => break,
-                ClientScan::Command(head) => self.begin_command(head),
-                ClientScan::Body(n) => self.take(n),
-                ClientScan::CommandEnd(n) => {
-                    self.take(n);
-                    self.end_command();
-                }
-                ClientScan::FileEnd(n) => {
-                    self.take(n);
-                    self.responses.file_ended(self.commands.answer_sequence());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, n: usize) {
-        if self.skipping {
-            if let Some(buffer) = &mut self.up {
-                buffer.cut(self.to_send, n);
-            }
-        } else {
-            self.to_send += n;
-        }
-    }
-
-    fn begin_command(&mut self, head: CommandHead) {
-        let command = match Command::from_code(head.code) {
-            Some(Command::Quit) => return self.hold = Some(Hold::Quit),
-            Some(Command::ChangeUser) => return self.hold = Some(Hold::ChangeUser),
-            Some(command) if !is_refused(command) => command,
-            _ => return self.hold = Some(Hold::Refuse),
-        };
-        self.commands.begin_command();
-        self.around.metrics.command_begun();
-        self.resetting = command == Command::ResetConnection;
-        let expect = Expect::of(command);
-        self.awaits_answer = expect.is_some();
-        if let Some(expect) = expect {
-            self.due.push_back(Due {
-                expect,
-                sequence: 1,
-                ours: false,
-            });
-        }
-    }
-
-    fn end_command(&mut self) {
-        if std::mem::take(&mut self.skipping) {
-            return;
-        }
-        if let Some(due) = self.due.back_mut().filter(|_| self.awaits_answer) {
-            due.sequence = self.commands.answer_sequence();
-        }
-        if std::mem::take(&mut self.resetting) {
-            self.around.session.reset();
-            self.inject(self.around.session.replay_after_reset());
-        }
-    }
-
-    fn inject(&mut self, replay: Replay) {
+    fn inject(&mut self, replay: Replay, own: Own) {
         self.inject.extend_from_slice(&replay.frames);
         let due = replay.commands.into_iter().filter_map(Expect::of);
         self.due.extend(due.map(|expect| Due {
             expect,
             sequence: 1,
-            ours: true,
+            own: Some(own),
+            kind: Kind::Plain,
         }));
     }
-
-    // Ends.
 
     /// What follows from where both directions stand now.
     fn settle(&mut self) -> Result<Option<Ended>, RelayError> {
         let answered = self.is_answered() && self.inject.is_empty() && self.to_send == 0;
-        match self.hold {
+        if self.life == life::State::Detached {
+            return Ok(Some(Ended::Parked { bytes: self.up.take() }));
+        }
+        match self.hold.take() {
             Some(Hold::Quit) if answered || self.compute_closed => return Ok(Some(Ended::ClientQuit)),
             Some(Hold::ChangeUser) if answered => {
                 return Ok(Some(Ended::ChangeUser {
-                    bytes: self.up.take().unwrap_or_else(Buffer::small),
+                    bytes: park::or_empty(self.up.take()),
                 }));
             }
-            Some(Hold::Refuse) if answered => self.refuse()?,
-            _ => {}
+            Some(Hold::Answer(answer)) if answered => self.answer_here(&answer)?,
+            Some(Hold::Look) if answered => self.scan_commands()?,
+            Some(Hold::Reprepare(id)) if answered && self.reprepare.is_none() && !self.compute_closed => {
+                self.hold = Some(Hold::Reprepare(id));
+                self.begin_reprepare(id);
+            }
+            held => self.hold = held,
         }
         if self.client_closed {
             let between = self.commands.is_at_boundary() && self.up.is_none();
@@ -578,11 +428,11 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 Err(RelayError::ClientCut)
             };
         }
-        if self.compute_closed && self.down.is_none() {
-            return Err(self.compute_gone());
+        if self.compute_closed && self.to_pass == 0 {
+            return self.compute_gone().map(Some);
         }
         if self.around.running.closing().is_raised() && answered {
-            return Err(self.compute_gone());
+            return self.compute_gone().map(Some);
         }
         if self.around.drain.over.is_raised() || (self.around.drain.begun.is_raised() && answered) {
             return Err(match self.boundary_sequence() {
@@ -593,38 +443,24 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         Ok(None)
     }
 
-    /// Answers a command that is not sent on, and drops its bytes as they come.
-    fn refuse(&mut self) -> Result<(), RelayError> {
-        self.hold = None;
-        self.skipping = true;
-        self.commands.begin_command();
-        let mut buffer = Buffer::small();
-        buffer.append(&unknown_command().frame(1));
-        self.down = Some(buffer);
-        self.scan_commands()
-    }
-
     /// The sequence id with which an ERR may stand here; None in the middle of a packet.
     fn boundary_sequence(&self) -> Option<u8> {
-        match (
-            self.responses.is_idle(),
-            self.down.is_none(),
-            self.responses.at_packet_boundary(),
-        ) {
-            (true, true, _) => Some(self.due.front().map_or(1, |due| due.sequence)),
-            (false, true, true) => Some(self.responses.next_sequence()),
+        if self.to_pass > 0 {
+            return None;
+        }
+        let ours = |due: &Due| due.own.is_some();
+        let first = |due: Option<&Due>| due.map_or(1, |due| due.sequence);
+        match (self.responses.is_idle(), self.answering.as_ref().is_some_and(ours)) {
+            // What a client waits for stands behind what we wait for.
+            (true, _) | (false, true) => Some(first(self.due.iter().find(|due| !ours(due)))),
+            (false, false) if self.responses.at_packet_boundary() => Some(self.responses.next_sequence()),
             _ => None,
         }
     }
 
-    fn compute_gone(&self) -> RelayError {
-        let reason = self.around.running.closing().reason().map(str::to_owned);
-        let reason = reason
-            .or_else(|| self.compute_said.clone())
-            .unwrap_or_else(|| "it stopped unexpectedly".into());
-        match self.boundary_sequence() {
-            Some(sequence) => RelayError::ComputeGone { reason, sequence },
-            None => RelayError::ComputeCut { reason },
+    fn compute_cut(&self, reason: &str) -> RelayError {
+        RelayError::ComputeCut {
+            reason: reason.to_owned(),
         }
     }
 }
@@ -651,7 +487,7 @@ fn poll_read<S: Readable>(
     }
     let Some(buffer) = slot else { return Poll::Pending };
     let mut space = ReadBuf::new(buffer.free());
-    let read = Pin::new(stream).poll_read(cx, &mut space);
+    let read = AsyncRead::poll_read(std::pin::Pin::new(stream), cx, &mut space);
     let n = space.filled().len();
     buffer.extend(n);
     if buffer.is_empty() {

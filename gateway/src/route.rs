@@ -5,13 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use control_api::control as proto;
 use dashmap::DashMap;
-use tokio::sync::watch;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 use crate::activity::Activity;
@@ -33,6 +35,7 @@ pub(crate) struct Project {
     server: ArcSwapOption<Server>,
     compute: watch::Sender<Known>,
     wake_timeout: ArcSwapOption<Duration>,
+    pinned_idle_timeout: ArcSwapOption<Duration>,
     /// The wake in flight, kept alive by those who wait for it.
     pub(crate) flight: Mutex<Weak<Flight>>,
     pub(crate) activity: Activity,
@@ -82,7 +85,49 @@ pub(crate) struct Running {
     pub(crate) socket: PathBuf,
     /// The password of the gateway's own method on every account there.
     pub(crate) secret: Zeroizing<Vec<u8>>,
+    /// It is going or gone: sessions end.
     closing: Signal,
+    wanted: AtomicU32,
+    /// Tells attached sessions to look at `wanted`.
+    nudge: Notify,
+    /// Why it is drained.
+    drained_because: ArcSwapOption<String>,
+    /// Sessions that hold a connection to it, and who waits for there to be none.
+    seated: watch::Sender<usize>,
+    /// Wakes one who waits for a place.
+    freed: Notify,
+    /// Why a session has said that it cannot park, since the drain began.
+    refusal: watch::Sender<Option<String>>,
+}
+
+/// `Running::wanted`: it is to be suspended, and sessions park where they can.
+const DRAIN: u32 = 1 << 31;
+/// `Running::wanted`: sessions that cannot park are to end.
+const FORCED: u32 = 1 << 30;
+/// The rest of `Running::wanted`: so many connections are wanted for others.
+const PLACES: u32 = FORCED - 1;
+/// More than waiters at one time would only park sessions for nothing.
+const PLACES_MAX: u32 = 1024;
+
+/// Why a session is asked to give up its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The compute is to be suspended, if every session can park.
+    Drain,
+    /// The compute is going to be suspended.
+    Forced,
+    /// Somebody waits for a connection.
+    Place,
+}
+
+/// A session's place at a compute, held while it is attached.
+pub(crate) struct Seat(Arc<Running>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seated.send_modify(|seated| *seated -= 1);
+        self.0.freed.notify_one();
+    }
 }
 
 impl std::fmt::Debug for Running {
@@ -101,12 +146,115 @@ impl Running {
             socket,
             secret: Zeroizing::new(secret),
             closing: Signal::default(),
+            wanted: AtomicU32::new(0),
+            nudge: Notify::new(),
+            drained_because: ArcSwapOption::empty(),
+            seated: watch::Sender::new(0),
+            freed: Notify::new(),
+            refusal: watch::Sender::new(None),
         }
     }
 
     /// Raised when sessions must let go of this compute.
     pub(crate) fn closing(&self) -> &Signal {
         &self.closing
+    }
+
+    /// Somebody wants sessions to give up their connections. One load.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed) != 0
+    }
+
+    /// Why this session is asked to give up its connection. A place that is asked for is asked of one session only.
+    pub(crate) fn asked(&self) -> Option<Asked> {
+        if let Some(draining) = self.draining() {
+            return Some(draining);
+        }
+        let one_less = |wanted: u32| (wanted & PLACES != 0).then(|| wanted - 1);
+        self.wanted
+            .fetch_update(Relaxed, Relaxed, one_less)
+            .ok()
+            .map(|_| Asked::Place)
+    }
+
+    /// Why every session is asked to give up its connection; None: no drain is on.
+    pub(crate) fn draining(&self) -> Option<Asked> {
+        match self.wanted.load(Relaxed) {
+            wanted if wanted & DRAIN == 0 => None,
+            wanted if wanted & FORCED == 0 => Some(Asked::Drain),
+            _ => Some(Asked::Forced),
+        }
+    }
+
+    /// For clients to read.
+    pub(crate) fn draining_reason(&self) -> String {
+        let because = self.drained_because.load_full();
+        because.map_or_else(|| "the compute is being suspended".into(), |because| (*because).clone())
+    }
+
+    /// Completes when a session has left; one of those who wait is told. Cancel-safe.
+    pub(crate) async fn place_freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Completes at the next change of what is wanted. To be polled once before `is_wanted` is asked.
+    pub(crate) fn nudged(&self) -> Notified<'_> {
+        self.nudge.notified()
+    }
+
+    /// One connection is wanted for another session.
+    pub(crate) fn want_place(&self) {
+        let one_more = |wanted: u32| (wanted & PLACES < PLACES_MAX).then(|| wanted + 1);
+        let _ = self.wanted.fetch_update(Relaxed, Relaxed, one_more);
+        self.nudge.notify_waiters();
+    }
+
+    fn drain(&self, said: &proto::Compute) {
+        let forced = said.forced;
+        let because = (!said.reason.is_empty()).then(|| Arc::new(said.reason.clone()));
+        self.drained_because.store(because);
+        self.refusal.send_replace(None);
+        self.wanted
+            .fetch_or(if forced { DRAIN | FORCED } else { DRAIN }, Relaxed);
+        self.nudge.notify_waiters();
+    }
+
+    /// The suspend was called off.
+    fn stay(&self) {
+        self.wanted.fetch_and(PLACES, Relaxed);
+    }
+
+    /// A session cannot park.
+    pub(crate) fn refuse(&self, reason: &str) {
+        self.refusal.send_if_modified(|refusal| {
+            let first = refusal.is_none();
+            refusal.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+    }
+
+    /// Completes when a session has said that it cannot park, with its reason. Cancel-safe.
+    pub(crate) async fn refused(&self) -> String {
+        let mut refusal = self.refusal.subscribe();
+        // The sender lives as long as `self`.
+        match refusal.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// A place for one more session. None: it is going to be suspended. Whoever waits for it to be empty waits for this
+    /// seat, too.
+    pub(crate) fn seat(self: &Arc<Self>) -> Option<Seat> {
+        self.seated.send_modify(|seated| *seated += 1);
+        let seat = Seat(Arc::clone(self));
+        (self.wanted.load(Relaxed) & DRAIN == 0).then_some(seat)
+    }
+
+    /// Completes when no session holds a connection to it. Cancel-safe.
+    pub(crate) async fn empty(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.seated.subscribe().wait_for(|seated| *seated == 0).await;
     }
 }
 
@@ -163,8 +311,10 @@ impl Project {
             compute: watch::Sender::new(Known {
                 fence: Fence::default(),
                 view: ComputeView::Suspended,
+                draining: None,
             }),
             wake_timeout: ArcSwapOption::empty(),
+            pinned_idle_timeout: ArcSwapOption::empty(),
             flight: Mutex::new(Weak::new()),
             activity: Activity::default(),
         }
@@ -183,14 +333,22 @@ impl Project {
         self.wake_timeout.load().as_deref().copied()
     }
 
+    /// How long a session that cannot leave its compute connection may idle.
+    pub(crate) fn pinned_idle_timeout(&self) -> Option<Duration> {
+        self.pinned_idle_timeout.load().as_deref().copied()
+    }
+
     pub(crate) fn compute(&self) -> ComputeView {
         self.compute.borrow().view.clone()
     }
 
-    /// Takes over what control says of the compute, unless something newer is known.
-    pub(crate) fn apply_compute(&self, said: &proto::Compute) {
+    /// Takes over what control says of the compute, unless something newer is known. Returns a compute that is to be
+    /// emptied for a suspend.
+    pub(crate) fn apply_compute(&self, said: &proto::Compute) -> Option<Arc<Running>> {
+        let mut draining = None;
         let fence = Fence {
             incarnation: said.incarnation,
+            round: said.round,
             step: step(said.state()),
         };
         self.compute.send_if_modified(|known| {
@@ -198,18 +356,23 @@ impl Project {
             if fence < known.fence || repeated {
                 return false;
             }
-            known.replace(fence, view(said), &closing_reason(said));
+            draining = known.replace(fence, view(said), said);
             true
         });
+        draining
     }
 
     fn remove(&self) {
         self.compute.send_modify(|known| {
-            known.replace(known.fence, ComputeView::Removed, "the project was deleted");
+            let said = proto::Compute {
+                reason: "the project was deleted".into(),
+                ..Default::default()
+            };
+            known.replace(known.fence, ComputeView::Removed, &said);
         });
     }
 
-    pub(crate) fn apply(&self, said: &proto::Project) {
+    pub(crate) fn apply(&self, said: &proto::Project) -> Option<Arc<Running>> {
         let users = said
             .users
             .iter()
@@ -217,11 +380,10 @@ impl Project {
             .collect();
         let databases = said.databases.iter().map(|name| name.as_str().into()).collect();
         self.access.store(Arc::new(Access { users, databases }));
-        let timeout = Duration::from_millis(said.wake_timeout_ms.into());
-        self.wake_timeout.store((!timeout.is_zero()).then(|| Arc::new(timeout)));
-        if let Some(compute) = &said.compute {
-            self.apply_compute(compute);
-        }
+        let own = |ms: u32| (ms > 0).then(|| Arc::new(Duration::from_millis(ms.into())));
+        self.wake_timeout.store(own(said.wake_timeout_ms));
+        self.pinned_idle_timeout.store(own(said.pinned_idle_timeout_ms));
+        said.compute.as_ref().and_then(|compute| self.apply_compute(compute))
     }
 }
 
@@ -229,6 +391,8 @@ impl Project {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Fence {
     incarnation: u64,
+    /// Grows when a drain is called off, after which the same incarnation is ready again.
+    round: u32,
     /// How far along its life, so that a late "ready" does not undo a "draining" of the same incarnation.
     step: u8,
 }
@@ -236,14 +400,33 @@ struct Fence {
 struct Known {
     fence: Fence,
     view: ComputeView,
+    /// The compute that is being drained.
+    draining: Option<Arc<Running>>,
 }
 
 impl Known {
-    fn replace(&mut self, fence: Fence, view: ComputeView, reason: &str) {
-        if let ComputeView::Ready(running) = &self.view {
-            running.closing.raise(reason);
-        }
+    /// Returns a compute whose sessions have been asked to park.
+    fn replace(&mut self, fence: Fence, view: ComputeView, said: &proto::Compute) -> Option<Arc<Running>> {
+        let running = match &self.view {
+            ComputeView::Ready(running) => Some(Arc::clone(running)),
+            _ => self.draining.take(),
+        };
         (self.fence, self.view) = (fence, view);
+        let running = running?;
+        match &mut self.view {
+            ComputeView::Draining => {
+                running.drain(said);
+                self.draining = Some(Arc::clone(&running));
+                return Some(running);
+            }
+            // The drain was called off: sessions that stayed are where they were.
+            ComputeView::Ready(again) if again.incarnation == running.incarnation => {
+                running.stay();
+                *again = running;
+            }
+            _ => running.closing.raise(&closing_reason(said)),
+        }
+        None
     }
 }
 
@@ -306,8 +489,8 @@ impl Routes {
         self.server.load_full()
     }
 
-    /// Takes over what control says of a project.
-    pub(crate) fn apply(&self, said: &proto::Project) {
+    /// Takes over what control says of a project. Returns a compute that is to be emptied for a suspend.
+    pub(crate) fn apply(&self, said: &proto::Project) -> Option<Arc<Running>> {
         let server = said.server.as_ref().map(|server| self.intern(server));
         let project = Arc::clone(
             self.projects
@@ -318,7 +501,7 @@ impl Routes {
         if server.is_some() {
             project.server.store(server);
         }
-        project.apply(said);
+        project.apply(said)
     }
 
     /// Takes over what a wake's answer says of the server.
@@ -398,15 +581,44 @@ mod tests {
         let project = Project::new("p");
         project.apply_compute(&said(1, Ready));
         let first = running(&project).unwrap();
-        project.apply_compute(&said(1, Draining));
-        assert!(first.closing().is_raised());
-        assert_eq!(first.closing().reason(), Some("the compute is being suspended"));
+        let seat = first.seat().unwrap();
+        let draining = project.apply_compute(&said(1, Draining)).unwrap();
+        assert!(Arc::ptr_eq(&draining, &first) && first.seat().is_none());
+        assert_eq!(first.asked(), Some(Asked::Drain));
         project.apply_compute(&said(1, Ready));
-        assert!(running(&project).is_none());
+        assert!(running(&project).is_none() && !first.closing().is_raised());
+        drop(seat);
         project.apply_compute(&said(1, Suspended));
+        assert!(first.closing().is_raised());
         project.apply_compute(&said(2, Starting));
         project.apply_compute(&said(2, Ready));
         assert_eq!(running(&project).unwrap().incarnation, 2);
+    }
+
+    #[test]
+    fn a_drain_that_is_called_off_keeps_the_sessions() {
+        let project = Project::new("p");
+        project.apply_compute(&said(1, Ready));
+        let first = running(&project).unwrap();
+        let _seat = first.seat().unwrap();
+        project.apply_compute(&said(1, Draining));
+        let again = proto::Compute {
+            round: 1,
+            ..said(1, Ready)
+        };
+        project.apply_compute(&again);
+        assert!(Arc::ptr_eq(&first, &running(&project).unwrap()));
+        assert!(!first.closing().is_raised() && !first.is_wanted() && first.seat().is_some());
+        project.apply_compute(&said(1, Draining));
+        assert!(running(&project).is_some(), "an older round says nothing");
+    }
+
+    #[test]
+    fn a_place_is_asked_of_one_session() {
+        let running = Running::new(1, PathBuf::new(), Vec::new());
+        assert_eq!((running.asked(), running.is_wanted()), (None, false));
+        running.want_place();
+        assert_eq!((running.asked(), running.asked()), (Some(Asked::Place), None));
     }
 
     #[test]

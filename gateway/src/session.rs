@@ -1,22 +1,45 @@
 //! What must follow a client from one compute connection to the next. Pure: no I/O, no clock.
 //!
-//! In: the login, and what the client set while no compute was needed. Out: the login packet for a compute and the
-//! statements to replay there before the client's own first command. This is where parking will grow.
+//! In: the login, what the client set while no compute was needed, what computes reported ([`tracked`]), what an
+//! inventory read before a park ([`inventory`]), the statements the client prepared ([`statements`]). Out: the login
+//! packet for a compute and the statements to replay there before the client's own first command. [`life`] says when a
+//! session may leave its connection.
+
+use std::sync::Arc;
 
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::command::Command;
 use mysql_wire::frame;
+use mysql_wire::ok::OkPacket;
 use mysql_wire::status::StatusFlags;
+
+use inventory::{Diagnostics, Scalars};
+use life::Pin;
+use statements::{Modes, Statements};
+use tracked::Tracked;
+
+pub(crate) mod inventory;
+pub(crate) mod life;
+pub(crate) mod statements;
+pub(crate) mod tracked;
 
 /// Settings kept for replay; drivers send a handful. A client that sends more is given a compute instead.
 const SETTINGS_MAX: usize = 32;
 
-/// Computes run with the session tracker told to report everything (the gateway's own need). Clients are given back
-/// MariaDB's defaults: those that asked for session tracking hear what a direct connection would tell them, and to the
-/// others the flag for a report they cannot have (it stands in EOF packets too) does not show.
+/// MariaDB's own defaults. Computes report everything to the gateway, which passes on what a client would hear from a
+/// direct connection; a client that sets up the tracker itself is put back to these first, and hears it unfiltered.
 const TRACKER_DEFAULTS: &str = "SET SESSION session_track_schema=ON, session_track_state_change=OFF, \
      session_track_transaction_info='OFF', session_track_system_variables=\
      'autocommit,character_set_client,character_set_connection,character_set_results,time_zone'";
+
+/// Status flags that belong to the session; the others are of one statement.
+const KEPT_STATUS: StatusFlags = StatusFlags(
+    StatusFlags::AUTOCOMMIT.0
+        | StatusFlags::IN_TRANS.0
+        | StatusFlags::IN_TRANS_READONLY.0
+        | StatusFlags::ANSI_QUOTES.0
+        | StatusFlags::NO_BACKSLASH_ESCAPES.0,
+);
 
 /// Who the session belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,18 +82,43 @@ impl ResultsCharset {
             bytes_max,
         })
     }
+
+    /// As `character_set_results` says. None: one whose answers have not been recorded.
+    fn named(charset: &str) -> Option<Self> {
+        let (collation, bytes_max) = match charset {
+            "utf8mb4" => (45, 4),
+            "utf8mb3" => (33, 3),
+            "latin1" => (8, 1),
+            "ascii" => (11, 1),
+            "binary" => (63, 1),
+            _ => return None,
+        };
+        Some(Self { collation, bytes_max })
+    }
 }
 
 /// A client's session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// What the client and we agreed on; the same on both legs.
+    /// What the client and we agreed on.
     pub(crate) capabilities: Capabilities,
     pub(crate) max_packet_bytes: u32,
+    /// Its database is the current one.
     pub(crate) identity: Identity,
+    pub(crate) tracked: Tracked,
+    pub(crate) statements: Statements,
+    /// Made while there was no compute, since the last inventory.
     settings: Vec<String>,
     multi_statements: Option<bool>,
-    autocommit: bool,
+    /// What may still be asked of the client's last statement, where the gateway has run statements of its own since.
+    pub(crate) diagnostics: Option<Diagnostics>,
+    /// Statements that make a new connection what the last inventory found, or what is known since a compute was lost.
+    carried: Option<Vec<String>>,
+    /// The modes that the last inventory read.
+    modes: Option<Arc<Modes>>,
+    /// Found by an inventory, and not to go away before a reset.
+    lasting_pin: Option<Pin>,
+    status: StatusFlags,
     results: Option<ResultsCharset>,
 }
 
@@ -89,28 +137,48 @@ impl Session {
             capabilities,
             max_packet_bytes,
             identity,
+            tracked: Tracked::default(),
+            statements: Statements::default(),
             settings: Vec::new(),
             multi_statements: None,
-            autocommit: true,
+            diagnostics: None,
+            carried: None,
+            modes: None,
+            lasting_pin: None,
+            status: StatusFlags::AUTOCOMMIT,
             results,
         }
     }
 
     /// What OK packets of ours carry.
     pub(crate) fn status(&self) -> StatusFlags {
-        if self.autocommit {
-            StatusFlags::AUTOCOMMIT
-        } else {
-            StatusFlags::EMPTY
-        }
+        self.status
     }
 
     pub(crate) fn results_charset(&self) -> Option<ResultsCharset> {
         self.results
     }
 
+    /// It was attached before: its present database is one that a compute gave it.
+    pub(crate) fn was_attached(&self) -> bool {
+        self.carried.is_some()
+    }
+
+    /// The client may have set anything.
     pub(crate) fn has_settings(&self) -> bool {
-        !self.settings.is_empty()
+        !self.settings.is_empty() || self.carried.is_some()
+    }
+
+    /// Another statement has been answered here: it has diagnostics of its own, with this count of rows.
+    pub(crate) fn answered_here(&mut self, row_count: &str, found_rows: &str) {
+        // Where nothing was asked yet, a compute answers as a new session does.
+        if let Some(diagnostics) = &mut self.diagnostics {
+            diagnostics.row_count = row_count.into();
+            diagnostics.found_rows = found_rows.into();
+            diagnostics.warning_count = "0".into();
+            diagnostics.error_count = "0".into();
+            diagnostics.show_warnings = None;
+        }
     }
 
     /// Remembers a setting for replay. False: there are too many; the statement must go to a compute.
@@ -122,8 +190,13 @@ impl Session {
             return false;
         }
         self.settings.push(statement.to_owned());
-        self.autocommit = effect.autocommit.unwrap_or(self.autocommit);
+        match effect.autocommit {
+            Some(true) => self.status = self.status | StatusFlags::AUTOCOMMIT,
+            Some(false) => self.status = self.status & !StatusFlags::AUTOCOMMIT,
+            None => {}
+        }
         self.results = effect.results.unwrap_or(self.results);
+        self.answered_here("0", "0");
         true
     }
 
@@ -132,11 +205,18 @@ impl Session {
         self.multi_statements = Some(on);
     }
 
-    /// COM_RESET_CONNECTION: back to what the login gave, but for the current database, which MariaDB keeps.
+    /// COM_RESET_CONNECTION: back to what the login gave, but for the current database, which MariaDB keeps. (It keeps the
+    /// role as well, on a connection; a session that has none is given its default role anew.)
     pub(crate) fn reset(&mut self) {
+        self.tracked = Tracked::default();
+        self.statements.close_all();
         self.settings.clear();
         self.multi_statements = None;
-        self.autocommit = true;
+        self.diagnostics = None;
+        self.carried = None;
+        self.modes = None;
+        self.lasting_pin = None;
+        self.status = StatusFlags::AUTOCOMMIT;
         self.results = ResultsCharset::of_login(self.identity.collation);
     }
 
@@ -147,21 +227,103 @@ impl Session {
         before
     }
 
+    /// A compute's OK says that something changed.
+    pub(crate) fn reported(&mut self, ok: &OkPacket<'_>) {
+        if let Some(schema) = self.tracked.report(ok) {
+            self.identity.database = schema;
+        }
+    }
+
+    /// What ties the session to its connection, of what is known without asking.
+    pub(crate) fn known_pin(&self) -> Option<Pin> {
+        if self.tracked.opaque {
+            return Some(Pin::Tracker);
+        }
+        if self.tracked.in_transaction {
+            return Some(Pin::Transaction);
+        }
+        self.lasting_pin.or_else(|| self.statements.pin())
+    }
+
+    /// An inventory has found what ties the session.
+    pub(crate) fn pinned(&mut self, pin: Pin) {
+        if pin.lasts_until_reset() {
+            self.lasting_pin = Some(pin);
+        }
+    }
+
+    /// A response of the compute's has ended with this status.
+    pub(crate) fn answered(&mut self, status: StatusFlags) {
+        self.tracked.status(status);
+        self.status = status & KEPT_STATUS;
+    }
+
+    /// An inventory has read everything.
+    fn take_over(&mut self, scalars: Scalars, statements: Vec<String>, modes: Arc<Modes>) {
+        self.status = inventory::status_of(&scalars.sql_mode, scalars.autocommit);
+        self.results = scalars.character_set_results.as_deref().and_then(ResultsCharset::named);
+        self.identity.database = scalars.database;
+        self.settings.clear();
+        self.tracked.inventoried();
+        self.modes = Some(modes);
+        self.carried = Some(statements);
+    }
+
+    /// The answer to [`inventory::MODES`]. None: it is none.
+    pub(crate) fn modes_answered(&mut self, answer: &[u8], capabilities: Capabilities) -> Option<()> {
+        let modes = Arc::new(inventory::read_modes(answer, capabilities)?);
+        self.statements.read_modes(self.tracked.modes_version(), &modes);
+        self.tracked.modes_read();
+        self.modes = Some(modes);
+        Some(())
+    }
+
+    /// The compute connection was given up; everything needed was read before.
+    pub(crate) fn parked(&mut self) {
+        self.statements.detached();
+    }
+
+    /// The compute connection is gone without warning. What is known of the session goes on; answers whether that is all
+    /// there was.
+    pub(crate) fn lost(&mut self) -> bool {
+        let plain = self.tracked.is_plain() && self.lasting_pin.is_none() && self.statements.pin().is_none();
+        self.statements.detached();
+        let mut statements = self.carried.take().unwrap_or_default();
+        statements.append(&mut self.settings);
+        statements.extend(self.tracked.restore());
+        self.tracked.inventoried();
+        self.lasting_pin = None;
+        self.diagnostics = None;
+        self.carried = Some(statements);
+        plain
+    }
+
+    /// The modes that statements are prepared under now, where they are known exactly.
+    pub(crate) fn present_modes(&self) -> Option<&Arc<Modes>> {
+        self.modes.as_ref().filter(|_| self.tracked.modes_untouched())
+    }
+
     /// Commands to send right after the login to a compute, whole frames, and how many answers they will have.
     pub(crate) fn replay(&self) -> Replay {
         let mut replay = Replay::default();
-        replay.query(TRACKER_DEFAULTS);
+        if let Some(on) = self.multi_statements {
+            replay.command(Command::SetOption, &[u8::from(!on), 0]);
+        }
+        for statement in self.carried.iter().flatten() {
+            replay.query(statement);
+        }
         for statement in &self.settings {
             replay.query(statement);
         }
-        if let Some(on) = self.multi_statements {
-            replay.command(Command::SetOption, &[u8::from(!on), 0]);
+        for statement in self.tracked.next_transaction() {
+            replay.query(statement);
         }
         replay
     }
 
-    /// What a reset of the compute connection undoes of the gateway's own doing.
-    pub(crate) fn replay_after_reset(&self) -> Replay {
+    /// The client is about to set up the session tracker: it meets a plain server's.
+    pub(crate) fn tracker_is_the_clients(&mut self) -> Replay {
+        self.tracked.opaque = true;
         let mut replay = Replay::default();
         replay.query(TRACKER_DEFAULTS);
         replay
@@ -176,11 +338,11 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    fn query(&mut self, statement: &str) {
+    pub(crate) fn query(&mut self, statement: &str) {
         self.command(Command::Query, statement.as_bytes());
     }
 
-    fn command(&mut self, command: Command, argument: &[u8]) {
+    pub(crate) fn command(&mut self, command: Command, argument: &[u8]) {
         let payload = [&[command.code()], argument].concat();
         frame::write_packet(&mut self.frames, &mut 0, &payload);
         self.commands.push(command);
@@ -189,6 +351,8 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
+    use mysql_wire::session_track::Change;
+
     use super::*;
 
     fn session(capabilities: Capabilities) -> Session {
@@ -218,7 +382,7 @@ mod tests {
         assert!(session.remember("SET autocommit=0", effect(false)));
         assert_eq!(session.status(), StatusFlags::EMPTY);
         let replay = session.replay();
-        assert_eq!(replay.commands, [Command::Query; 4]);
+        assert_eq!(replay.commands, [Command::Query; 3]);
         let text = String::from_utf8_lossy(&replay.frames).into_owned();
         let at = |statement: &str| text.find(statement).unwrap();
         assert!(at("SET NAMES latin1") < at("SET autocommit=1"));
@@ -240,15 +404,71 @@ mod tests {
         assert!(session.remember("SET autocommit=0", effect(false)));
         session.set_multi_statements(true);
         session.reset();
-        assert_eq!(session.replay(), session.replay_after_reset());
+        assert_eq!(session.replay(), Replay::default());
         assert_eq!(session.status(), StatusFlags::AUTOCOMMIT);
         assert_eq!(session.identity.database.as_deref(), Some("demo"));
     }
 
+    fn reported(session: &mut Session, changes: &[Change<'_>]) {
+        let mut block = Vec::new();
+        changes.iter().for_each(|change| change.encode(&mut block));
+        session.reported(&OkPacket {
+            status: StatusFlags::SESSION_STATE_CHANGED,
+            session_track: Some(&block),
+            ..OkPacket::default()
+        });
+    }
+
+    fn texts(session: &Session) -> Vec<String> {
+        let frames = session.replay().frames;
+        let mut texts = Vec::new();
+        let mut rest = &frames[..];
+        while let Some(header) = frame::FrameHeader::decode(rest) {
+            texts.push(String::from_utf8_lossy(&rest[5..4 + header.payload_len]).into_owned());
+            rest = &rest[4 + header.payload_len..];
+        }
+        texts
+    }
+
     #[test]
-    fn clients_hear_what_a_direct_connection_would_tell() {
-        let replay = session(Capabilities::PROTOCOL_41).replay();
-        assert_eq!(replay.commands, [Command::Query]);
-        assert!(String::from_utf8_lossy(&replay.frames).contains("session_track_state_change=OFF"));
+    fn what_is_known_of_a_session_survives_the_loss_of_its_compute() {
+        let mut session = session(Capabilities::PROTOCOL_41);
+        assert!(session.remember("SET NAMES latin1", SettingEffect::default()));
+        let name = |name, value| Change::SystemVariable { name, value };
+        reported(
+            &mut session,
+            &[name(b"sql_mode", b"ANSI"), name(b"sort_buffer_size", b"262144")],
+        );
+        reported(&mut session, &[Change::Schema(b"other")]);
+        assert!(session.lost());
+        assert!(session.remember("SET autocommit=0", effect(false)));
+        assert_eq!(
+            texts(&session),
+            [
+                "SET NAMES latin1",
+                "SET sort_buffer_size=262144,sql_mode='ANSI'",
+                "SET autocommit=0"
+            ]
+        );
+        assert_eq!(session.identity.database.as_deref(), Some("other"));
+        reported(&mut session, &[Change::TransactionState(b"T_______")]);
+        assert!(!session.lost(), "an open transaction is not all there was");
+        assert!(session.known_pin().is_none(), "and then the session is usable again");
+    }
+
+    #[test]
+    fn the_next_transaction_is_what_was_asked_for_on_another_connection() {
+        let mut session = session(Capabilities::PROTOCOL_41);
+        let asked = b"SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SET TRANSACTION READ ONLY;";
+        reported(&mut session, &[Change::TransactionCharacteristics(asked)]);
+        assert_eq!(
+            texts(&session),
+            [
+                "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+                "SET TRANSACTION READ ONLY"
+            ]
+        );
+        reported(&mut session, &[Change::TransactionCharacteristics(b"")]);
+        assert!(texts(&session).is_empty());
     }
 }

@@ -265,7 +265,8 @@ fn landed(routes: &Routes, project: &Project, reply: &proto::WakeReply) -> Optio
         routes.apply_server(project, server);
     }
     if let Some(compute) = &reply.compute {
-        project.apply_compute(compute);
+        // A wake answers with a compute that is ready; drains come by the watch.
+        drop(project.apply_compute(compute));
     }
     let ComputeView::Ready(running) = project.compute() else {
         return None;

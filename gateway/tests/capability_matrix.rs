@@ -13,7 +13,7 @@ use support::compute::{ALL, FakeCompute};
 use support::{World, project, ready};
 
 /// What a client may or may not have, and what changes a packet somewhere.
-const CLIENT_FLAGS: [Capabilities; 10] = [
+const CLIENT_FLAGS: [Capabilities; 9] = [
     Capabilities::CONNECT_WITH_DB,
     Capabilities::PLUGIN_AUTH,
     Capabilities::PLUGIN_AUTH_LENENC_DATA,
@@ -21,17 +21,15 @@ const CLIENT_FLAGS: [Capabilities; 10] = [
     Capabilities::SESSION_TRACK,
     Capabilities::DEPRECATE_EOF,
     Capabilities::MARIADB_EXTENDED_METADATA,
-    Capabilities::MARIADB_CACHE_METADATA,
     Capabilities::MARIADB_PROGRESS,
     Capabilities::LOCAL_FILES,
 ];
 
 /// What changes the form of packets in the command phase.
-const FORM_FLAGS: [Capabilities; 4] = [
+const FORM_FLAGS: [Capabilities; 3] = [
     Capabilities::SESSION_TRACK,
     Capabilities::DEPRECATE_EOF,
     Capabilities::MARIADB_EXTENDED_METADATA,
-    Capabilities::MARIADB_CACHE_METADATA,
 ];
 
 fn subsets(flags: &[Capabilities]) -> impl Iterator<Item = Capabilities> + '_ {

@@ -101,11 +101,6 @@ async fn settings_are_replayed_before_the_first_command_and_their_answers_hidden
     client.ask("INSERT").await.unwrap();
     client.ask("INSERT again").await.unwrap();
     let seen = scene.compute.seen.lock().unwrap();
-    assert!(
-        seen.queries[0].starts_with("SET SESSION session_track"),
-        "{:?}",
-        seen.queries
-    );
     assert_eq!(
         seen.clients_queries(),
         ["SET NAMES latin1", "SET autocommit=0", "INSERT", "INSERT again"]
@@ -184,31 +179,78 @@ async fn a_client_that_leaves_while_waking_drops_the_wake() {
     );
 }
 
+fn drained(round: u32, forced: bool) -> proto::Compute {
+    proto::Compute {
+        state: proto::ComputeState::Draining.into(),
+        incarnation: 1,
+        round,
+        forced,
+        reason: "the compute is being suspended".into(),
+        ..Default::default()
+    }
+}
+
 #[tokio::test]
-async fn a_suspend_closes_attached_clients_with_a_reason_and_no_others() {
+async fn a_suspend_parks_attached_clients_which_go_on_at_the_next_incarnation() {
     let scene = scene().await;
     let mut attached = scene.client(Capabilities::EMPTY).await;
     attached.ask("DO 1").await.unwrap();
-    let mut idle = scene.client(Capabilities::EMPTY).await;
-    let draining = proto::Compute {
-        state: proto::ComputeState::Draining.into(),
-        incarnation: 1,
-        ..Default::default()
-    };
-    scene.publish(draining).await;
-    let (sequence, payload) = timeout(GUARD, attached.read()).await.unwrap().unwrap();
-    let text = err(&payload);
-    assert!(
-        sequence == 1 && text.starts_with("1053 08S01") && text.contains("suspended"),
-        "{text}"
-    );
-    assert!(
-        timeout(GUARD, attached.read()).await.unwrap().is_err(),
-        "closed after it"
-    );
-    // The next incarnation serves the one that was not attached.
+    scene.publish(drained(0, false)).await;
+    let answer = timeout(GUARD, scene.world.script.drained()).await.unwrap();
+    assert_eq!((answer.incarnation, answer.refused.as_str()), (1, ""));
     scene.script("demo", Ok(ready(2, &scene.compute.socket)));
-    timeout(GUARD, idle.ask("DO 2")).await.unwrap().unwrap();
+    timeout(GUARD, attached.ask("DO 2")).await.unwrap().unwrap();
+    let seen = scene.compute.seen.lock().unwrap();
+    assert_eq!((seen.logins, seen.clients_queries()), (2, vec!["DO 1", "DO 2"]));
+    let restored = seen
+        .queries
+        .iter()
+        .find(|text| text.starts_with("SET character_set_client='utf8mb4'"));
+    assert!(restored.is_some(), "{:?}", seen.queries);
+}
+
+#[tokio::test]
+async fn a_suspend_meets_no_command_in_flight() {
+    let scene = scene().await;
+    let mut busy = scene.client(Capabilities::EMPTY).await;
+    busy.ask("DO 1").await.unwrap();
+    busy.query("HANG").await;
+    let began = async {
+        while !scene
+            .compute
+            .seen
+            .lock()
+            .unwrap()
+            .queries
+            .iter()
+            .any(|text| text == "HANG")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(GUARD, began).await.unwrap();
+    scene.publish(drained(0, false)).await;
+    let answer = timeout(GUARD, scene.world.script.drained()).await.unwrap();
+    assert_eq!(answer.refused, "a command is in flight");
+}
+
+#[tokio::test]
+async fn a_drain_that_is_called_off_leaves_sessions_where_they_are() {
+    let scene = scene().await;
+    let mut busy = scene.client(Capabilities::EMPTY).await;
+    busy.ask("DO 1").await.unwrap();
+    scene.publish(drained(0, false)).await;
+    timeout(GUARD, scene.world.script.drained()).await.unwrap();
+    let again = proto::Compute {
+        round: 1,
+        ..ready(1, &scene.compute.socket)
+    };
+    scene.publish(again).await;
+    timeout(GUARD, busy.ask("DO 2")).await.unwrap().unwrap();
+    // And the next drain is answered anew.
+    scene.publish(drained(1, false)).await;
+    let answer = timeout(GUARD, scene.world.script.drained()).await.unwrap();
+    assert_eq!((answer.round, answer.refused.as_str()), (1, ""));
 }
 
 #[tokio::test]
@@ -312,9 +354,10 @@ async fn a_removed_project_lets_nobody_in_and_ends_its_sessions() {
     let mut attached = scene.client(Capabilities::EMPTY).await;
     attached.ask("DO 1").await.unwrap();
     scene.world.script.remove("demo").await;
-    let (_, payload) = timeout(GUARD, attached.read()).await.unwrap().unwrap();
-    assert!(err(&payload).contains("deleted"), "{}", err(&payload));
-    assert!(Client::log_in(scene.world.mysql, "demo.u", "p", BASE).await.is_err());
+    let gone = async { while Client::log_in(scene.world.mysql, "demo.u", "p", BASE).await.is_ok() {} };
+    timeout(GUARD, gone).await.unwrap();
+    let error = timeout(GUARD, attached.ask("DO 2")).await.unwrap().unwrap_err();
+    assert!(error.contains("deleted"), "{error}");
 }
 
 #[tokio::test]

@@ -82,15 +82,28 @@ impl Client {
         self.send(0, &[&[3], sql.as_bytes()].concat())?;
         let mut scanner = ResponseScanner::new(CAPABILITIES);
         scanner.expect(Expect::Results, 1);
-        let mut total = 0;
+        let (mut total, mut held) = (0, 0);
         loop {
-            let read = self.stream.read(&mut self.buffer)?;
+            let read = self.stream.read(&mut self.buffer[held..])?;
             ensure!(read > 0, "the connection ended");
             total += read as u64;
-            if let Some(ResponseEvent::End(end)) = scanner.scan(&self.buffer[..read])?.event {
-                ensure!(end.error.is_none(), "{sql}: error {:?}", end.error);
-                return Ok(total);
+            let filled = held + read;
+            let mut at = 0;
+            loop {
+                let scanned = scanner.scan(&self.buffer[at..filled])?;
+                at += scanned.consumed;
+                match scanned.event {
+                    Some(ResponseEvent::Marked { .. }) => scanner.pass(),
+                    Some(ResponseEvent::End(end)) => {
+                        ensure!(end.error.is_none(), "{sql}: error {:?}", end.error);
+                        return Ok(total);
+                    }
+                    _ => break,
+                }
             }
+            // The head of a packet whose rest is to come.
+            self.buffer.copy_within(at..filled, 0);
+            held = filled - at;
         }
     }
 

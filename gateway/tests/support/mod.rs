@@ -5,7 +5,7 @@
 pub mod client;
 pub mod compute;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use proto::gateways_server::{Gateways, GatewaysServer};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -35,11 +35,25 @@ pub struct Script {
     pub asked: Mutex<Vec<proto::WakeRequest>>,
     watchers: Mutex<Vec<mpsc::Sender<Result<proto::WatchEvent, Status>>>>,
     version: Mutex<u64>,
+    /// Answers to drains that nobody has looked at.
+    drained: Mutex<VecDeque<proto::Drained>>,
+    drained_came: Notify,
     /// What the next wakes answer, by project: a compute, or a refusal.
     pub wakes: Mutex<HashMap<String, Result<proto::Compute, String>>>,
 }
 
 impl Script {
+    /// The gateway's next answer to a drain.
+    pub async fn drained(&self) -> proto::Drained {
+        loop {
+            let came = self.drained_came.notified();
+            if let Some(drained) = self.drained.lock().unwrap().pop_front() {
+                return drained;
+            }
+            came.await;
+        }
+    }
+
     pub async fn publish(&self, project: proto::Project) {
         let version = {
             let mut version = self.version.lock().unwrap();
@@ -117,7 +131,17 @@ impl Gateways for FakeControl {
             .unwrap();
         self.0.watchers.lock().unwrap().push(sender);
         let mut says = request.into_inner();
-        let acknowledged = async_stream_drain(async move { while let Some(Ok(_)) = says.next().await {} });
+        let acknowledged = async_stream_drain({
+            let script = Arc::clone(&self.0);
+            async move {
+                while let Some(Ok(said)) = says.next().await {
+                    if let Some(proto::watch_request::Message::Drained(drained)) = said.message {
+                        script.drained.lock().unwrap().push_back(drained);
+                        script.drained_came.notify_one();
+                    }
+                }
+            }
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(events).map(move |event| {
             let _ = &acknowledged;
             event

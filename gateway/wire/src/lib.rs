@@ -3,7 +3,8 @@
 //! - [`frame`]: headers, splitting of long packets
 //! - [`capabilities`], [`status`]: flags
 //! - connection phase: [`greeting`], [`login`], [`auth`]
-//! - command phase: [`command`], [`ok`], [`err`], [`mod@column`], [`session_track`]
+//! - command phase: [`command`], [`ok`], [`err`], [`mod@column`], [`text_rows`],
+//!   [`session_track`], [`execute`]
 //! - the relay's eyes: [`client_stream`] tells where commands begin and end, [`response`] where responses end, both on
 //!   chunks cut anywhere, without copying or allocating
 #![forbid(unsafe_code)]
@@ -28,6 +29,8 @@ pub mod ok;
 pub mod err;
 pub mod column;
 pub mod session_track;
+pub mod execute;
+pub mod text_rows;
 pub mod client_stream;
 pub mod response;
 

@@ -2,7 +2,8 @@
 //!
 //! A pure machine: (state x class of packet) -> state, its whole table snapshotted in the tests. Of a row only the frame
 //! header and the first byte are looked at; what an OK, an EOF or a header of a result set must be read for is at most
-//! [`PREFIX_MAX`] bytes, kept in place where a chunk's end cuts them. Nothing is allocated.
+//! [`PREFIX_MAX`] bytes. A head that a chunk's end cuts is not consumed: the caller keeps it and shows it again with what
+//! follows, so that a packet can still be changed before any of it goes on. Nothing is allocated.
 
 use crate::capabilities::Capabilities;
 use crate::command::Command;
@@ -62,6 +63,23 @@ pub enum ResponseEvent {
     End(End),
     /// The compute asked for a file: the client's next frames are it; then the response goes on.
     FileWanted,
+    /// A packet begins here that the caller may have to change before it goes on: of `len` bytes, header included. Nothing
+    /// of it is consumed, and the scan stands still until [`ResponseScanner::pass`] is called.
+    Marked {
+        /// Why.
+        mark: Mark,
+        /// Bytes of its frame with the header; such packets are never split.
+        len: usize,
+    },
+}
+
+/// Packets that a gateway reads and changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// An OK or EOF whose status says that session state has changed.
+    StateChanged,
+    /// The head of the answer to a PREPARE, with the statement's id.
+    Prepared,
 }
 
 /// How far a scan came.
@@ -128,9 +146,8 @@ pub struct ResponseScanner {
     more: bool,
     /// What the packet under way will complete.
     completes: Option<ResponseEvent>,
-    /// Head of a frame that a chunk's end cut.
-    stash: [u8; 4 + PREFIX_MAX],
-    stashed: usize,
+    /// The next packet has been marked, and may pass.
+    pass: bool,
     sequence: u8,
 }
 
@@ -145,8 +162,7 @@ impl ResponseScanner {
             in_packet: false,
             more: false,
             completes: None,
-            stash: [0; 4 + PREFIX_MAX],
-            stashed: 0,
+            pass: false,
             sequence: 0,
         }
     }
@@ -175,7 +191,12 @@ impl ResponseScanner {
     /// Between two packets: another may be written here.
     #[must_use]
     pub fn at_packet_boundary(&self) -> bool {
-        !self.in_packet && self.stashed == 0
+        !self.in_packet
+    }
+
+    /// The packet that was marked may pass, as it stands now.
+    pub fn pass(&mut self) {
+        self.pass = true;
     }
 
     /// The number that the next frame towards the client carries.
@@ -214,60 +235,65 @@ impl ResponseScanner {
                     });
                 }
             }
-            if self.state == State::Idle || !self.begin_frame(bytes, &mut at)? {
+            if self.state == State::Idle {
                 return Ok(Scanned {
                     consumed: at,
                     event: None,
                 });
             }
+            match self.begin_frame(bytes.get(at..).unwrap_or_default())? {
+                Begun::Frame { looked_at } => at += looked_at,
+                Begun::Cut => {
+                    return Ok(Scanned {
+                        consumed: at,
+                        event: None,
+                    });
+                }
+                Begun::Marked(event) => {
+                    return Ok(Scanned {
+                        consumed: at,
+                        event: Some(event),
+                    });
+                }
+            }
         }
     }
 
-    /// Reads a frame's header and as much of its payload as must be looked at. False: the chunk ends before.
-    fn begin_frame(&mut self, bytes: &[u8], at: &mut usize) -> Result<bool, ScanError> {
-        let Some(head) = window(&mut self.stash, &mut self.stashed, bytes, at, 4) else {
-            return Ok(false);
+    /// Reads a frame's header and as much of its payload as must be looked at.
+    fn begin_frame(&mut self, bytes: &[u8]) -> Result<Begun, ScanError> {
+        let Some(FrameHeader { payload_len, sequence }) = FrameHeader::decode(bytes) else {
+            return Ok(Begun::Cut);
         };
-        let Some(FrameHeader { payload_len, sequence }) = FrameHeader::decode(head) else {
-            return Ok(false);
-        };
+        let payload = bytes.get(4..).unwrap_or_default();
         let mut looked_at = 0;
         if !self.in_packet {
             // The first byte tells how much more must be seen.
-            for step in [First, Rest] {
-                looked_at = match step {
-                    First => payload_len.min(1),
-                    Rest => payload_len.min(self.prefix(payload_len, self.first_byte(bytes, *at))),
-                };
-                if window(&mut self.stash, &mut self.stashed, bytes, at, 4 + looked_at).is_none() {
-                    return Ok(false);
-                }
+            let first = payload.first().copied();
+            if first.is_none() && payload_len > 0 {
+                return Ok(Begun::Cut);
             }
-            let Some(head) = window(&mut self.stash, &mut self.stashed, bytes, at, 4 + looked_at) else {
-                return Ok(false);
+            looked_at = payload_len.min(self.prefix(payload_len, first));
+            let Some(prefix) = payload.get(..looked_at) else {
+                return Ok(Begun::Cut);
             };
-            let prefix = head.get(4..).unwrap_or_default();
             let class = classify(self.state, self.capabilities, payload_len, prefix)?;
-            (self.state, self.completes) = next(self.state, class, self.capabilities)?;
+            let after = next(self.state, class, self.capabilities)?;
+            if let Some(mark) = mark(class)
+                && !self.pass
+            {
+                let len = 4 + payload_len;
+                return Ok(Begun::Marked(ResponseEvent::Marked { mark, len }));
+            }
+            self.pass = false;
+            (self.state, self.completes) = after;
         }
-        if self.stashed == 0 {
-            *at += 4 + looked_at;
-        }
-        self.stashed = 0;
         self.left = payload_len - looked_at;
         self.in_packet = true;
         self.more = payload_len == FRAME_PAYLOAD_MAX;
         self.sequence = sequence.wrapping_add(1);
-        Ok(true)
-    }
-
-    fn first_byte(&self, bytes: &[u8], at: usize) -> Option<u8> {
-        let head = if self.stashed > 0 {
-            &self.stash[..]
-        } else {
-            bytes.get(at..).unwrap_or_default()
-        };
-        head.get(4).copied()
+        Ok(Begun::Frame {
+            looked_at: 4 + looked_at,
+        })
     }
 
     /// How many bytes of a packet's payload must be seen to know what it is.
@@ -286,35 +312,25 @@ impl ResponseScanner {
     }
 }
 
-/// Two looks at a packet's head.
-#[derive(Clone, Copy)]
-enum Look {
-    First,
-    Rest,
+/// What a look at a frame's head came to.
+enum Begun {
+    Frame {
+        /// So many bytes of it were seen, header included.
+        looked_at: usize,
+    },
+    /// The chunk ends before enough of it was seen.
+    Cut,
+    Marked(ResponseEvent),
 }
-use Look::{First, Rest};
 
-/// The first `len` bytes at `at`: in place where the chunk holds them, gathered in the stash where it does not.
-fn window<'a>(
-    stash: &'a mut [u8; 4 + PREFIX_MAX],
-    stashed: &mut usize,
-    bytes: &'a [u8],
-    at: &mut usize,
-    len: usize,
-) -> Option<&'a [u8]> {
-    if *stashed == 0
-        && let Some(head) = bytes.get(*at..*at + len)
-    {
-        return Some(head);
+fn mark(class: Class) -> Option<Mark> {
+    match class {
+        Class::Ok(status) | Class::Eof(status) if status.contains(StatusFlags::SESSION_STATE_CHANGED) => {
+            Some(Mark::StateChanged)
+        }
+        Class::Prepared { .. } => Some(Mark::Prepared),
+        _ => None,
     }
-    let rest = bytes.get(*at..)?;
-    let missing = rest.get(..len.saturating_sub(*stashed).min(rest.len()))?;
-    stash
-        .get_mut(*stashed..*stashed + missing.len())?
-        .copy_from_slice(missing);
-    *stashed += missing.len();
-    *at += missing.len();
-    stash.get(..len).filter(|_| *stashed >= len)
 }
 
 /// What a packet is. `prefix` is its beginning, as much as [`ResponseScanner::prefix`] asked for.

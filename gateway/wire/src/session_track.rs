@@ -38,6 +38,47 @@ pub enum Change<'a> {
     },
 }
 
+impl Change<'_> {
+    /// Appends it as an entry of its own, as MariaDB writes one.
+    pub fn encode(&self, block: &mut Vec<u8>) {
+        let mut entry = Vec::new();
+        let kind = match self {
+            Self::SystemVariable { name, value } => {
+                put_bytes(&mut entry, name);
+                put_bytes(&mut entry, value);
+                SYSTEM_VARIABLES
+            }
+            Self::Schema(name) => {
+                put_bytes(&mut entry, name);
+                SCHEMA
+            }
+            Self::StateChange(changed) => {
+                put_bytes(&mut entry, if *changed { b"1" } else { b"0" });
+                STATE_CHANGE
+            }
+            Self::Gtids(gtids) => {
+                entry.push(0);
+                put_bytes(&mut entry, gtids);
+                GTIDS
+            }
+            Self::TransactionCharacteristics(text) => {
+                put_bytes(&mut entry, text);
+                TRANSACTION_CHARACTERISTICS
+            }
+            Self::TransactionState(letters) => {
+                put_bytes(&mut entry, letters);
+                TRANSACTION_STATE
+            }
+            Self::Unknown { kind, raw } => {
+                entry.extend_from_slice(raw);
+                *kind
+            }
+        };
+        block.push(kind);
+        put_bytes(block, &entry);
+    }
+}
+
 /// The changes of one OK packet's block, in order; one entry may hold several variables. Ends after the first error.
 pub fn changes(block: &[u8]) -> impl Iterator<Item = Result<Change<'_>, Malformed>> {
     let mut entries = Reader::new(block);
@@ -86,16 +127,13 @@ fn one<'a>(entries: &mut Reader<'a>, variables: &mut Reader<'a>) -> Result<Optio
     }
 }
 
-/// A block that reports variables, one entry for all of them, as MariaDB writes it.
+/// A block that reports variables, an entry each, as MariaDB writes it.
 #[must_use]
 pub fn encode_system_variables<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in variables {
-        let mut entry = Vec::new();
-        put_bytes(&mut entry, name.as_bytes());
-        put_bytes(&mut entry, value.as_bytes());
-        block.push(SYSTEM_VARIABLES);
-        put_bytes(&mut block, &entry);
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        Change::SystemVariable { name, value }.encode(&mut block);
     }
     block
 }

@@ -72,6 +72,8 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     set("session-track-state-change", "ON".into());
     set("session-track-schema", "ON".into());
     set("session-track-transaction-info", "CHARACTERISTICS".into());
+    // Tells it of locks that a session holds, which no report does.
+    set("plugin-load-add", "metadata_lock_info".into());
     // Aborted clients are the gateway's to report; errors and start-up warnings stay.
     set("log-warnings", "1".into());
     set("local-infile", "ON".into());

@@ -24,11 +24,8 @@ async fn a_killed_mariadbd_is_started_again_for_the_next_client() {
     process::signal(server, Signal::KILL);
     wait_for_exit(server, Duration::from_secs(10));
 
-    let told = attached.ends().await;
-    assert!(
-        told.last().is_some_and(|packet| packet.error().is_some()),
-        "the attached client is told: {told:?}"
-    );
+    // Nothing was under way and nothing of the session is lost: it goes on, too.
+    assert_eq!(attached.query("SELECT COUNT(*) FROM t").await.ok().text(), "1");
     assert_eq!(idle.query("SELECT COUNT(*) FROM t").await.ok().text(), "1");
     let compute = project.compute().await;
     assert_eq!((compute.state.as_str(), compute.incarnation), ("ready", 2));

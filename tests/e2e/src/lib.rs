@@ -13,6 +13,8 @@ mod crash;
 mod login_asleep;
 mod login_settings;
 mod metrics;
+mod park;
+mod park_statements;
 mod relay;
 mod relay_large;
 mod relay_prepared;

@@ -187,21 +187,28 @@ fn follow_compute(
 ) -> Vec<Option<(usize, ResponseEvent)>> {
     let mut scanner = ResponseScanner::new(capabilities);
     let mut seen = Vec::new();
-    let mut at = 0;
-    for mut rest in stream.chunks(piece.min(stream.len()).max(1)) {
-        while !rest.is_empty() {
+    // What is not consumed is shown again with what follows.
+    let (mut at, mut available) = (0, 0);
+    for chunk in stream.chunks(piece.min(stream.len()).max(1)) {
+        available += chunk.len();
+        while at < available {
             if scanner.is_idle() {
                 scanner.expect(expect, 1);
             }
-            let Ok(scanned) = scanner.scan(rest) else {
+            let window = stream.get(at..available).unwrap_or_default();
+            let Ok(scanned) = scanner.scan(window) else {
                 seen.push(None);
                 return seen;
             };
+            assert!(scanned.consumed <= window.len(), "consumed more than there was");
             at += scanned.consumed;
-            rest = rest.get(scanned.consumed..).expect("consumed more than there was");
             match scanned.event {
+                Some(ResponseEvent::Marked { .. }) => scanner.pass(),
                 Some(event) => seen.push(Some((at, event))),
-                None => assert!(rest.is_empty(), "stopped for nothing"),
+                None => {
+                    assert!(available - at <= 27, "stopped for nothing");
+                    break;
+                }
             }
         }
     }

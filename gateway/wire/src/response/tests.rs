@@ -60,6 +60,8 @@ fn told((state, event): Next) -> String {
     match event {
         None => format!("{state:?}"),
         Some(ResponseEvent::FileWanted) => format!("{state:?}, file wanted"),
+        // A packet is marked before the table is asked.
+        Some(marked @ ResponseEvent::Marked { .. }) => format!("{state:?}, {marked:?}"),
         Some(ResponseEvent::End(End { error: Some(code), .. })) => format!("{state:?}, ended by error {code}"),
         Some(ResponseEvent::End(End {
             status: Some(status), ..

@@ -53,6 +53,7 @@ fn whole(recording: &Recording) -> Noted<ResponseEvent> {
 fn told(event: ResponseEvent) -> String {
     match event {
         ResponseEvent::FileWanted => "file wanted".into(),
+        ResponseEvent::Marked { mark, .. } => format!("{mark:?}"),
         ResponseEvent::End(End { error: Some(code), .. }) => format!("error {code}"),
         ResponseEvent::End(End {
             status: Some(status), ..

@@ -38,24 +38,30 @@ pub(crate) fn scan_responses(
     let mut scanner = ResponseScanner::new(capabilities);
     let mut expected = expected.iter();
     let mut events = Vec::new();
-    let mut at = 0;
-    for mut piece in pieces(bytes, lengths) {
-        while !piece.is_empty() {
+    // The caller keeps what was not consumed, as a buffer would.
+    let (mut at, mut available) = (0, 0);
+    for piece in pieces(bytes, lengths) {
+        available += piece.len();
+        while at < available {
             if scanner.is_idle() {
                 let Some(expect) = expected.next() else {
                     return Noted { events, refused: true };
                 };
                 scanner.expect(*expect, 1);
             }
-            let Ok(scanned) = scanner.scan(piece) else {
+            let window = &bytes[at..available];
+            let Ok(scanned) = scanner.scan(window) else {
                 return Noted { events, refused: true };
             };
-            assert!(scanned.consumed <= piece.len());
+            assert!(scanned.consumed <= window.len());
             at += scanned.consumed;
-            piece = &piece[scanned.consumed..];
             match scanned.event {
+                Some(ResponseEvent::Marked { .. }) => scanner.pass(),
                 Some(event) => events.push((at, event)),
-                None => assert!(piece.is_empty(), "stopped at {at} for nothing"),
+                None => {
+                    assert!(available - at <= 4 + 23, "a head is at most 27 bytes");
+                    break;
+                }
             }
         }
     }

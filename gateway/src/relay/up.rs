@@ -1,0 +1,260 @@
+//! Client to compute: commands are sent on as they come, but for those that the gateway answers, and for the ids of
+//! statements.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use mysql_wire::client_stream::{ClientScan, CommandHead};
+use mysql_wire::command::Command;
+use mysql_wire::response::Expect;
+use tokio::io::AsyncWrite;
+
+use super::statement::{Capture, Translated};
+use super::{Due, Hold, Kind, Own, PIPELINED_MAX, Relay, RelayError, command_error, poll_read};
+use crate::answer::{diagnostics, is_refused, unknown_command};
+use crate::buffer::Buffer;
+use crate::session::tracked::read_text;
+use crate::stream::Readable;
+
+/// What a look at the head of a command came to.
+pub(super) enum Begun {
+    /// It goes on its way.
+    Sent,
+    /// It stays where it is: something else comes first, or more of it must be seen.
+    Waits,
+}
+
+impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
+    pub(super) fn pump_up(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
+        let mut moved = false;
+        loop {
+            moved |= self.write_up(cx)?;
+            let full = self.up.as_mut().is_some_and(|buffer| buffer.free().is_empty());
+            if full || self.client_closed || self.hold.is_some() || !self.inject.is_empty() {
+                return Ok(moved);
+            }
+            // As many answers as may be due are due: the rest stays with the client.
+            if self.due.len() >= PIPELINED_MAX {
+                return Ok(moved);
+            }
+            match poll_read(self.client, &mut self.up, self.up_is_long, cx) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(0)) => self.client_closed = true,
+                Poll::Ready(Ok(_)) => self.scan_commands()?,
+                Poll::Ready(Err(e)) => return Err(RelayError::Client(e)),
+            }
+            moved = true;
+        }
+    }
+
+    /// Sends on what may be sent: the client's bytes first, then what was injected after them.
+    fn write_up(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
+        let mut moved = false;
+        loop {
+            let source = match &self.up {
+                Some(buffer) if self.to_send > 0 => &buffer.filled()[..self.to_send],
+                _ => &self.inject[self.injected..],
+            };
+            if source.is_empty() {
+                break;
+            }
+            let n = match Pin::new(&mut *self.compute).poll_write(cx, source) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(n)) => n,
+                Poll::Ready(Err(_broken)) => {
+                    // What it said before it went is still to be read; what was not sent may be sent to another.
+                    let moved = !self.compute_deaf;
+                    self.compute_deaf = true;
+                    return Ok(moved);
+                }
+            };
+            moved = true;
+            match &mut self.up {
+                Some(buffer) if self.to_send > 0 => {
+                    buffer.consume(n);
+                    self.to_send -= n;
+                    self.untouched = false;
+                    self.around.metrics.bytes_to_compute(n);
+                }
+                _ => self.injected += n,
+            }
+            if self.injected == self.inject.len() && self.injected > 0 {
+                self.inject.clear();
+                self.injected = 0;
+                self.scan_commands()?;
+            }
+        }
+        if self.up.as_ref().is_some_and(Buffer::is_empty) {
+            self.up = None;
+        }
+        Ok(moved)
+    }
+
+    /// Finds the commands in what was read and decides what may be sent on.
+    pub(super) fn scan_commands(&mut self) -> Result<(), RelayError> {
+        while self.hold.is_none() && self.inject.is_empty() && !self.compute_deaf {
+            let Some(buffer) = &mut self.up else { break };
+            self.up_is_long = buffer.is_full();
+            let bytes = &buffer.filled()[self.to_send..];
+            if bytes.is_empty() {
+                break;
+            }
+            match self.commands.scan(bytes).map_err(command_error)? {
+                ClientScan::NeedMore => break,
+                ClientScan::Command(_) if self.due.len() >= PIPELINED_MAX => break,
+                ClientScan::Command(head) => match self.begin_command(head) {
+                    Begun::Sent => {}
+                    Begun::Waits => {
+                        self.room_for_more();
+                        break;
+                    }
+                },
+                ClientScan::Body(n) => self.take(n),
+                ClientScan::CommandEnd(n) => {
+                    self.take(n);
+                    self.end_command();
+                }
+                ClientScan::FileEnd(n) => {
+                    self.take(n);
+                    self.responses.file_ended(self.commands.answer_sequence());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A command whose head does not fit behind what is still to be sent moves to the front, once that is sent.
+    fn room_for_more(&mut self) {
+        if let Some(buffer) = &mut self.up
+            && self.to_send == 0
+            && self.hold.is_none()
+            && buffer.free().is_empty()
+        {
+            buffer.make_room();
+        }
+    }
+
+    fn take(&mut self, n: usize) {
+        let Some(buffer) = &mut self.up else { return };
+        if let Some(capture) = &mut self.capture {
+            capture.take(&buffer.filled()[self.to_send..self.to_send + n]);
+        }
+        if self.skipping {
+            buffer.cut(self.to_send, n);
+        } else {
+            self.to_send += n;
+        }
+    }
+
+    /// The bytes of the command at hand that are here, header included.
+    pub(super) fn at_hand(&self) -> &[u8] {
+        self.up
+            .as_ref()
+            .map_or(&[][..], |buffer| &buffer.filled()[self.to_send..])
+    }
+
+    fn begin_command(&mut self, head: CommandHead) -> Begun {
+        let command = match Command::from_code(head.code) {
+            Some(Command::Quit) => return self.hold(Hold::Quit),
+            Some(Command::ChangeUser) => return self.hold(Hold::ChangeUser),
+            Some(command) if !is_refused(command) => command,
+            _ => return self.hold(Hold::Answer(unknown_command().frame(1))),
+        };
+        let kind = match command {
+            Command::Query => match self.look_at_query(head) {
+                Begun::Waits => return Begun::Waits,
+                Begun::Sent => Kind::Plain,
+            },
+            Command::StmtPrepare => {
+                self.capture = Some(Capture::of(head.frame_payload_len));
+                Kind::Prepare
+            }
+            Command::ResetConnection => Kind::Reset,
+            _ => match self.translate(command, head) {
+                Translated::Held(hold) => return self.hold(hold),
+                Translated::More => return Begun::Waits,
+                Translated::Statement(id) => Kind::Statement(id),
+                Translated::AsItIs => Kind::Plain,
+            },
+        };
+        if !self.is_silent(command) {
+            self.stirred = true;
+            self.around.session.diagnostics = None;
+        }
+        // Nothing of what is under way has been sent: it may still be taken back whole.
+        if self.due.iter().all(|due| due.own.is_some()) && self.answering.is_none_or(|due| due.own.is_some()) {
+            self.untouched = self.to_send == 0 && !self.changed;
+        }
+        self.changed = false;
+        self.commands.begin_command();
+        self.around.metrics.command_begun();
+        let expect = Expect::of(command);
+        self.awaits_answer = expect.is_some();
+        if let Some(expect) = expect {
+            self.due.push_back(Due {
+                expect,
+                sequence: 1,
+                own: None,
+                kind,
+            });
+        }
+        Begun::Sent
+    }
+
+    fn hold(&mut self, hold: Hold) -> Begun {
+        self.hold = Some(hold);
+        Begun::Waits
+    }
+
+    /// Commands that drivers and pools send to see whether a connection is alive: they keep nobody awake.
+    fn is_silent(&self, command: Command) -> bool {
+        matches!(command, Command::Ping | Command::Statistics | Command::ResetConnection)
+    }
+
+    /// What of a statement's text matters is looked for in as much of it as is here; of the rest the worst is believed.
+    fn look_at_query(&mut self, head: CommandHead) -> Begun {
+        let packet = self.at_hand();
+        let text = packet
+            .get(5..packet.len().min(4 + head.frame_payload_len))
+            .unwrap_or_default();
+        let is_whole = 1 + text.len() >= head.frame_payload_len;
+        let read = read_text(text);
+        if read.sets_tracker && !self.around.session.tracked.opaque {
+            let replay = self.around.session.tracker_is_the_clients();
+            self.inject(replay, Own::Replay);
+            return Begun::Waits;
+        }
+        if self.around.session.diagnostics.is_some() && is_whole {
+            let text = text.to_vec();
+            if let Some(answer) = diagnostics::answer(&text, self.around.session) {
+                return self.hold(Hold::Answer(answer));
+            }
+        }
+        if read.may_hide || !is_whole {
+            self.around.session.tracked.hidden();
+        }
+        Begun::Sent
+    }
+
+    fn end_command(&mut self) {
+        if let Some(capture) = self.capture.take() {
+            self.prepares_sent.push_back(capture);
+        }
+        if std::mem::take(&mut self.skipping) {
+            return;
+        }
+        if let Some(due) = self.due.back_mut().filter(|_| self.awaits_answer) {
+            due.sequence = self.commands.answer_sequence();
+        }
+    }
+
+    /// Answers a command that is not sent on, and drops its bytes as they come.
+    pub(super) fn answer_here(&mut self, answer: &[u8]) -> Result<(), RelayError> {
+        self.skipping = true;
+        self.commands.begin_command();
+        if !answer.is_empty() {
+            self.pass_frame(answer);
+        }
+        self.scan_commands()
+    }
+}

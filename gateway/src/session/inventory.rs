@@ -1,0 +1,536 @@
+//! What a compute is asked before a session gives up its connection, and what the answers mean: either everything needed
+//! to make another connection the same ([`Inventory`]'s reading), or what ties the session to this one ([`Pin`]).
+//!
+//! The session itself is asked, because no tracker tells of user variables set inside a SELECT, of locks, of temporary
+//! tables made by a SELECT, of HANDLERs. All questions go in one write; a second one follows only where there are user
+//! variables, whose bytes the first cannot show. None of them changes what it asks for: what reads the diagnostics of the
+//! statement before comes first.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use mysql_wire::capabilities::Capabilities;
+use mysql_wire::status::StatusFlags;
+use mysql_wire::text_rows::{self, Row};
+
+use super::life::Pin;
+use super::statements::Modes;
+use super::{Replay, Session};
+
+/// Answers to all questions together; a session with more state than this stays where it is.
+const ANSWERS_BYTES_MAX: usize = 256 << 10;
+/// User variables that are carried along; an application has a handful.
+const USER_VARIABLES_MAX: usize = 64;
+/// Values longer than any sensible setting are not set again.
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// Everything that has one value. Column names do not matter; the order does.
+const SCALARS: &str = "SELECT ROW_COUNT(),FOUND_ROWS(),@@warning_count,@@error_count,LAST_INSERT_ID(),@@timestamp,\
+    DATABASE(),CURRENT_ROLE(),@@character_set_client,@@character_set_results,@@collation_connection,@@in_transaction,\
+    @@insert_id,@@rand_seed1,@@rand_seed2,@@sql_mode,@@autocommit LIMIT 1";
+const SCALARS_LEN: usize = 17;
+const WARNINGS: &str = "SHOW WARNINGS";
+/// Session variables that are not as a new session has them. Those left out are read elsewhere, cannot be set, or follow
+/// from others.
+const VARIABLES: &str = "SELECT LOWER(VARIABLE_NAME),SESSION_VALUE FROM information_schema.SYSTEM_VARIABLES \
+    WHERE SESSION_VALUE IS NOT NULL AND NOT SESSION_VALUE<=>GLOBAL_VALUE AND VARIABLE_NAME NOT IN (\
+    'PROXY_USER','EXTERNAL_USER','TIMESTAMP','LAST_INSERT_ID','IDENTITY','INSERT_ID','RAND_SEED1','RAND_SEED2',\
+    'PSEUDO_THREAD_ID','ERROR_COUNT','WARNING_COUNT','IN_TRANSACTION','LAST_GTID','WSREP_GTID_SEQ_NO',\
+    'CHARACTER_SET_CLIENT','CHARACTER_SET_CONNECTION','CHARACTER_SET_RESULTS','COLLATION_CONNECTION',\
+    'CHARACTER_SET_DATABASE','COLLATION_DATABASE','MAX_ALLOWED_PACKET','NET_BUFFER_LENGTH','MAX_USER_CONNECTIONS') \
+    LIMIT 2000";
+/// Only users with rights beyond a tenant's may set them; each with the value of a session that never did.
+const NOT_FOR_TENANTS: [(&str, &str); 5] = [
+    ("pseudo_slave_mode", "OFF"),
+    ("skip_replication", "OFF"),
+    ("skip_parallel_replication", "OFF"),
+    ("gtid_seq_no", "0"),
+    ("default_master_connection", ""),
+];
+const USER_VARIABLES: &str = "SELECT VARIABLE_NAME,VARIABLE_TYPE,VARIABLE_VALUE,CHARACTER_SET_NAME \
+    FROM information_schema.USER_VARIABLES LIMIT 1000";
+const COUNTERS: &str = "SELECT VARIABLE_NAME,VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME IN \
+    ('COM_CREATE_TEMPORARY_TABLE','COM_HA_OPEN','COM_PREPARE_SQL','COM_STMT_PREPARE','COM_STMT_CLOSE','COM_SAVEPOINT') \
+    LIMIT 100";
+const LOCKS: &str =
+    "SELECT COUNT(*) FROM information_schema.METADATA_LOCK_INFO WHERE THREAD_ID=CONNECTION_ID() LIMIT 1";
+/// What a statement is prepared under.
+pub(crate) const MODES: &str = "SELECT @@sql_mode,@@character_set_client,@@collation_connection LIMIT 1";
+/// Once more: a clock goes on, a timestamp that was set stands still.
+const TIMESTAMP: &str = "SELECT @@timestamp LIMIT 1";
+
+/// What a client may ask of its last statement while it has no compute connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Diagnostics {
+    pub(crate) row_count: Box<str>,
+    pub(crate) found_rows: Box<str>,
+    pub(crate) warning_count: Box<str>,
+    pub(crate) error_count: Box<str>,
+    /// The answer to SHOW WARNINGS as the compute gave it, where there were any.
+    pub(crate) show_warnings: Option<Box<[u8]>>,
+}
+
+/// An inventory under way.
+#[derive(Debug)]
+pub(crate) struct Inventory {
+    capabilities: Capabilities,
+    answers: Vec<Vec<u8>>,
+    bytes: usize,
+    failed: bool,
+    /// Asked for in the second round.
+    user_variables: Option<Vec<UserVariable>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UserVariable {
+    name: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// As it is to be written.
+    Literal(String),
+    /// Its bytes are to be asked for.
+    Text { charset: String },
+}
+
+/// What an inventory came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// There is more to ask.
+    Ask(Replay),
+    /// The session has taken over what was read; nothing ties it.
+    Free,
+    Tied(Pin),
+}
+
+impl Inventory {
+    /// The first round of questions.
+    pub(crate) fn begin(capabilities: Capabilities) -> (Self, Replay) {
+        let mut questions = Replay::default();
+        for question in [SCALARS, WARNINGS, VARIABLES, USER_VARIABLES, COUNTERS, LOCKS, TIMESTAMP] {
+            questions.query(question);
+        }
+        let inventory = Self {
+            capabilities,
+            answers: Vec::new(),
+            bytes: 0,
+            failed: false,
+            user_variables: None,
+        };
+        (inventory, questions)
+    }
+
+    /// One question's whole answer.
+    pub(crate) fn answered(&mut self, answer: &[u8], in_error: bool) {
+        self.bytes += answer.len();
+        self.failed |= in_error || self.bytes > ANSWERS_BYTES_MAX;
+        self.answers
+            .push(if self.failed { Vec::new() } else { answer.to_vec() });
+    }
+
+    /// All questions of a round are answered.
+    pub(crate) fn conclude(&mut self, session: &mut Session) -> Outcome {
+        if self.failed {
+            return Outcome::Tied(Pin::Unknown);
+        }
+        match self.read(session) {
+            Ok(outcome) => outcome,
+            Err(pin) => Outcome::Tied(pin),
+        }
+    }
+
+    fn rows(&self, at: usize) -> Result<Vec<Row<'_>>, Pin> {
+        let answer = self.answers.get(at).ok_or(Pin::Unknown)?;
+        let (rows, rest) = text_rows::read(answer, self.capabilities).map_err(|_| Pin::Unknown)?;
+        if rest.is_empty() {
+            Ok(rows.rows)
+        } else {
+            Err(Pin::Unknown)
+        }
+    }
+
+    fn read(&mut self, session: &mut Session) -> Result<Outcome, Pin> {
+        let (variables, user_variables, counters, locks, timestamp, values) = (2, 3, 4, 5, 6, 7);
+        let scalars = self.rows(0)?;
+        let scalars = scalars
+            .first()
+            .filter(|row| row.len() == SCALARS_LEN)
+            .ok_or(Pin::Unknown)?;
+        let scalars = Scalars::read(scalars)?;
+        if self.user_variables.is_none() {
+            session.diagnostics = Some(scalars.diagnostics(self.answers.get(1)));
+        }
+        let counters = Counters::read(&self.rows(counters)?)?;
+        if scalars.in_transaction || session.tracked.in_transaction {
+            return Err(Pin::Transaction);
+        }
+        counters.check(&scalars, session.statements.prepared_here())?;
+        if single(&self.rows(locks)?)? != "0" {
+            return Err(Pin::Lock);
+        }
+        let changed = read_variables(&self.rows(variables)?)?;
+        if self.user_variables.is_none() {
+            let found = read_user_variables(&self.rows(user_variables)?)?;
+            let question = question_for(&found);
+            self.user_variables = Some(found);
+            if let Some(question) = question {
+                let mut questions = Replay::default();
+                questions.query(&question);
+                return Ok(Outcome::Ask(questions));
+            }
+        }
+        let mut statements = vec![scalars.restore(&changed)?];
+        let row = match self.answers.get(values) {
+            Some(_) => self.rows(values)?,
+            None => Vec::new(),
+        };
+        let texts = row.first().map(Vec::as_slice).unwrap_or_default();
+        statements.extend(restore_user_variables(
+            self.user_variables.as_deref().unwrap_or_default(),
+            texts,
+        )?);
+        if single(&self.rows(timestamp)?)? == scalars.timestamp {
+            statements.push(format!("SET timestamp={}", number(&scalars.timestamp)?));
+        }
+        // Last: it is for the client's next statement.
+        if scalars.last_insert_id != "0" {
+            statements.push(format!("SET last_insert_id={}", number(&scalars.last_insert_id)?));
+        }
+        let modes = Arc::new(Modes {
+            sql_mode: scalars.sql_mode.clone(),
+            character_set_client: scalars.character_set_client.clone(),
+            collation_connection: scalars.collation_connection.clone(),
+        });
+        session.statements.read_modes(session.tracked.modes_version, &modes);
+        if session.statements.lacks_modes() {
+            return Err(Pin::Statement);
+        }
+        session.take_over(scalars, statements, modes);
+        Ok(Outcome::Free)
+    }
+}
+
+/// The answer to [`MODES`].
+pub(super) fn read_modes(answer: &[u8], capabilities: Capabilities) -> Option<Modes> {
+    let (rows, _) = text_rows::read(answer, capabilities).ok()?;
+    let [Some(sql_mode), Some(client), Some(collation)] = rows.rows.first()?.as_slice() else {
+        return None;
+    };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(Modes {
+        sql_mode: text(sql_mode)?,
+        character_set_client: text(client)?,
+        collation_connection: text(collation)?,
+    })
+}
+
+/// The row of [`SCALARS`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scalars {
+    row_count: String,
+    found_rows: String,
+    warning_count: String,
+    error_count: String,
+    last_insert_id: String,
+    timestamp: String,
+    pub(super) database: Option<String>,
+    role: Option<String>,
+    pub(super) character_set_client: String,
+    pub(super) character_set_results: Option<String>,
+    pub(super) collation_connection: String,
+    in_transaction: bool,
+    insert_id: String,
+    rand_seeds: [String; 2],
+    pub(super) sql_mode: String,
+    pub(super) autocommit: bool,
+}
+
+impl Scalars {
+    fn read(row: &[Option<&[u8]>]) -> Result<Self, Pin> {
+        let may_be_null = |at: usize| match row.get(at) {
+            Some(Some(value)) => String::from_utf8(value.to_vec()).map(Some).map_err(|_| Pin::Unknown),
+            _ => Ok(None),
+        };
+        let text = |at: usize| may_be_null(at)?.ok_or(Pin::Unknown);
+        Ok(Self {
+            row_count: text(0)?,
+            found_rows: text(1)?,
+            warning_count: text(2)?,
+            error_count: text(3)?,
+            last_insert_id: text(4)?,
+            timestamp: text(5)?,
+            database: may_be_null(6)?,
+            role: may_be_null(7)?,
+            character_set_client: text(8)?,
+            character_set_results: may_be_null(9)?,
+            collation_connection: text(10)?,
+            in_transaction: text(11)? != "0",
+            insert_id: text(12)?,
+            rand_seeds: [text(13)?, text(14)?],
+            sql_mode: text(15)?,
+            autocommit: text(16)? == "1",
+        })
+    }
+
+    fn diagnostics(&self, show_warnings: Option<&Vec<u8>>) -> Diagnostics {
+        Diagnostics {
+            row_count: self.row_count.as_str().into(),
+            found_rows: self.found_rows.as_str().into(),
+            warning_count: self.warning_count.as_str().into(),
+            error_count: self.error_count.as_str().into(),
+            show_warnings: show_warnings
+                .filter(|_| self.warning_count != "0")
+                .map(|answer| answer.as_slice().into()),
+        }
+    }
+
+    /// The statement that sets everything which has a name, in one go: each value is read under the modes of the login.
+    fn restore(&self, variables: &[(String, String)]) -> Result<String, Pin> {
+        let results = match &self.character_set_results {
+            Some(charset) => quoted(charset)?,
+            None => "NULL".into(),
+        };
+        let mut set = format!(
+            "SET character_set_client={},character_set_results={results},collation_connection={}",
+            quoted(&self.character_set_client)?,
+            quoted(&self.collation_connection)?
+        );
+        let [first, second] = &self.rand_seeds;
+        let _ = write!(set, ",rand_seed1={},rand_seed2={}", number(first)?, number(second)?);
+        if self.insert_id != "0" {
+            let _ = write!(set, ",insert_id={}", number(&self.insert_id)?);
+        }
+        for (name, value) in variables {
+            let _ = write!(set, ",{name}={}", written(value)?);
+        }
+        if let Some(role) = &self.role {
+            // Quoted as an identifier, which holds under every sql_mode.
+            let _ = write!(set, ",ROLE {}", identifier(role)?);
+        }
+        Ok(set)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    temporary_tables: u64,
+    handlers: u64,
+    text_prepares: u64,
+    prepares: u64,
+    closes: u64,
+    savepoints: u64,
+}
+
+impl Counters {
+    fn read(rows: &[Row<'_>]) -> Result<Self, Pin> {
+        let mut counters = Self::default();
+        let mut found = 0;
+        for row in rows {
+            let [Some(name), Some(value)] = row.as_slice() else {
+                return Err(Pin::Unknown);
+            };
+            let value = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+            let value = value.ok_or(Pin::Unknown)?;
+            let counter = match *name {
+                b"COM_CREATE_TEMPORARY_TABLE" => &mut counters.temporary_tables,
+                b"COM_HA_OPEN" => &mut counters.handlers,
+                b"COM_PREPARE_SQL" => &mut counters.text_prepares,
+                b"COM_STMT_PREPARE" => &mut counters.prepares,
+                b"COM_STMT_CLOSE" => &mut counters.closes,
+                b"COM_SAVEPOINT" => &mut counters.savepoints,
+                _ => return Err(Pin::Unknown),
+            };
+            *counter = value;
+            found += 1;
+        }
+        if found == 6 { Ok(counters) } else { Err(Pin::Unknown) }
+    }
+
+    /// They count attempts, not what is left of them, so this errs towards a pin.
+    fn check(&self, scalars: &Scalars, binary_statements: u64) -> Result<(), Pin> {
+        if self.temporary_tables > 0 {
+            return Err(Pin::TemporaryTable);
+        }
+        if self.handlers > 0 {
+            return Err(Pin::Handler);
+        }
+        if self.text_prepares > 0 && self.prepares.saturating_sub(self.closes) > binary_statements {
+            return Err(Pin::TextPrepare);
+        }
+        if self.savepoints > 0 && !scalars.autocommit {
+            return Err(Pin::Savepoint);
+        }
+        Ok(())
+    }
+}
+
+fn read_variables(rows: &[Row<'_>]) -> Result<Vec<(String, String)>, Pin> {
+    let mut variables = Vec::new();
+    for row in rows {
+        let [Some(name), Some(value)] = row.as_slice() else {
+            return Err(Pin::Unknown);
+        };
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            return Err(Pin::Variable);
+        };
+        if name.starts_with("session_track_") {
+            return Err(Pin::Tracker);
+        }
+        match NOT_FOR_TENANTS.iter().find(|(known, _)| *known == name) {
+            Some((_, usual)) if *usual == value => {}
+            Some(_) => return Err(Pin::Variable),
+            None if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+                variables.push((name.to_owned(), value.to_owned()));
+            }
+            None => return Err(Pin::Variable),
+        }
+    }
+    Ok(variables)
+}
+
+fn read_user_variables(rows: &[Row<'_>]) -> Result<Vec<UserVariable>, Pin> {
+    if rows.len() > USER_VARIABLES_MAX {
+        return Err(Pin::UserVariables);
+    }
+    rows.iter()
+        .map(|row| read_user_variable(row).ok_or(Pin::UserVariables))
+        .collect()
+}
+
+fn read_user_variable(row: &[Option<&[u8]>]) -> Option<UserVariable> {
+    let [Some(name), Some(kind), value, charset] = row else {
+        return None;
+    };
+    let ascii = |bytes: &[u8]| {
+        std::str::from_utf8(bytes)
+            .ok()
+            .filter(|text| text.is_ascii())
+            .map(str::to_owned)
+    };
+    let name = ascii(name)?;
+    let Some(value) = value else {
+        let kind = Kind::Literal("NULL".into());
+        return Some(UserVariable { name, kind });
+    };
+    let literal = || ascii(value).filter(|value| value.len() <= 100);
+    let kind = match *kind {
+        b"INT" => Kind::Literal(number(&literal()?).ok()?.to_owned()),
+        b"INT UNSIGNED" => Kind::Literal(format!("CAST({} AS UNSIGNED)", number(&literal()?).ok()?)),
+        b"DECIMAL" => {
+            let value = literal()?;
+            let scale = number(&value)
+                .ok()?
+                .split_once('.')
+                .map_or(0, |(_, digits)| digits.len());
+            Kind::Literal(format!("CAST({value} AS DECIMAL(65,{scale}))"))
+        }
+        b"DOUBLE" => {
+            let value = literal()?;
+            let exponent = if value.contains('e') { "" } else { "e0" };
+            value.parse::<f64>().ok().filter(|value| value.is_finite())?;
+            Kind::Literal(format!("{value}{exponent}"))
+        }
+        b"VARCHAR" => Kind::Text {
+            charset: ascii((*charset)?)?,
+        },
+        _ => return None,
+    };
+    Some(UserVariable { name, kind })
+}
+
+/// Asks for the bytes and collations of those that are text. None: there are none.
+fn question_for(variables: &[UserVariable]) -> Option<String> {
+    let mut question = String::from("SELECT ");
+    for variable in variables {
+        if let Kind::Text { .. } = variable.kind {
+            let name = variable.name.replace('`', "``");
+            let comma = if question.len() > 7 { "," } else { "" };
+            let _ = write!(question, "{comma}HEX(@`{name}`),COLLATION(@`{name}`)");
+        }
+    }
+    (question.len() > 7).then(|| question + " LIMIT 1")
+}
+
+fn restore_user_variables(variables: &[UserVariable], texts: &[Option<&[u8]>]) -> Result<Option<String>, Pin> {
+    let mut texts = texts.iter();
+    let mut set = String::from("SET ");
+    for variable in variables {
+        let value = match &variable.kind {
+            Kind::Literal(value) => value.clone(),
+            Kind::Text { charset } => {
+                let (Some(Some(hex)), Some(Some(collation))) = (texts.next(), texts.next()) else {
+                    return Err(Pin::UserVariables);
+                };
+                let (hex, collation) = (String::from_utf8_lossy(hex), String::from_utf8_lossy(collation));
+                match charset.as_str() {
+                    "binary" => format!("_binary X'{hex}'"),
+                    _ => format!("_{charset} X'{hex}' COLLATE {collation}"),
+                }
+            }
+        };
+        let comma = if set.len() > 4 { "," } else { "" };
+        let _ = write!(set, "{comma}@`{}`={value}", variable.name.replace('`', "``"));
+    }
+    Ok((set.len() > 4).then_some(set))
+}
+
+fn single(rows: &[Row<'_>]) -> Result<String, Pin> {
+    let value = rows.first().and_then(|row| row.first().copied().flatten());
+    let value = value.and_then(|value| std::str::from_utf8(value).ok());
+    value.map(str::to_owned).ok_or(Pin::Unknown)
+}
+
+/// A number as MariaDB prints it.
+fn number(text: &str) -> Result<&str, Pin> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain && digits.starts_with(|c: char| c.is_ascii_digit()) && digits.matches('.').count() <= 1 {
+        Ok(text)
+    } else {
+        Err(Pin::Variable)
+    }
+}
+
+/// A variable's value as it is to be written: numbers bare, because MariaDB refuses them in quotes.
+pub(super) fn written(value: &str) -> Result<String, Pin> {
+    match number(value) {
+        Ok(number) => Ok(number.to_owned()),
+        Err(_) => quoted(value),
+    }
+}
+
+/// In single quotes, which mean the same under every sql_mode where there is no backslash.
+fn quoted(value: &str) -> Result<String, Pin> {
+    let unsafe_byte = |byte: u8| byte == b'\\' || !(b' '..0x7f).contains(&byte);
+    if value.len() > VALUE_BYTES_MAX || value.bytes().any(unsafe_byte) {
+        return Err(Pin::Variable);
+    }
+    Ok(format!("'{}'", value.replace('\'', "''")))
+}
+
+fn identifier(name: &str) -> Result<String, Pin> {
+    if name.is_ascii() {
+        Ok(format!("`{}`", name.replace('`', "``")))
+    } else {
+        Err(Pin::Variable)
+    }
+}
+
+/// Status flags that follow from modes.
+pub(super) fn status_of(sql_mode: &str, autocommit: bool) -> StatusFlags {
+    let mut status = StatusFlags::EMPTY;
+    for (mode, flag) in [
+        ("ANSI_QUOTES", StatusFlags::ANSI_QUOTES),
+        ("NO_BACKSLASH_ESCAPES", StatusFlags::NO_BACKSLASH_ESCAPES),
+    ] {
+        if sql_mode.split(',').any(|set| set == mode) {
+            status = status | flag;
+        }
+    }
+    if autocommit {
+        status = status | StatusFlags::AUTOCOMMIT;
+    }
+    status
+}

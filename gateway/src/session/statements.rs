@@ -1,0 +1,257 @@
+//! A session's prepared statements (binary protocol). The client knows them by ids of the gateway's own, which never come
+//! again in a session; each compute connection has ids of its own for those that were prepared on it. What is needed to
+//! prepare a statement again is kept: its text, the schema and modes it was prepared under, the types of its parameters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::life::Pin;
+
+/// Longer texts are not kept: such a statement ties its session to the connection while it exists.
+pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
+/// All texts of a session together: what an idle client with a driver's usual cache of statements needs many times over.
+const TEXTS_BYTES_MAX: usize = 4 << 20;
+
+/// Modes that a statement's text was read under.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Modes {
+    pub(crate) sql_mode: String,
+    pub(crate) character_set_client: String,
+    pub(crate) collation_connection: String,
+}
+
+impl Modes {
+    /// The statement that sets them.
+    pub(crate) fn set(&self) -> String {
+        // None of the three can hold a quote or a backslash: they are names, and lists of names.
+        format!(
+            "SET character_set_client='{}',collation_connection='{}',sql_mode='{}'",
+            self.character_set_client, self.collation_connection, self.sql_mode
+        )
+    }
+}
+
+/// One statement.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    /// None: too long to keep.
+    pub(crate) text: Option<Arc<[u8]>>,
+    pub(crate) schema: Option<Arc<str>>,
+    /// The modes, once an inventory has read them.
+    pub(crate) modes: Option<Arc<Modes>>,
+    /// The tracked modes' version at the time of PREPARE, to tell whether the inventory's reading is of the same.
+    modes_version: u32,
+    pub(crate) parameters: u16,
+    /// Executing it may change what no report tells of.
+    pub(crate) hides: bool,
+    /// As sent with the last execution that had them.
+    pub(crate) types: Option<Box<[u8]>>,
+    /// Its id on the present compute connection.
+    pub(crate) compute_id: Option<u32>,
+    /// The present compute connection knows the types.
+    pub(crate) types_there: bool,
+    pub(crate) cursor: bool,
+    pub(crate) long_data: bool,
+}
+
+/// All of a session's statements.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    by_id: HashMap<u32, Statement>,
+    last_id: u32,
+    last_prepared: Option<u32>,
+    text_bytes: usize,
+}
+
+/// What is known of a statement when its PREPARE is answered.
+pub(crate) struct Prepared {
+    pub(crate) text: Option<Arc<[u8]>>,
+    pub(crate) schema: Option<Arc<str>>,
+    pub(crate) modes_version: u32,
+    pub(crate) parameters: u16,
+    pub(crate) compute_id: u32,
+}
+
+impl Statements {
+    /// Takes a statement in; the id that the client is given.
+    pub(crate) fn prepared(&mut self, prepared: Prepared) -> u32 {
+        // MariaDB's own ids count from 1, too.
+        self.last_id += 1;
+        let text = prepared
+            .text
+            .filter(|text| self.text_bytes + text.len() <= TEXTS_BYTES_MAX);
+        self.text_bytes += text.as_ref().map_or(0, |text| text.len());
+        let hides = text
+            .as_deref()
+            .is_none_or(|text| super::tracked::read_text(text).may_hide);
+        let statement = Statement {
+            text,
+            hides,
+            schema: prepared.schema,
+            modes: None,
+            modes_version: prepared.modes_version,
+            parameters: prepared.parameters,
+            types: None,
+            compute_id: Some(prepared.compute_id),
+            types_there: false,
+            cursor: false,
+            long_data: false,
+        };
+        self.by_id.insert(self.last_id, statement);
+        self.last_prepared = Some(self.last_id);
+        self.last_id
+    }
+
+    /// A PREPARE has failed: there is no statement prepared last.
+    pub(crate) fn prepare_failed(&mut self) {
+        self.last_prepared = None;
+    }
+
+    /// The statement that 0xFFFFFFFF stands for.
+    pub(crate) fn last_prepared(&self) -> Option<u32> {
+        self.last_prepared.filter(|id| self.by_id.contains_key(id))
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&Statement> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut Statement> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// It cannot be prepared again from here on.
+    pub(crate) fn forget_text(&mut self, id: u32) {
+        if let Some(text) = self.by_id.get_mut(&id).and_then(|statement| statement.text.take()) {
+            self.text_bytes -= text.len();
+        }
+    }
+
+    pub(crate) fn close(&mut self, id: u32) -> Option<Statement> {
+        let closed = self.by_id.remove(&id)?;
+        self.text_bytes -= closed.text.as_ref().map_or(0, |text| text.len());
+        Some(closed)
+    }
+
+    /// A reset of the session closes all; ids are not used again.
+    pub(crate) fn close_all(&mut self) {
+        self.by_id.clear();
+        self.text_bytes = 0;
+        self.last_prepared = None;
+    }
+
+    /// The compute connection is gone: none is prepared anywhere, what was open is not.
+    pub(crate) fn detached(&mut self) {
+        for statement in self.by_id.values_mut() {
+            statement.compute_id = None;
+            statement.types_there = false;
+            statement.cursor = false;
+            statement.long_data = false;
+        }
+    }
+
+    /// Gives those that were prepared under the present modes the inventory's reading of them.
+    pub(crate) fn read_modes(&mut self, version: u32, modes: &Arc<Modes>) {
+        for statement in self.by_id.values_mut() {
+            if statement.modes.is_none() && statement.modes_version == version {
+                statement.modes = Some(Arc::clone(modes));
+            }
+        }
+    }
+
+    /// What ties the session to its connection, of what is known without asking.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        let all = || self.by_id.values();
+        if all().any(|statement| statement.cursor) {
+            Some(Pin::Cursor)
+        } else if all().any(|statement| statement.long_data) {
+            Some(Pin::LongData)
+        } else if all().any(|statement| statement.text.is_none()) {
+            Some(Pin::Statement)
+        } else {
+            None
+        }
+    }
+
+    /// How many are prepared on the present compute connection.
+    pub(crate) fn prepared_here(&self) -> u64 {
+        self.by_id
+            .values()
+            .filter(|statement| statement.compute_id.is_some())
+            .count() as u64
+    }
+
+    /// One was prepared under modes that nobody has read and that are others by now.
+    pub(crate) fn lacks_modes(&self) -> bool {
+        self.by_id.values().any(|statement| statement.modes.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(text: Option<&[u8]>, modes_version: u32) -> Prepared {
+        Prepared {
+            text: text.map(Arc::from),
+            schema: None,
+            modes_version,
+            parameters: 1,
+            compute_id: 9,
+        }
+    }
+
+    #[test]
+    fn ids_never_come_again() {
+        let mut statements = Statements::default();
+        let first = statements.prepared(prepared(Some(b"SELECT 1"), 0));
+        assert_eq!(statements.last_prepared(), Some(first));
+        statements.close(first);
+        assert_eq!(statements.last_prepared(), None);
+        let second = statements.prepared(prepared(Some(b"SELECT 1"), 0));
+        statements.close_all();
+        let third = statements.prepared(prepared(Some(b"SELECT 1"), 0));
+        assert!(first < second && second < third);
+        statements.prepare_failed();
+        assert_eq!(statements.last_prepared(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_prepared_again_ties() {
+        let mut statements = Statements::default();
+        let small = statements.prepared(prepared(Some(b"SELECT 1"), 0));
+        assert_eq!(statements.pin(), None);
+        let large = statements.prepared(prepared(None, 0));
+        assert_eq!(statements.pin(), Some(Pin::Statement));
+        statements.close(large);
+        statements.get_mut(small).unwrap().cursor = true;
+        assert_eq!(statements.pin(), Some(Pin::Cursor));
+        statements.detached();
+        assert_eq!(statements.pin(), None);
+        assert_eq!(statements.get(small).unwrap().compute_id, None);
+    }
+
+    #[test]
+    fn texts_are_bounded_together() {
+        let mut statements = Statements::default();
+        let text = vec![b'x'; TEXT_BYTES_MAX];
+        let ids: Vec<_> = (0..5).map(|_| statements.prepared(prepared(Some(&text), 0))).collect();
+        assert!(statements.get(ids[3]).unwrap().text.is_some());
+        assert!(statements.get(ids[4]).unwrap().text.is_none());
+        statements.close(ids[0]);
+        let next = statements.prepared(prepared(Some(&text), 0));
+        assert!(statements.get(next).unwrap().text.is_some());
+    }
+
+    #[test]
+    fn modes_are_of_the_version_they_were_read_at() {
+        let mut statements = Statements::default();
+        let old = statements.prepared(prepared(Some(b"a"), 1));
+        let new = statements.prepared(prepared(Some(b"b"), 2));
+        statements.read_modes(2, &Arc::default());
+        assert!(statements.get(new).unwrap().modes.is_some());
+        assert!(statements.lacks_modes());
+        statements.close(old);
+        assert!(!statements.lacks_modes());
+    }
+}

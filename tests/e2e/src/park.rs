@@ -1,0 +1,303 @@
+//! A session leaves its compute connection, by itself or because the database is suspended, and is given another: the
+//! client notices nothing.
+
+use harness::raw::{Login, caps};
+use harness::{Project, Raw, Selkie, eventually};
+use tokio::sync::OnceCell;
+
+/// One where sessions park at once; its tests look at a whole gateway's metrics, so each waits for its turn.
+async fn quick() -> &'static Selkie {
+    static SHARED: OnceCell<Selkie> = OnceCell::const_new();
+    SHARED
+        .get_or_init(async || Selkie::start_with("gateway.park_after = \"50ms\"").await)
+        .await
+}
+
+async fn thread_id(raw: &mut Raw) -> String {
+    raw.query("SELECT CONNECTION_ID()").await.ok().text()
+}
+
+/// Asks until the session has been given another connection: the question itself gives it one.
+async fn parks(raw: &mut Raw) {
+    let before = thread_id(raw).await;
+    eventually("the session parks", async || {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        (thread_id(raw).await != before).then_some(())
+    })
+    .await;
+}
+
+const STATE: &str = "SELECT CONCAT_WS('|', @@sql_mode, @@time_zone, @@character_set_client, @@character_set_results, \
+    @@collation_connection, @@autocommit, @@sort_buffer_size, @@lock_wait_timeout, @@sql_select_limit, @@timestamp, \
+    DATABASE(), CURRENT_ROLE(), LAST_INSERT_ID(), @@insert_id, @i, @u, @d, @f, @s, HEX(@b), @n IS NULL, \
+    COLLATION(@s), COERCIBILITY(@s))";
+
+const SETTINGS: [&str; 9] = [
+    "SET sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES', time_zone='-02:30', sort_buffer_size=262144",
+    "SET NAMES latin1 COLLATE latin1_german2_ci",
+    "SET character_set_results=NULL",
+    "SET lock_wait_timeout=7, sql_select_limit=1000, timestamp=1234567.25",
+    "SET @i=-5, @u=18446744073709551615, @d=1.500, @f=2.5e-300, @s=_utf8mb4'\u{e4}''\\', @b=x'00ff27', @n=NULL",
+    "CREATE DATABASE IF NOT EXISTS other",
+    "USE other",
+    "SET last_insert_id=77",
+    "SET insert_id=88",
+];
+
+async fn sets_everything(raw: &mut Raw) {
+    for statement in SETTINGS {
+        raw.query(statement).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn everything_a_session_has_set_follows_it_through_a_suspend() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("follows").await;
+    for caps in [
+        caps::USUAL,
+        caps::USUAL & !caps::DEPRECATE_EOF,
+        caps::USUAL & !caps::SESSION_TRACK,
+    ] {
+        let login = Login {
+            caps,
+            ..Login::default()
+        };
+        let mut raw = Raw::login_with(&project.endpoint, login).await;
+        sets_everything(&mut raw).await;
+        let before = raw.query(STATE).await.ok();
+        project.suspend().await;
+        let after = raw.query(STATE).await.ok();
+        assert_eq!(before, after, "{caps:#x}");
+        // Once more, from what was restored.
+        project.suspend().await;
+        assert_eq!(raw.query(STATE).await.ok(), before, "{caps:#x}");
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn an_idle_session_leaves_its_connection_and_comes_back_as_it_was() {
+    let selkie = quick().await;
+    let project = selkie.project("idle").await;
+    let mut raw = Raw::login(&project.endpoint).await;
+    sets_everything(&mut raw).await;
+    let before = raw.query(STATE).await.ok();
+    for _ in 0..3 {
+        parks(&mut raw).await;
+        assert_eq!(raw.query(STATE).await.ok(), before);
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_connection_keeps_it() {
+    let selkie = quick().await;
+    let project = selkie.project("ties").await;
+    let mut setup = Raw::login(&project.endpoint).await;
+    for statement in [
+        "CREATE TABLE t (a INT PRIMARY KEY)",
+        "CREATE PROCEDURE makes() CREATE OR REPLACE TEMPORARY TABLE hidden SELECT 1 AS a",
+        "CREATE FUNCTION locks() RETURNS INT DETERMINISTIC RETURN GET_LOCK('hidden', 0)",
+    ] {
+        setup.query(statement).await.ok();
+    }
+    for (ties, frees) in [
+        ("BEGIN", Some("COMMIT")),
+        ("SELECT GET_LOCK('l', 1)", Some("SELECT RELEASE_LOCK('l')")),
+        ("SELECT locks()", Some("SELECT RELEASE_ALL_LOCKS()")),
+        ("LOCK TABLES t READ", Some("UNLOCK TABLES")),
+        ("XA START 'x'", Some("XA END 'x'; XA ROLLBACK 'x'")),
+        ("CREATE TEMPORARY TABLE tmp (a INT)", None),
+        ("CREATE TEMPORARY TABLE tmp SELECT 1 AS a", None),
+        ("CALL makes()", None),
+        ("PREPARE p FROM 'SELECT 1'", Some("DEALLOCATE PREPARE p")),
+        ("HANDLER t OPEN", None),
+        ("SET session_track_schema=OFF", None),
+    ] {
+        let mut raw = Raw::login(&project.endpoint).await;
+        let before = thread_id(&mut raw).await;
+        raw.query(ties).await;
+        let pins = selkie.metric("selkie_gateway_pins_total").await;
+        // It is asked, or known, and stays.
+        eventually(format_args!("{ties} ties"), async || {
+            (selkie.metric("selkie_gateway_pins_total").await > pins).then_some(())
+        })
+        .await;
+        assert_eq!(thread_id(&mut raw).await, before, "{ties}");
+        for statement in frees.iter().flat_map(|frees| frees.split("; ")) {
+            raw.query(statement).await.ok();
+        }
+        if frees.is_none() {
+            raw.command(0x1f, b"").await;
+            assert_eq!(raw.packet().await.payload[0], 0);
+        }
+        parks(&mut raw).await;
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn what_may_be_asked_of_the_last_statement_can_be_asked_after_a_park() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("last").await;
+    let mut raw = Raw::login(&project.endpoint).await;
+    raw.query("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a TINYINT)")
+        .await
+        .ok();
+    raw.query("SET sql_mode=''").await.ok();
+    for (statement, question, expected) in [
+        ("INSERT INTO t (a) VALUES (1), (2), (3)", "SELECT ROW_COUNT()", "3"),
+        ("INSERT INTO t (a) VALUES (1)", "select row_count();", "1"),
+        ("INSERT INTO t (a) VALUES (1)", "SELECT LAST_INSERT_ID()", "5"),
+        (
+            "SELECT SQL_CALC_FOUND_ROWS a FROM t LIMIT 2",
+            "SELECT FOUND_ROWS()",
+            "5",
+        ),
+        ("INSERT INTO t (a) VALUES (1000)", "SHOW COUNT(*) WARNINGS", "1"),
+        ("INSERT INTO t (a) VALUES (1000)", "SELECT @@warning_count", "1"),
+        ("INSERT INTO t (a) VALUES (1000)", "SHOW WARNINGS", "Warning"),
+        ("SELECT nonsense", "SHOW WARNINGS", "Error"),
+        ("SELECT nonsense", "SELECT @@error_count", "1"),
+    ] {
+        raw.query(statement).await;
+        let direct = raw.query(question).await.ok();
+        assert_eq!(
+            direct.text(),
+            if question.contains("LAST_INSERT") {
+                "5"
+            } else {
+                expected
+            },
+            "{question}"
+        );
+        raw.query(statement).await;
+        project.suspend().await;
+        let after = raw.query(question).await.ok();
+        // Every INSERT moves on; all else is the same, to the last byte of the metadata.
+        if question.contains("LAST_INSERT") {
+            assert_eq!(after.text(), "6");
+        } else if question.contains("FOUND_ROWS") {
+            assert_eq!(after.text(), "6");
+        } else {
+            assert_eq!(after, direct, "{question}");
+        }
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn the_next_transaction_is_as_it_was_asked_for() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("next").await;
+    let mut raw = Raw::login(&project.endpoint).await;
+    raw.query("CREATE TABLE t (a INT)").await.ok();
+    raw.query("SET TRANSACTION READ ONLY").await.ok();
+    project.suspend().await;
+    assert_eq!(raw.query("INSERT INTO t VALUES (1)").await.error(), Some(1792));
+    raw.query("INSERT INTO t VALUES (1)").await.ok();
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn clients_are_not_bounded_by_what_the_compute_can_hold() {
+    let selkie = quick().await;
+    let project = selkie.project("many").await;
+    let mut first = Raw::login(&project.endpoint).await;
+    first.query("CREATE TABLE t (a INT)").await.ok();
+    let places: usize = first
+        .query("SELECT @@max_connections")
+        .await
+        .ok()
+        .text()
+        .parse()
+        .unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..places + 20 {
+        clients.push(Raw::login(&project.endpoint).await);
+    }
+    for client in &mut clients {
+        client.query("INSERT INTO t VALUES (1)").await.ok();
+    }
+    let rows = first.query("SELECT COUNT(*) FROM t").await.ok().text();
+    assert_eq!(rows, (places + 20).to_string());
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn pings_keep_no_session_attached_and_a_reset_of_a_parked_one_wakes_nothing() {
+    let selkie = quick().await;
+    let project = selkie.project("pings").await;
+    let mut raw = Raw::login(&project.endpoint).await;
+    raw.query("SET @a=1").await.ok();
+    let parks = selkie.metric("selkie_gateway_parks_total").await;
+    eventually("it parks although it pings", async || {
+        raw.command(0x0e, b"").await;
+        assert_eq!(raw.packet().await.payload[0], 0);
+        (selkie.metric("selkie_gateway_parks_total").await > parks).then_some(())
+    })
+    .await;
+    project.suspend().await;
+    raw.command(0x1f, b"").await;
+    assert_eq!(raw.packet().await.payload[0], 0);
+    assert_eq!(project.compute().await.state, "suspended");
+    assert_eq!(raw.query("SELECT @a IS NULL").await.ok().text(), "1");
+    selkie.logs.check();
+}
+
+/// A compute that is killed, and what clients of it see.
+#[tokio::test]
+async fn sessions_outlive_a_crash_and_are_told_what_they_lost() {
+    let selkie = Selkie::start().await;
+    for part in ["crash", "signal", "mariadbd", "InnoDB", "did not answer"] {
+        selkie.logs.allow(part);
+    }
+    let project = selkie.project("outlive").await;
+    let mut plain = Raw::login(&project.endpoint).await;
+    plain.query("CREATE TABLE t (a INT)").await.ok();
+    plain.query("SET time_zone='+01:00'").await.ok();
+    plain.query("SET NAMES latin1").await.ok();
+    let mut variable = Raw::login(&project.endpoint).await;
+    variable.query("SET @a=1").await.ok();
+    let mut transaction = Raw::login(&project.endpoint).await;
+    transaction.query("BEGIN").await.ok();
+    transaction.query("INSERT INTO t VALUES (1)").await.ok();
+    let mut asleep = Raw::login(&project.endpoint).await;
+    asleep.command(0x03, b"SELECT SLEEP(600)").await;
+    running(&project, "SLEEP").await;
+    let [server] = selkie.servers()[..] else {
+        panic!("not one server: {:?}", selkie.servers())
+    };
+    harness::process::signal(server, rustix::process::Signal::KILL);
+
+    let told = asleep.packet().await;
+    assert_eq!(told.error(), Some(1053), "what was under way is answered: {told:?}");
+    assert_eq!(
+        asleep.query("SELECT 1").await.ok().text(),
+        "1",
+        "and the session can be used"
+    );
+    let state = "SELECT CONCAT(@@time_zone, @@character_set_client)";
+    assert_eq!(
+        plain.query(state).await.ok().text(),
+        "+01:00latin1",
+        "who lost nothing notices nothing"
+    );
+    for (mut lost, what) in [(variable, "a user variable"), (transaction, "a transaction")] {
+        let told = lost.query("SELECT 1").await;
+        assert_eq!(told.error(), Some(1053), "{what}: {told:?}");
+        assert!(told.error_text().contains("lost"), "{told:?}");
+        assert_eq!(lost.query("SELECT COUNT(*) FROM t").await.ok().text(), "0", "{what}");
+    }
+}
+
+async fn running(project: &Project<'_>, text: &str) {
+    let mut other = Raw::login(&project.endpoint).await;
+    let question =
+        format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT {text}%' AND STATE <> ''");
+    eventually("the statement runs", async || {
+        (other.query(&question).await.ok().text() != "0").then_some(())
+    })
+    .await;
+}
