@@ -195,7 +195,9 @@ pub(crate) async fn run<C: Readable>(
                 nudged.set(running.nudged());
                 again = true;
             }
-            if idle.as_mut().poll(cx).is_ready() {
+            // It is set anew only when it has run out, not at every command, or when it would run out too late.
+            let is_over = idle.as_mut().poll(cx).is_ready();
+            if is_over || std::mem::take(&mut relay.clock_changed) && idle.deadline() > relay.idle_for_long() {
                 idle.as_mut().reset(relay.idle_for_long());
                 again = true;
             }
@@ -300,6 +302,8 @@ struct Relay<'a, C, F> {
     stirred: bool,
     since_quiet: Instant,
     asking_since: Instant,
+    /// `life` is another, so another moment is waited for.
+    clock_changed: bool,
     pinned: Option<Pinned>,
     /// What the compute said before it went away.
     compute_said: Option<String>,
@@ -356,6 +360,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             stirred: true,
             since_quiet: now,
             asking_since: now,
+            clock_changed: false,
             pinned: None,
             compute_said: None,
             on_first_byte: Some(on_first_byte),

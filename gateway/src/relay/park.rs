@@ -67,6 +67,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 if next != State::Pinned {
                     self.pinned = None;
                 }
+                self.clock_changed |= next != self.life;
                 self.life = next;
                 effect
             }

@@ -272,7 +272,9 @@ fn first_word_hides(text: &[u8]) -> bool {
     // By far the most common, and none of the others.
     match word.first().map(u8::to_ascii_uppercase) {
         None => true,
-        Some(b'S' | b'I' | b'U' | b'D' | b'R') => false,
+        // The tracker reports the character sets of SET NAMES, not the collation.
+        Some(b'S') => is(b"SET") && contains(text, b"collat"),
+        Some(b'I' | b'U' | b'D' | b'R') => false,
         // A compound statement; transactions show by themselves.
         Some(b'B') => (is(b"BEGIN") && text.len() >= 16) || is(b"BACKUP"),
         Some(b'C') => is(b"CALL") || (is(b"CREATE") && contains(text, b"temporary")),
@@ -422,6 +424,7 @@ mod tests {
             "FLUSH TABLES WITH READ LOCK",
             "/* x */ select 1",
             "BEGIN NOT ATOMIC SET @a = 1; END",
+            "SET NAMES latin1 COLLATE latin1_bin",
         ] {
             assert!(read_text(text.as_bytes()).may_hide, "{text}");
         }

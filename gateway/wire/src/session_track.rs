@@ -53,7 +53,7 @@ impl Change<'_> {
                 SCHEMA
             }
             Self::StateChange(changed) => {
-                put_bytes(&mut entry, if *changed { b"1" } else { b"0" });
+                entry.push(if *changed { b'1' } else { b'0' });
                 STATE_CHANGE
             }
             Self::Gtids(gtids) => {
@@ -115,7 +115,8 @@ fn one<'a>(entries: &mut Reader<'a>, variables: &mut Reader<'a>) -> Result<Optio
                 continue;
             }
             SCHEMA => Change::Schema(reader.lenenc_bytes()?),
-            STATE_CHANGE => Change::StateChange(reader.lenenc_bytes()? == b"1"),
+            // MariaDB writes the digit, MySQL its length before it.
+            STATE_CHANGE => Change::StateChange(matches!(raw, b"1" | b"\x011")),
             GTIDS => {
                 reader.u8()?;
                 Change::Gtids(reader.lenenc_bytes()?)

@@ -36,10 +36,10 @@ async fn a_statement_is_executed_after_a_suspend_with_the_types_it_was_given_bef
 async fn a_statement_keeps_the_schema_and_modes_it_was_prepared_under() {
     let selkie = Selkie::shared().await;
     let project = selkie.project("modes").await;
+    project.database("second").await;
     let mut raw = Raw::login(&project.endpoint).await;
     for statement in [
         "CREATE TABLE t SELECT 'first' AS a",
-        "CREATE DATABASE second",
         "CREATE TABLE second.t SELECT 'second' AS a",
         "SET sql_mode='ANSI_QUOTES'",
     ] {

@@ -136,8 +136,7 @@ impl Selkie {
     /// The sum of all series of one of the gateway's metrics.
     pub async fn metric(&self, name: &str) -> f64 {
         let page = http::request("GET", &format!("{}/metrics", self.gateway_http()), None, None).await;
-        let text = String::from_utf8_lossy(&page.body).into_owned();
-        let series = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let series = page.body.lines().filter_map(|line| line.rsplit_once(' '));
         let of_name = series.filter(|(series, _)| series.split('{').next() == Some(name));
         of_name.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
     }
