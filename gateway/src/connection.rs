@@ -383,6 +383,7 @@ impl Served {
                 project: Arc::clone(project),
                 who,
             },
+            accounts: &self.gateway.accounts,
         };
         let on_first_byte = {
             let (gateway, project, id) = (&self.gateway, &*project, self.id);

@@ -23,7 +23,6 @@ pub(crate) struct Gateway {
     pub(crate) tls: TlsAcceptor,
     pub(crate) routes: Arc<Routes>,
     pub(crate) wakes: Wakes,
-    #[allow(dead_code, reason = "the relay asks it about statements")]
     pub(crate) accounts: Accounts,
     pub(crate) decoy: Decoy,
     pub(crate) drain: Drain,

@@ -16,7 +16,6 @@ mod answer;
 mod wake;
 mod compute;
 mod relay;
-#[allow(dead_code, reason = "the relay asks it about statements")]
 mod accounts;
 mod drain;
 

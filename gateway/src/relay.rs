@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
 
+use crate::accounts::Accounts;
 use crate::activity::{InFlight, Pinned, Pins};
 use crate::buffer::Buffer;
 use crate::drain::{Drain, SHUTDOWN_TEXT};
@@ -33,7 +34,7 @@ use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::metrics::CoreMetrics;
 use crate::route::Running;
 use crate::session::inventory::Inventory;
-use crate::session::life::{self, Pin};
+use crate::session::life;
 use crate::session::{Replay, Session};
 use crate::stream::Readable;
 
@@ -93,7 +94,7 @@ pub(crate) enum RelayError {
     Replay(String),
     /// The session is idle and cannot leave its connection, and may not keep it.
     #[error("{because}: the session held {pin}")]
-    Evicted { pin: Pin, because: String },
+    Evicted { pin: life::Pin, because: String },
     #[error("{SHUTDOWN_TEXT}")]
     Draining { sequence: u8 },
 }
@@ -153,6 +154,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pinned_idle_timeout: Duration,
     /// Where sessions that cannot park are named.
     pub(crate) pins: Pins,
+    /// Whom to ask about statements that change accounts.
+    pub(crate) accounts: &'a Accounts,
 }
 
 /// Relays until one side ends or the session parks. `first` begins with a command of the client's; `replay` goes before it.
@@ -218,6 +221,8 @@ struct Due {
     /// Of a command of the gateway's own: the client does not see it.
     own: Option<Own>,
     kind: Kind,
+    /// It may change accounts: its OK waits until this gateway knows how.
+    accounts: bool,
 }
 
 /// What its answer changes of the session, besides what the answer itself says.
@@ -273,6 +278,10 @@ struct Relay<'a, C, F> {
     /// packet that must be seen further.
     down: Option<Buffer>,
     to_pass: usize,
+    /// They go when this is done.
+    withheld: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    /// Behind what was withheld stand bytes that were not looked at.
+    rest_unseen: bool,
     responses: ResponseScanner,
     due: VecDeque<Due>,
     /// The answer under way.
@@ -339,6 +348,8 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             client_closed: false,
             down: None,
             to_pass: 0,
+            withheld: None,
+            rest_unseen: false,
             responses: ResponseScanner::new(capabilities),
             due: VecDeque::new(),
             answering: None,
@@ -401,6 +412,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             sequence: 1,
             own: Some(own),
             kind: Kind::Plain,
+            accounts: false,
         }));
     }
 
@@ -492,7 +504,7 @@ fn poll_read<S: Readable>(
     }
     let Some(buffer) = slot else { return Poll::Pending };
     let mut space = ReadBuf::new(buffer.free());
-    let read = AsyncRead::poll_read(std::pin::Pin::new(stream), cx, &mut space);
+    let read = AsyncRead::poll_read(Pin::new(stream), cx, &mut space);
     let n = space.filled().len();
     buffer.extend(n);
     if buffer.is_empty() {

@@ -24,6 +24,11 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         let mut moved = false;
         loop {
             moved |= self.write_down(cx)?;
+            if self.to_pass == 0 && std::mem::take(&mut self.rest_unseen) {
+                self.scan_responses()?;
+                moved = true;
+                continue;
+            }
             // Read on only when the client has taken everything: what it does not take stays with the compute.
             if self.compute_closed || self.to_pass > 0 {
                 return Ok(moved);
@@ -40,6 +45,12 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
 
     fn write_down(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
         let mut moved = false;
+        if let Some(withheld) = &mut self.withheld {
+            if withheld.as_mut().poll(cx).is_pending() {
+                return Ok(false);
+            }
+            self.withheld = None;
+        }
         if let Some(buffer) = &mut self.down {
             while self.to_pass > 0 {
                 match Pin::new(&mut *self.client).poll_write(cx, &buffer.filled()[..self.to_pass]) {
@@ -110,7 +121,14 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                     self.responses.pass();
                 }
                 Some(ResponseEvent::FileWanted) => self.begin_file()?,
-                Some(ResponseEvent::End(end)) => self.ended(end)?,
+                Some(ResponseEvent::End(end)) => {
+                    self.ended(end)?;
+                    if self.withheld.is_some() {
+                        // What follows stays behind it.
+                        self.rest_unseen = true;
+                        break;
+                    }
+                }
                 // The rest is the beginning of a packet's head.
                 None => break,
             }
@@ -211,6 +229,11 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             self.around.session.answered(status);
         }
         self.statement_answered(&due, end);
+        if due.accounts && end.error.is_none() {
+            let accounts = self.around.accounts;
+            let (project, incarnation) = (self.around.pins.project.id.clone(), self.around.running.incarnation);
+            self.withheld = Some(Box::pin(async move { accounts.changed(&project, incarnation).await }));
+        }
         Ok(())
     }
 

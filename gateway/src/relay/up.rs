@@ -11,6 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::statement::{Capture, Translated};
 use super::{Due, Hold, Kind, Own, PIPELINED_MAX, Relay, RelayError, command_error, poll_read};
+use crate::accounts::changes_accounts;
 use crate::answer::{diagnostics, is_refused, unknown_command};
 use crate::buffer::Buffer;
 use crate::session::tracked::read_text;
@@ -160,10 +161,14 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             Some(command) if !is_refused(command) => command,
             _ => return self.hold(Hold::Answer(unknown_command().frame(1))),
         };
+        let mut accounts = false;
         let kind = match command {
             Command::Query => match self.look_at_query(head) {
-                Begun::Waits => return Begun::Waits,
-                Begun::Sent => Kind::Plain,
+                None => return Begun::Waits,
+                Some(changes_accounts) => {
+                    accounts = changes_accounts;
+                    Kind::Plain
+                }
             },
             Command::StmtPrepare => {
                 self.capture = Some(Capture::of(head.frame_payload_len));
@@ -173,7 +178,11 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             _ => match self.translate(command, head) {
                 Translated::Held(hold) => return self.hold(hold),
                 Translated::More => return Begun::Waits,
-                Translated::Statement(id) => Kind::Statement(id),
+                Translated::Statement(id) => {
+                    let statement = self.around.session.statements.get(id);
+                    accounts = statement.is_some_and(|statement| statement.changes_accounts);
+                    Kind::Statement(id)
+                }
                 Translated::AsItIs => Kind::Plain,
             },
         };
@@ -196,6 +205,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 sequence: 1,
                 own: None,
                 kind,
+                accounts,
             });
         }
         Begun::Sent
@@ -212,28 +222,31 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
     }
 
     /// What of a statement's text matters is looked for in as much of it as is here; of the rest the worst is believed.
-    fn look_at_query(&mut self, head: CommandHead) -> Begun {
+    /// None: it stays where it is. Some: whether it may change accounts.
+    fn look_at_query(&mut self, head: CommandHead) -> Option<bool> {
         let packet = self.at_hand();
         let text = packet
             .get(5..packet.len().min(4 + head.frame_payload_len))
             .unwrap_or_default();
         let is_whole = 1 + text.len() >= head.frame_payload_len;
         let read = read_text(text);
+        let accounts = changes_accounts(text);
         if read.sets_tracker && !self.around.session.tracked.opaque {
             let replay = self.around.session.tracker_is_the_clients();
             self.inject(replay, Own::Replay);
-            return Begun::Waits;
+            return None;
         }
         if self.around.session.diagnostics.is_some() && is_whole {
             let text = text.to_vec();
             if let Some(answer) = diagnostics::answer(&text, self.around.session) {
-                return self.hold(Hold::Answer(answer));
+                self.hold = Some(Hold::Answer(answer));
+                return None;
             }
         }
         if read.may_hide || !is_whole {
             self.around.session.tracked.hidden();
         }
-        Begun::Sent
+        Some(accounts)
     }
 
     fn end_command(&mut self) {

@@ -44,6 +44,8 @@ pub(crate) struct Statement {
     pub(crate) parameters: u16,
     /// Executing it may change what no report tells of.
     pub(crate) hides: bool,
+    /// Executing it may change accounts.
+    pub(crate) changes_accounts: bool,
     /// As sent with the last execution that had them.
     pub(crate) types: Option<Box<[u8]>>,
     /// Its id on the present compute connection.
@@ -84,9 +86,11 @@ impl Statements {
         let hides = text
             .as_deref()
             .is_none_or(|text| super::tracked::read_text(text).may_hide);
+        let changes_accounts = text.as_deref().is_none_or(crate::accounts::changes_accounts);
         let statement = Statement {
             text,
             hides,
+            changes_accounts,
             schema: prepared.schema,
             modes: None,
             modes_version: prepared.modes_version,
