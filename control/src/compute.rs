@@ -26,6 +26,8 @@ use crate::{
 
 mod keeper;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod tests;
 
 use keeper::Keeper;
@@ -209,9 +211,37 @@ impl Computes {
     /// once, before anybody can ask for anything.
     pub(crate) async fn adopt(self: &Arc<Self>) {
         let left = self.parts.publisher.not_suspended();
+        self.stop_orphans(&left).await;
         futures::stream::iter(left)
             .for_each_concurrent(TOGETHER_MAX, async |id| self.adopt_one(&id).await)
             .await;
+    }
+
+    /// What runs although nothing of its project may: the store is older than it, or the project is gone.
+    async fn stop_orphans(&self, may_run: &[ProjectId]) {
+        let running = self.parts.driver.running().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot see what runs here");
+            Vec::new()
+        });
+        let orphans = running.into_iter().filter(|id| !may_run.contains(id));
+        let stop = async |id: ProjectId| match self.parts.driver.stop(&id).await {
+            Ok(_) => tracing::warn!(project = %id, "stopped a compute that should not have run"),
+            Err(error) => tracing::error!(project = %id, %error, "a compute that should not run was not stopped"),
+        };
+        futures::stream::iter(orphans)
+            .for_each_concurrent(TOGETHER_MAX, stop)
+            .await;
+    }
+
+    /// It was being suspended when the last control plane ended.
+    fn finish_suspend(self: &Arc<Self>, id: ProjectId) {
+        let computes = self.clone();
+        self.keepers.spawn(async move {
+            let reason = "the suspend that an earlier control plane had begun goes on";
+            if let Err(error) = computes.suspend(&id, reason).await {
+                tracing::warn!(project = %id, %error, "a suspend was not finished");
+            }
+        });
     }
 
     async fn adopt_one(self: &Arc<Self>, id: &ProjectId) {
@@ -224,6 +254,7 @@ impl Computes {
             tracing::error!(project = %id, %error, "cannot adopt a compute nor make sure that it is gone");
             None
         });
+        let was_draining = project.compute.state == ComputeState::Draining;
         let mut compute = project.compute;
         compute.since = crate::clock::now();
         match adopted {
@@ -239,6 +270,10 @@ impl Computes {
                 compute.state = ComputeState::Suspended;
                 self.parts.publisher.set_compute(id, compute.clone(), None);
             }
+        }
+        if was_draining && compute.state == ComputeState::Ready {
+            // The store goes on saying draining, so that a control plane that follows this one would finish it, too.
+            return self.finish_suspend(id.clone());
         }
         if let Err(error) = self.parts.store.set_compute(id, &compute).await {
             tracing::error!(project = %id, %error, "cannot keep a compute's state");

@@ -56,6 +56,8 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// For a control plane that starts: takes over that incarnation where it is ready. `None`: nothing of this project
     /// runs (any more).
     async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError>;
+    /// Projects of which something may run, whether the store knows them or not.
+    async fn running(&self) -> Result<Vec<ProjectId>, DriverError>;
     /// Whether that incarnation still serves.
     async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool;
     /// Makes a running compute have what `access` says of the touched names: those that are not in it go. What the server

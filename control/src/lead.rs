@@ -231,6 +231,10 @@ impl Driver for LedDriver {
         self.driver()?.adopt(project).await
     }
 
+    async fn running(&self) -> Result<Vec<ProjectId>, DriverError> {
+        self.driver()?.running().await
+    }
+
     async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool {
         self.driver.is_well(id, incarnation).await
     }

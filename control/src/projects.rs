@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use control_api::rest::OperationKind;
+
 use crate::{
     activity::Activity,
+    clock,
     compute::{ACKNOWLEDGE_PATIENCE, Computes, WakeError},
     driver::{Driver, DriverError},
     name::{DatabaseName, ProjectId, UserName},
@@ -49,10 +52,18 @@ impl Projects {
         let id = whole.record.id.clone();
         if let Err(error) = self.driver.prepare(&whole.record).await {
             tracing::warn!(project = %id, %error, "a project could not be prepared and is taken back");
+            let reason = error.to_string();
+            let ended = self
+                .store
+                .end_operation(&id, OperationKind::Create, Some(&reason), clock::now());
+            ended.await?;
             self.store.begin_delete(&id).await?;
             self.finish_delete(&whole.record).await?;
             return Err(ChangeError::Prepare(error));
         }
+        self.store
+            .end_operation(&id, OperationKind::Create, None, clock::now())
+            .await?;
         let version = self.publisher.put(whole.clone());
         self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
         tracing::info!(project = %id, "project created");
@@ -76,12 +87,43 @@ impl Projects {
 
     async fn finish_delete(&self, project: &ProjectRecord) -> Result<(), ChangeError> {
         self.activity.forget(&project.id);
+        self.step(&project.id, OperationKind::Delete, "removing", None).await?;
         self.driver.remove(project).await.map_err(ChangeError::Remove)?;
         Ok(self.store.finish_delete(&project.id).await?)
     }
 
+    async fn step(
+        &self,
+        id: &ProjectId,
+        kind: OperationKind,
+        step: &str,
+        error: Option<&DriverError>,
+    ) -> Result<(), StoreError> {
+        let error = error.map(ToString::to_string);
+        self.store
+            .step_operation(id, kind, step, error.as_deref(), clock::now())
+            .await
+    }
+
+    /// Goes on with what the last control plane had begun and that is not a compute's.
+    pub(crate) async fn resume(&self) -> Result<(), StoreError> {
+        self.resume_deletes().await?;
+        let open = self.store.open_operations().await?;
+        for create in open.iter().filter(|operation| operation.kind == OperationKind::Create) {
+            let id = &create.project;
+            let prepared = self.driver.prepare(&self.store.project(id).await?).await;
+            let error = prepared.err().map(|error| error.to_string());
+            // Its first start prepares it then.
+            self.store
+                .end_operation(id, OperationKind::Create, error.as_deref(), clock::now())
+                .await?;
+            tracing::info!(project = %id, error, "a project that was being made is finished");
+        }
+        Ok(())
+    }
+
     /// Goes on with what was being deleted when control ended.
-    pub(crate) async fn resume_deletes(&self) -> Result<(), StoreError> {
+    async fn resume_deletes(&self) -> Result<(), StoreError> {
         for project in self.store.deleting().await? {
             let stopped = self.driver.stop(&project.id).await.map_err(ChangeError::Remove);
             let finished = match stopped {
@@ -89,6 +131,10 @@ impl Projects {
                 Err(error) => Err(error),
             };
             if let Err(error) = finished {
+                if let ChangeError::Remove(error) = &error {
+                    self.step(&project.id, OperationKind::Delete, "removing", Some(error))
+                        .await?;
+                }
                 tracing::error!(project = %project.id, %error, "a deleted project is not gone yet");
             }
         }

@@ -27,6 +27,7 @@ mod auth;
 mod compute;
 mod databases;
 mod health;
+mod operations;
 mod problem;
 mod projects;
 #[cfg(test)]
@@ -118,7 +119,9 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(databases::delete))
         .routes(routes!(compute::show))
         .routes(routes!(compute::suspend))
-        .routes(routes!(compute::wake));
+        .routes(routes!(compute::wake))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::show));
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .split_for_parts();

@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error,
     bootstrap::Home,
+    clock,
     compute::{Computes, Parts},
     config::StoreConfig,
     driver::{Driver, process::ProcessDriver},
@@ -19,7 +20,7 @@ use crate::{
     relay::{self, Desk, Led},
     rest::{self, Rest},
     secret::random_token,
-    store::{self, Holder, Store, StoreError},
+    store::{self, EpochMs, Holder, Store, StoreError},
 };
 
 /// Where it can be reached; differs from the settings where these say port 0.
@@ -35,6 +36,9 @@ pub struct Listening {
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// After a lease that could not be used: others may have more luck.
 const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Ended operations are looked at within days, and 100 of each project are kept at most.
+const OPERATIONS_KEPT_MS: EpochMs = 30 * 24 * 60 * 60 * 1000;
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Projects that are read at once when control starts.
 const LOAD_PAGE: u32 = 1000;
 
@@ -282,14 +286,21 @@ impl Reign {
     }
 }
 
-/// The template of the first start, deletions that were interrupted.
+/// The template of the first start; what was interrupted; then what is forgotten, for as long as this one leads.
 async fn prepare(projects: Arc<Projects>) {
     match projects.driver.server().await {
         Ok(server) => projects.publisher.set_fresh_server(&server),
         Err(error) => tracing::error!(%error, "computes cannot start"),
     }
-    if let Err(error) = projects.resume_deletes().await {
-        tracing::error!(%error, "cannot read which projects were being deleted");
+    if let Err(error) = projects.resume().await {
+        tracing::error!(%error, "cannot go on with what the last control plane had begun");
+    }
+    loop {
+        let before = clock::now() - OPERATIONS_KEPT_MS;
+        if let Err(error) = projects.store.prune_operations(before).await {
+            tracing::warn!(%error, "old operations were not forgotten");
+        }
+        tokio::time::sleep(FORGET_EVERY).await;
     }
 }
 

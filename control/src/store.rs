@@ -17,11 +17,14 @@ use crate::{
 
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod operations;
 mod postgres;
 mod rows;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
+
+use operations::Operations;
 
 /// Milliseconds since 1970, UTC.
 pub(crate) type EpochMs = i64;
@@ -224,7 +227,7 @@ pub(crate) struct LeaseRecord {
 /// The memory of a control plane. Projects that are being deleted are invisible to all but `deleting`, `finish_delete`
 /// and the uniqueness of ids and OS users.
 #[async_trait]
-pub(crate) trait Store: Send + Sync + 'static {
+pub(crate) trait Store: Operations + Send + Sync + 'static {
     /// Makes a project, suspended and never started, with its first user and database: all or nothing.
     async fn create_project(&self, new: NewProject) -> Result<WholeProject, StoreError>;
     async fn project(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError>;

@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use control_api::rest::ComputeState;
+use control_api::rest::{ComputeState, OperationKind};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     task::{AbortHandle, JoinError, JoinSet},
@@ -599,8 +599,17 @@ async fn apply_pending(parts: &Parts, id: &ProjectId) -> Result<Applied, DriverE
     if touched.is_empty() {
         return Ok(None);
     }
-    let observed = parts.driver.apply(id, &access, &touched).await?;
-    Ok(Some((access.revision, observed)))
+    match parts.driver.apply(id, &access, &touched).await {
+        Ok(observed) => Ok(Some((access.revision, observed))),
+        Err(error) => {
+            let (step, reason) = ("applying", error.to_string());
+            let noted = parts
+                .store
+                .step_operation(id, OperationKind::Apply, step, Some(&reason), clock::now());
+            noted.await.map_err(|error| DriverError(error.to_string()))?;
+            Err(error)
+        }
+    }
 }
 
 /// Nothing has begun yet, so the last caller's leaving ends it.

@@ -131,6 +131,11 @@ impl Driver for ProcessDriver {
         self.inner.adopt(project).await
     }
 
+    async fn running(&self) -> Result<Vec<ProjectId>, DriverError> {
+        let paths = self.inner.paths.clone();
+        blocking(move || paths.with_socket()).await
+    }
+
     async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool {
         self.inner.serves(id, incarnation).await && self.inner.greets(id).await
     }
@@ -462,7 +467,9 @@ impl News {
 }
 
 /// File work off the runtime's threads.
-async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), DriverError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, DriverError> {
     let done = tokio::task::spawn_blocking(work)
         .await
         .map_err(std::io::Error::other)

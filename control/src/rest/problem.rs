@@ -100,6 +100,7 @@ pub(super) fn no_such(what: &'static str, name: &str) -> Problem {
     let (code, title) = match what {
         "user" => ("user_not_found", "no such user"),
         "database" => ("database_not_found", "no such database"),
+        "operation" => ("operation_not_found", "no such operation"),
         _ => ("project_not_found", "no such project"),
     };
     let name: String = name.chars().take(80).collect();

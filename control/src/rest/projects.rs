@@ -78,9 +78,28 @@ pub(super) async fn create(
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     /// The last id of the page before.
-    after: Option<String>,
+    pub(super) after: Option<String>,
     /// How many at most; 100 where absent, up to 1,000.
     limit: Option<u32>,
+}
+
+impl Page {
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+    }
+
+    /// How many to read: one more than the page, to see whether there is a next.
+    pub(super) fn reads(&self) -> u32 {
+        self.limit() + 1
+    }
+
+    /// This page of what was read, and what the next comes after.
+    pub(super) fn cut<T>(&self, mut read: Vec<T>, name: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+        let more = read.len() > self.limit() as usize;
+        read.truncate(self.limit() as usize);
+        let next = read.last().filter(|_| more).map(name);
+        (read, next)
+    }
 }
 
 /// Projects in the order of their ids.
@@ -92,11 +111,12 @@ pub(super) async fn list(
     State(state): State<Rest>,
     Params(page): Params<Page>,
 ) -> Result<Json<rest::ProjectList>, Problem> {
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-    let mut records = state.projects.store.projects(page.after.as_deref(), limit + 1).await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next = records.last().filter(|_| more).map(|last| last.id.to_string());
+    let read = state
+        .projects
+        .store
+        .projects(page.after.as_deref(), page.reads())
+        .await?;
+    let (records, next) = page.cut(read, |record| record.id.to_string());
     Ok(Json(rest::ProjectList {
         projects: records.iter().map(|record| project(&state, record)).collect(),
         next,

@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     secret::key_hash,
-    store::Store,
+    store::{Store, operations::Operations},
     testing::{Plane, Start},
 };
 
@@ -424,4 +424,41 @@ async fn health_and_metrics_need_no_key() {
     ] {
         assert!(text.lines().any(|got| got == line), "{line} in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn operations_are_listed_the_latest_first_and_shown_also_when_the_project_is_gone() {
+    let api = Api::with_demo().await;
+    api.post("/api/v1/projects/demo/compute/wake", Value::Null).await;
+    let ended = async || {
+        while !api.plane.store.open_operations().await.unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), ended())
+        .await
+        .unwrap();
+    let (status, page) = api.get("/api/v1/projects/demo/operations?limit=1").await;
+    assert_eq!(status, 200);
+    let start = &page["operations"][0];
+    assert_eq!(
+        (&start["kind"], &start["state"], &start["incarnation"]),
+        (&json!("start"), &json!("done"), &json!(1))
+    );
+    assert!(start["ended_at"].is_string() && start.get("error").is_none());
+    let next = page["next"].as_str().unwrap();
+    let (_, rest) = api.get(&format!("/api/v1/projects/demo/operations?after={next}")).await;
+    assert_eq!(
+        (&rest["operations"][0]["kind"], &rest["next"]),
+        (&json!("create"), &Value::Null)
+    );
+
+    api.call("DELETE", "/api/v1/projects/demo", None).await;
+    assert_eq!(api.get("/api/v1/projects/demo/operations").await.0, 404);
+    let (status, shown) = api
+        .get(&format!("/api/v1/operations/{}", start["id"].as_str().unwrap()))
+        .await;
+    assert_eq!((status, &shown["project"]), (200, &json!("demo")));
+    let (status, problem) = api.get("/api/v1/operations/none").await;
+    assert_eq!((status, &problem["code"]), (404, &json!("operation_not_found")));
 }

@@ -10,10 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use control_api::rest::ComputeState;
+use control_api::rest::{ComputeState, OperationKind};
 use tokio::time::Instant;
 
-use super::*;
+use super::{operations::BY_API, *};
+use crate::{clock, testing::Mortal};
+
+mod operations;
 
 #[derive(Clone, Default)]
 pub(crate) struct MemoryStore {
@@ -21,6 +24,8 @@ pub(crate) struct MemoryStore {
     term: Option<i64>,
     /// Nobody gets an answer about leases.
     pub(crate) leases_hang: Arc<AtomicBool>,
+    /// The control plane that has this handle: once it is dead, it writes nothing.
+    pub(crate) mortal: Mortal,
 }
 
 #[derive(Default)]
@@ -28,6 +33,7 @@ struct Inner {
     projects: BTreeMap<ProjectId, Kept>,
     keys: BTreeMap<String, [u8; 32]>,
     leases: BTreeMap<String, (LeaseRecord, Instant)>,
+    operations: BTreeMap<String, super::operations::OperationRecord>,
 }
 
 struct Kept {
@@ -45,6 +51,15 @@ impl MemoryStore {
         self.inner.lock().unwrap()
     }
 
+    /// Users or databases have changed; where a compute runs, it has to be told.
+    fn apply_begun(&self, id: &ProjectId) {
+        let mut inner = self.lock();
+        let state = inner.projects.get(id).map(|kept| kept.whole.record.compute.state);
+        if matches!(state, Some(ComputeState::Starting | ComputeState::Ready)) {
+            inner.begin(id, (OperationKind::Apply, "applying"), BY_API, None, clock::now());
+        }
+    }
+
     async fn answers(&self) {
         if self.leases_hang.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
@@ -53,6 +68,9 @@ impl MemoryStore {
 
     /// For a write.
     fn lock_in_term(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
+        if !self.mortal.lives_on() {
+            return Err(StoreError::Backend("its control plane was killed".into()));
+        }
         let inner = self.lock();
         let now = inner.leases.get(LEADER).map(|(lease, _)| lease.term);
         if self.term.is_some() && self.term != now {
@@ -166,6 +184,7 @@ impl Store for MemoryStore {
             pending_databases: BTreeMap::new(),
         };
         let whole = kept.whole();
+        inner.begin(&new.id, (OperationKind::Create, "preparing"), BY_API, None, new.now);
         inner.projects.insert(new.id, kept);
         Ok(whole)
     }
@@ -195,10 +214,13 @@ impl Store for MemoryStore {
     }
 
     async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
-        self.change(id, |kept| {
+        let result = self.change(id, |kept| {
             kept.deleting = true;
             Ok(kept.whole.record.clone())
-        })
+        })?;
+        let begun = (OperationKind::Delete, "stopping");
+        self.lock().begin(id, begun, BY_API, None, clock::now());
+        Ok(result)
     }
 
     async fn deleting(&self) -> Result<Vec<ProjectRecord>, StoreError> {
@@ -212,9 +234,14 @@ impl Store for MemoryStore {
     }
 
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
-        self.lock_in_term()?
-            .projects
-            .retain(|name, kept| name != id || !kept.deleting);
+        let mut inner = self.lock_in_term()?;
+        if inner.projects.get(id).is_some_and(|kept| kept.deleting) {
+            inner.projects.remove(id);
+            for kind in OperationKind::ALL {
+                let error = (kind != OperationKind::Delete).then_some("the project was deleted");
+                inner.end(id, kind, error, clock::now());
+            }
+        }
         Ok(())
     }
 
@@ -223,7 +250,7 @@ impl Store for MemoryStore {
     }
 
     async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError> {
-        self.change(id, |kept| {
+        let result = self.change(id, |kept| {
             let users = &mut kept.whole.access.users;
             if users.iter().any(|other| other.name == user.name) {
                 return Err(StoreError::Exists("user"));
@@ -237,11 +264,13 @@ impl Store for MemoryStore {
             users.push(record);
             users.sort_by(|one, other| one.name.cmp(&other.name));
             Ok(kept.touch_user(&user.name))
-        })
+        })?;
+        self.apply_begun(id);
+        Ok(result)
     }
 
     async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError> {
-        self.change(id, |kept| {
+        let result = self.change(id, |kept| {
             let users = &mut kept.whole.access.users;
             let at = users
                 .iter()
@@ -249,11 +278,13 @@ impl Store for MemoryStore {
                 .ok_or(StoreError::NotFound("user"))?;
             users.remove(at);
             Ok(kept.touch_user(name))
-        })
+        })?;
+        self.apply_begun(id);
+        Ok(result)
     }
 
     async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
-        self.change(id, |kept| {
+        let result = self.change(id, |kept| {
             let databases = &mut kept.whole.access.databases;
             if databases.contains(name) {
                 return Err(StoreError::Exists("database"));
@@ -261,11 +292,13 @@ impl Store for MemoryStore {
             databases.push(name.clone());
             databases.sort();
             Ok(kept.touch_database(name))
-        })
+        })?;
+        self.apply_begun(id);
+        Ok(result)
     }
 
     async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
-        self.change(id, |kept| {
+        let result = self.change(id, |kept| {
             let databases = &mut kept.whole.access.databases;
             let at = databases
                 .iter()
@@ -273,7 +306,9 @@ impl Store for MemoryStore {
                 .ok_or(StoreError::NotFound("database"))?;
             databases.remove(at);
             Ok(kept.touch_database(name))
-        })
+        })?;
+        self.apply_begun(id);
+        Ok(result)
     }
 
     async fn pending(&self, id: &ProjectId) -> Result<(Access, Touched), StoreError> {
@@ -287,15 +322,19 @@ impl Store for MemoryStore {
     }
 
     async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
-        self.change(id, |kept| {
+        let none_left = self.change(id, |kept| {
             kept.pending_users.retain(|_, pending| *pending > revision);
             kept.pending_databases.retain(|_, pending| *pending > revision);
-            Ok(())
-        })
+            Ok(kept.pending_users.is_empty() && kept.pending_databases.is_empty())
+        })?;
+        if none_left {
+            self.lock().end(id, OperationKind::Apply, None, clock::now());
+        }
+        Ok(())
     }
 
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
-        self.change(id, |kept| {
+        let result = self.change(id, |kept| {
             let incarnation = kept.whole.record.compute.incarnation + 1;
             kept.whole.record.compute = ComputeRecord {
                 state: ComputeState::Starting,
@@ -309,20 +348,25 @@ impl Store for MemoryStore {
             kept.pending_databases
                 .retain(|name, _| !access.databases.contains(name));
             Ok(kept.whole())
-        })
+        })?;
+        self.lock().compute_changed(id, &result.record.compute);
+        Ok(result)
     }
 
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
         let changed = self.change(id, |kept| {
-            if compute.incarnation >= kept.whole.record.compute.incarnation {
+            let is_current = compute.incarnation >= kept.whole.record.compute.incarnation;
+            if is_current {
                 kept.whole.record.compute = compute.clone();
             }
-            Ok(())
+            Ok(is_current)
         });
         match changed {
-            Err(StoreError::NotFound(_)) => Ok(()),
-            changed => changed,
+            Ok(true) => self.lock().compute_changed(id, compute),
+            Ok(false) | Err(StoreError::NotFound(_)) => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {

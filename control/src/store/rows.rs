@@ -1,10 +1,10 @@
 //! Rows as SQL has them, to and from what control works with. A row that does not parse is reported as corrupt, with the
 //! column and never with its content.
 
-use control_api::rest::ComputeState;
+use control_api::rest::{ComputeState, OperationKind, OperationState};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ComputeRecord, Observed, ProjectRecord, StoreError, UserRecord};
+use super::{ComputeRecord, Observed, ProjectRecord, StoreError, UserRecord, operations::OperationRecord};
 use crate::{
     name::{NameError, ProjectId, UserName},
     secret::Verifiers,
@@ -44,6 +44,46 @@ pub(super) struct ServerRow {
     pub(super) variables: String,
     pub(super) databases: String,
     pub(super) grants: String,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct OperationRow {
+    id: String,
+    project_id: String,
+    kind: String,
+    state: String,
+    step: String,
+    error: Option<String>,
+    incarnation: Option<i64>,
+    requested_by: String,
+    created_ms: i64,
+    updated_ms: i64,
+    ended_ms: Option<i64>,
+}
+
+impl TryFrom<OperationRow> for OperationRecord {
+    type Error = StoreError;
+
+    fn try_from(row: OperationRow) -> Result<Self, StoreError> {
+        let kind = OperationKind::ALL.into_iter().find(|kind| kind.as_str() == row.kind);
+        let state = OperationState::ALL
+            .into_iter()
+            .find(|state| state.as_str() == row.state);
+        let incarnation = row.incarnation.map(u64::try_from).transpose();
+        Ok(Self {
+            id: row.id,
+            project: name(ProjectId::new(&row.project_id))?,
+            kind: kind.ok_or_else(|| StoreError::Corrupt("operations.kind".into()))?,
+            state: state.ok_or_else(|| StoreError::Corrupt("operations.state".into()))?,
+            step: row.step,
+            error: row.error,
+            incarnation: incarnation.map_err(corrupt("operations.incarnation"))?,
+            requested_by: row.requested_by,
+            created: row.created_ms,
+            updated: row.updated_ms,
+            ended: row.ended_ms,
+        })
+    }
 }
 
 fn corrupt<E>(column: &'static str) -> impl FnOnce(E) -> StoreError {

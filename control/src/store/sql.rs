@@ -5,16 +5,21 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use control_api::rest::ComputeState;
+use control_api::rest::{ComputeState, OperationKind};
 use sqlx::{Pool, Transaction};
+
+#[path = "sql/operations.rs"]
+mod operations;
 
 use super::{BEGIN_READ, BEGIN_WRITE, Db, LOCK_PROJECT, LOCK_TERM, NOW_MS, SERIALISE_CREATES};
 use crate::{
+    clock,
     config::UidRange,
     name::{DatabaseName, ProjectId, UserName},
     store::{
         Access, ComputeRecord, EpochMs, Holder, LEADER, LeaseRecord, NewProject, NewUser, Observed, ProjectRecord,
         Store, StoreError, Touched, UserRecord, WholeProject,
+        operations::BY_API,
         rows::{self, ComputeRow, ProjectRow, ServerRow, UserRow},
     },
 };
@@ -155,6 +160,16 @@ async fn commit_access(mut tx: Tx, id: &ProjectId, change: Option<(&str, &str)>)
         .execute(&mut *tx)
         .await?;
     }
+    // Else the next start brings it.
+    let runs: Option<String> =
+        sqlx::query_scalar("SELECT project_id FROM computes WHERE project_id = $1 AND state IN ('starting', 'ready')")
+            .bind(id.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+    if change.is_some() && runs.is_some() {
+        let begun = (OperationKind::Apply, "applying");
+        operations::begin(&mut tx, id, begun, BY_API, None, clock::now()).await?;
+    }
     let access = read_access(&mut tx, id).await?;
     tx.commit().await?;
     Ok(access)
@@ -257,6 +272,8 @@ impl Store for SqlStore {
         if let Some(database) = &new.database {
             insert_database(&mut tx, &new.id, database).await?;
         }
+        let begun = (OperationKind::Create, "preparing");
+        operations::begin(&mut tx, &new.id, begun, BY_API, None, new.now).await?;
         let record = read_project(&mut tx, &new.id).await?;
         let whole = read_whole(&mut tx, record).await?;
         tx.commit().await?;
@@ -305,6 +322,8 @@ impl Store for SqlStore {
             .bind(id.as_str())
             .execute(&mut *tx)
             .await?;
+        let begun = (OperationKind::Delete, "stopping");
+        operations::begin(&mut tx, id, begun, BY_API, None, clock::now()).await?;
         tx.commit().await?;
         Ok(record)
     }
@@ -318,10 +337,16 @@ impl Store for SqlStore {
 
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM projects WHERE id = $1 AND deleting")
+        let deleted = sqlx::query("DELETE FROM projects WHERE id = $1 AND deleting")
             .bind(id.as_str())
             .execute(&mut *tx)
             .await?;
+        if deleted.rows_affected() > 0 {
+            for kind in OperationKind::ALL {
+                let error = (kind != OperationKind::Delete).then_some("the project was deleted");
+                operations::end(&mut tx, id, kind, error, clock::now()).await?;
+            }
+        }
         Ok(tx.commit().await?)
     }
 
@@ -398,6 +423,13 @@ impl Store for SqlStore {
             .bind(revision)
             .execute(&mut *tx)
             .await?;
+        let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM pending_changes WHERE project_id = $1")
+            .bind(id.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
+        if left == 0 {
+            operations::end(&mut tx, id, OperationKind::Apply, None, clock::now()).await?;
+        }
         Ok(tx.commit().await?)
     }
 
@@ -423,6 +455,7 @@ impl Store for SqlStore {
         }
         let record = read_project(&mut tx, id).await?;
         let whole = read_whole(&mut tx, record).await?;
+        operations::compute_changed(&mut tx, id, &whole.record.compute).await?;
         tx.commit().await?;
         Ok(whole)
     }
@@ -430,7 +463,7 @@ impl Store for SqlStore {
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
         let row = ComputeRow::try_from(compute)?;
         let mut tx = self.write().await?;
-        sqlx::query(
+        let changed = sqlx::query(
             "UPDATE computes SET state = $2, incarnation = $3, since_ms = $4, reason = $5 \
              WHERE project_id = $1 AND incarnation <= $3",
         )
@@ -441,6 +474,9 @@ impl Store for SqlStore {
         .bind(row.reason)
         .execute(&mut *tx)
         .await?;
+        if changed.rows_affected() > 0 {
+            operations::compute_changed(&mut tx, id, compute).await?;
+        }
         Ok(tx.commit().await?)
     }
 

@@ -2,8 +2,15 @@
 
 use control_api::rest::ComputeState;
 
+use operations::{
+    change_of_a_sleeping_project_is_no_operation, old_operations_are_forgotten,
+    operations_follow_a_compute_through_its_life, operations_say_their_steps_and_outlive_the_project,
+};
+
 use super::*;
 use crate::secret::Password;
+
+mod operations;
 
 pub(crate) fn new_project(id: &str) -> NewProject {
     NewProject {
@@ -54,6 +61,10 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
         finds_a_key_by_its_hash_until_it_is_replaced,
+        operations_follow_a_compute_through_its_life,
+        operations_say_their_steps_and_outlive_the_project,
+        change_of_a_sleeping_project_is_no_operation,
+        old_operations_are_forgotten,
         lease_has_one_holder_and_its_term_only_grows,
         writes_of_a_term_that_is_over_are_refused,
     );

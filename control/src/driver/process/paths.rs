@@ -83,6 +83,27 @@ impl Paths {
         self.run(id).join(SERVER_SOCKET)
     }
 
+    /// Projects that have a socket of an agent or a server here: those that run, and those that were killed.
+    pub(super) fn with_socket(&self) -> io::Result<Vec<ProjectId>> {
+        let mut found = Vec::new();
+        for parent in [self.data_dir.join("run"), self.short_run_dir.clone()] {
+            let entries = match std::fs::read_dir(&parent) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let dir = entry?.path();
+                let id = dir
+                    .file_name()
+                    .and_then(OsStr::to_str)
+                    .and_then(|name| ProjectId::new(name).ok());
+                let has_socket = [AGENT_SOCKET, SERVER_SOCKET].iter().any(|name| dir.join(name).exists());
+                found.extend(id.filter(|_| has_socket));
+            }
+        }
+        Ok(found)
+    }
+
     /// Makes the directories of a project; `owner` is its OS user where it has one.
     pub(super) fn make(&self, id: &ProjectId, owner: Option<u32>) -> io::Result<()> {
         let run = self.run(id);

@@ -1,0 +1,76 @@
+//! `/projects/{id}/operations` and `/operations/{id}`.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use control_api::rest;
+
+use super::{
+    Problem, Rest,
+    problem::{Params, no_such},
+    projects::{Page, find},
+};
+use crate::{
+    clock,
+    store::{StoreError, operations::OperationRecord},
+};
+
+/// What was done with a project, the latest first: its last 100 operations, for 30 days.
+#[utoipa::path(
+    get, path = "/projects/{id}/operations", tag = "operations",
+    params(("id" = String, Path, description = "The project."), Page),
+    responses(
+        (status = 200, body = rest::OperationList),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn list(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<rest::OperationList>, Problem> {
+    let id = find(&state, &id).await?.id;
+    let read = state
+        .projects
+        .store
+        .operations(&id, page.after.as_deref(), page.reads())
+        .await?;
+    let (records, next) = page.cut(read, |record| record.id.clone());
+    Ok(Json(rest::OperationList {
+        operations: records.into_iter().map(operation).collect(),
+        next,
+    }))
+}
+
+/// One operation; also of a project that is gone.
+#[utoipa::path(
+    get, path = "/operations/{id}", tag = "operations",
+    params(("id" = String, Path, description = "The operation.")),
+    responses(
+        (status = 200, body = rest::Operation),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn show(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::Operation>, Problem> {
+    match state.projects.store.operation(&id).await {
+        Err(StoreError::NotFound(_)) => Err(no_such("operation", &id)),
+        found => Ok(Json(operation(found?))),
+    }
+}
+
+fn operation(record: OperationRecord) -> rest::Operation {
+    rest::Operation {
+        id: record.id,
+        project: record.project.to_string(),
+        kind: record.kind,
+        state: record.state,
+        step: record.step,
+        error: record.error,
+        incarnation: record.incarnation,
+        requested_by: record.requested_by,
+        created_at: clock::rfc3339(record.created),
+        updated_at: clock::rfc3339(record.updated),
+        ended_at: record.ended.map(clock::rfc3339),
+    }
+}
