@@ -147,10 +147,7 @@ impl Pin {
 
     /// Only a reset of the session ends it, as far as can be told.
     pub(crate) fn lasts_until_reset(self) -> bool {
-        matches!(
-            self,
-            Self::TemporaryTable | Self::TextPrepare | Self::Handler | Self::Tracker
-        )
+        matches!(self, Self::TemporaryTable | Self::Handler | Self::Tracker)
     }
 
     pub(crate) fn as_str(self) -> &'static str {

@@ -18,9 +18,9 @@ async fn thread_id(raw: &mut Raw) -> String {
 }
 
 /// Asks until the session has been given another connection: the question itself gives it one.
-async fn parks(raw: &mut Raw) {
+async fn parks(raw: &mut Raw, after: &str) {
     let before = thread_id(raw).await;
-    eventually("the session parks", async || {
+    eventually(format_args!("the session parks after {after}"), async || {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         (thread_id(raw).await != before).then_some(())
     })
@@ -85,7 +85,7 @@ async fn an_idle_session_leaves_its_connection_and_comes_back_as_it_was() {
     sets_everything(&mut raw).await;
     let before = raw.query(STATE).await.ok();
     for _ in 0..3 {
-        parks(&mut raw).await;
+        parks(&mut raw, "settings").await;
         assert_eq!(raw.query(STATE).await.ok(), before);
     }
     selkie.logs.check();
@@ -133,7 +133,7 @@ async fn what_belongs_to_the_connection_keeps_it() {
             raw.command(0x1f, b"").await;
             assert_eq!(raw.packet().await.payload[0], 0);
         }
-        parks(&mut raw).await;
+        parks(&mut raw, ties).await;
     }
     selkie.logs.check();
 }
