@@ -21,6 +21,8 @@ mod publish;
 mod relay;
 mod rest;
 mod run;
+#[cfg(test)]
+mod scale;
 mod secret;
 mod store;
 #[cfg(test)]

@@ -29,6 +29,14 @@ pub(super) struct ComputeRow {
     pub(super) reason: Option<String>,
 }
 
+/// A row with the project that it belongs to.
+#[derive(sqlx::FromRow)]
+pub(super) struct Of<T> {
+    pub(super) project_id: String,
+    #[sqlx(flatten)]
+    pub(super) row: T,
+}
+
 #[derive(sqlx::FromRow)]
 pub(super) struct UserRow {
     name: String,

@@ -2,7 +2,7 @@
 //! differs stands there, and `super::Db` is the database. Statements keep to what both understand: numbered parameters,
 //! `ON CONFLICT`, `RETURNING`, BIGINT for every whole number (a bare `SELECT 1` has another type in each).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use control_api::rest::{ComputeState, OperationKind};
@@ -18,9 +18,9 @@ use crate::{
     name::{DatabaseName, ProjectId, UserName},
     store::{
         Access, ComputeRecord, EpochMs, Holder, LEADER, LeaseRecord, NewProject, NewUser, Observed, ProjectRecord,
-        Store, StoreError, Touched, UserRecord, WholeProject,
+        Store, StoreError, Touched, WholeProject,
         operations::BY_API,
-        rows::{self, ComputeRow, ProjectRow, ServerRow, UserRow},
+        rows::{self, ComputeRow, Of, ProjectRow, ServerRow, UserRow},
     },
 };
 
@@ -79,50 +79,104 @@ async fn read_project(tx: &mut Tx, id: &ProjectId) -> Result<ProjectRecord, Stor
 }
 
 async fn read_access(tx: &mut Tx, id: &ProjectId) -> Result<Access, StoreError> {
-    let revision = sqlx::query_scalar("SELECT access_revision FROM projects WHERE id = $1")
-        .bind(id.as_str())
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(StoreError::NotFound("project"))?;
-    let users = sqlx::query_as::<_, UserRow>(
-        "SELECT name, native_sha1, caching_sha2, admin, created_ms FROM users WHERE project_id = $1 ORDER BY name",
+    let mut accesses = read_accesses(tx, id, id).await?;
+    accesses.remove(id.as_str()).ok_or(StoreError::NotFound("project"))
+}
+
+/// Of every project from `first` to `last`: a handful of statements, however many they are.
+async fn read_accesses(
+    tx: &mut Tx,
+    first: &ProjectId,
+    last: &ProjectId,
+) -> Result<BTreeMap<String, Access>, StoreError> {
+    let (first, last) = (first.as_str(), last.as_str());
+    let revisions: Vec<(String, i64)> =
+        sqlx::query_as("SELECT id, access_revision FROM projects WHERE id BETWEEN $1 AND $2")
+            .bind(first)
+            .bind(last)
+            .fetch_all(&mut **tx)
+            .await?;
+    let access = |(id, revision)| {
+        let access = Access {
+            revision,
+            ..Access::default()
+        };
+        (id, access)
+    };
+    let mut accesses: BTreeMap<String, Access> = revisions.into_iter().map(access).collect();
+    let users = sqlx::query_as::<_, Of<UserRow>>(
+        "SELECT project_id, name, native_sha1, caching_sha2, admin, created_ms FROM users \
+         WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
     )
-    .bind(id.as_str())
+    .bind(first)
+    .bind(last)
     .fetch_all(&mut **tx)
     .await?;
-    let databases: Vec<String> = sqlx::query_scalar("SELECT name FROM databases WHERE project_id = $1 ORDER BY name")
-        .bind(id.as_str())
-        .fetch_all(&mut **tx)
-        .await?;
-    let removed: Vec<String> = sqlx::query_scalar(
-        "SELECT c.name FROM pending_changes c WHERE c.project_id = $1 AND c.kind = 'database' AND NOT EXISTS \
-         (SELECT 1 FROM databases d WHERE d.project_id = c.project_id AND d.name = c.name) ORDER BY c.name",
+    for Of { project_id, row } in users {
+        if let Some(access) = accesses.get_mut(&project_id) {
+            access.users.push(row.try_into()?);
+        }
+    }
+    let databases: Vec<(String, String)> = sqlx::query_as(
+        "SELECT project_id, name FROM databases WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
     )
-    .bind(id.as_str())
+    .bind(first)
+    .bind(last)
     .fetch_all(&mut **tx)
     .await?;
-    Ok(Access {
-        revision,
-        users: users.into_iter().map(UserRecord::try_from).collect::<Result<_, _>>()?,
-        databases: rows::names(&databases, DatabaseName::new)?,
-        removed_databases: rows::names(&removed, DatabaseName::new)?,
-    })
+    for (project_id, name) in databases {
+        if let Some(access) = accesses.get_mut(&project_id) {
+            access.databases.push(rows::name(DatabaseName::new(&name))?);
+        }
+    }
+    let removed: Vec<(String, String)> = sqlx::query_as(
+        "SELECT c.project_id, c.name FROM pending_changes c WHERE c.project_id BETWEEN $1 AND $2 \
+         AND c.kind = 'database' AND NOT EXISTS (SELECT 1 FROM databases d \
+         WHERE d.project_id = c.project_id AND d.name = c.name) ORDER BY c.project_id, c.name",
+    )
+    .bind(first)
+    .bind(last)
+    .fetch_all(&mut **tx)
+    .await?;
+    for (project_id, name) in removed {
+        if let Some(access) = accesses.get_mut(&project_id) {
+            access.removed_databases.push(rows::name(DatabaseName::new(&name))?);
+        }
+    }
+    Ok(accesses)
 }
 
 async fn read_whole(tx: &mut Tx, record: ProjectRecord) -> Result<WholeProject, StoreError> {
-    let access = read_access(tx, &record.id).await?;
-    let server = sqlx::query_as::<_, ServerRow>(
-        "SELECT version, variables, databases, grants FROM servers WHERE project_id = $1",
+    let mut wholes = read_wholes(tx, vec![record]).await?;
+    wholes.pop().ok_or(StoreError::NotFound("project"))
+}
+
+/// `records` in the order of ids, without a gap but for projects that are being deleted.
+async fn read_wholes(tx: &mut Tx, records: Vec<ProjectRecord>) -> Result<Vec<WholeProject>, StoreError> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else {
+        return Ok(Vec::new());
+    };
+    let mut accesses = read_accesses(tx, &first.id, &last.id).await?;
+    let servers = sqlx::query_as::<_, Of<ServerRow>>(
+        "SELECT project_id, version, variables, databases, grants FROM servers WHERE project_id BETWEEN $1 AND $2",
     )
-    .bind(record.id.as_str())
-    .fetch_optional(&mut **tx)
+    .bind(first.id.as_str())
+    .bind(last.id.as_str())
+    .fetch_all(&mut **tx)
     .await?;
-    let observed = server.map(Observed::try_from).transpose()?;
-    Ok(WholeProject {
-        record,
-        access,
-        observed,
-    })
+    let mut servers: BTreeMap<_, _> = servers
+        .into_iter()
+        .map(|Of { project_id, row }| (project_id, row))
+        .collect();
+    let whole = |record: ProjectRecord| {
+        let id = record.id.as_str();
+        Ok(WholeProject {
+            access: accesses.remove(id).ok_or(StoreError::NotFound("project"))?,
+            observed: servers.remove(id).map(Observed::try_from).transpose()?,
+            record,
+        })
+    };
+    records.into_iter().map(whole).collect()
 }
 
 async fn must_exist(tx: &mut Tx, id: &ProjectId) -> Result<(), StoreError> {
@@ -307,11 +361,8 @@ impl Store for SqlStore {
             .bind(i64::from(limit))
             .fetch_all(&mut *tx)
             .await?;
-        let mut wholes = Vec::with_capacity(rows.len());
-        for row in rows {
-            wholes.push(read_whole(&mut tx, row.try_into()?).await?);
-        }
-        Ok(wholes)
+        let records: Result<_, _> = rows.into_iter().map(ProjectRecord::try_from).collect();
+        read_wholes(&mut tx, records?).await
     }
 
     async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {

@@ -108,7 +108,27 @@ async fn pages_in_the_order_of_ids(store: &impl Store) {
     };
     assert_eq!(ids(store.projects(None, 2).await.unwrap()), ["aaa", "bbb"]);
     assert_eq!(ids(store.projects(Some("bbb"), 2).await.unwrap()), ["ccc"]);
-    assert_eq!(store.whole_projects(Some("aaa"), 9).await.unwrap().len(), 2);
+    for (project, users) in [("aaa", &["x", "y"][..]), ("ccc", &["z"])] {
+        for user in users {
+            store.add_user(&id(project), new_user(user), 1).await.unwrap();
+            store.add_database(&id(project), &database(user)).await.unwrap();
+        }
+    }
+    store.remove_database(&id("aaa"), &database("x")).await.unwrap();
+    let seen = Observed {
+        version: "10.11".into(),
+        databases: vec!["z".into()],
+        ..Observed::default()
+    };
+    store.set_observed(&id("ccc"), &seen).await.unwrap();
+    store.begin_delete(&id("bbb")).await.unwrap();
+    let whole = store.whole_projects(None, 9).await.unwrap();
+    assert_eq!(whole.len(), 2, "one is being deleted");
+    for project in whole {
+        let alone = store.whole_project(&project.record.id).await.unwrap();
+        assert_eq!(project, alone, "read together or alone");
+    }
+    assert_eq!(store.whole_projects(Some("aaa"), 9).await.unwrap().len(), 1);
 }
 
 async fn gives_each_project_a_uid_of_its_own(store: &impl Store) {
