@@ -20,6 +20,7 @@ use mysql_wire::ok::{OkPacket, eof_frame, ok_frame};
 use mysql_wire::response::Expect;
 use mysql_wire::status::StatusFlags;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep_until};
 
 use crate::buffer::Buffer;
 use crate::drain::{SHUTDOWN_TEXT, Signal};
@@ -60,6 +61,8 @@ pub(crate) enum AnswerError {
     Draining,
     #[error("project was deleted")]
     Removed,
+    #[error("silent for longer than its wait_timeout")]
+    Silent,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -67,7 +70,7 @@ pub(crate) enum AnswerError {
 impl ClientFacing for AnswerError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cut | Self::Io(_) => ErrorKind::Client,
+            Self::Cut | Self::Silent | Self::Io(_) => ErrorKind::Client,
             Self::OutOfOrder | Self::ChangeUserTooLarge => ErrorKind::Malformed,
             Self::Draining => ErrorKind::Ours,
             Self::Removed => ErrorKind::Denied,
@@ -85,6 +88,12 @@ impl ClientFacing for AnswerError {
             )),
             Self::Draining => Some(Told::shutdown(SHUTDOWN_TEXT)),
             Self::Removed => Some(Told::shutdown("The project was deleted")),
+            // MySQL's ER_CLIENT_INTERACTION_TIMEOUT; MariaDB closes without a word.
+            Self::Silent => Some(Told::new(
+                4031,
+                "08S01",
+                "The client was silent for longer than its wait_timeout",
+            )),
         }
     }
 }
@@ -101,7 +110,8 @@ pub(crate) async fn until_more_is_wanted(
 ) -> Result<Wanted, AnswerError> {
     let mut reader = Reader { stream, bytes };
     loop {
-        let Some((header, code)) = reader.command_head(drain).await? else {
+        let silence = session.wait_timeout(project.server().as_deref());
+        let Some((header, code)) = reader.command_head(drain, Instant::now() + silence).await? else {
             return Ok(Wanted::Nothing);
         };
         if header.sequence != 0 {
@@ -315,7 +325,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// The frame header and command byte of the next command, left in the buffer. None: the client closed between
     /// commands. The code is None for an empty packet.
-    async fn command_head(&mut self, drain: &Signal) -> Result<Option<(FrameHeader, Option<u8>)>, AnswerError> {
+    async fn command_head(
+        &mut self,
+        drain: &Signal,
+        silent_until: Instant,
+    ) -> Result<Option<(FrameHeader, Option<u8>)>, AnswerError> {
         loop {
             let filled = self.bytes.as_ref().map_or(&[][..], Buffer::filled);
             if let Some(header) = FrameHeader::decode(filled) {
@@ -333,6 +347,7 @@ impl Reader<'_> {
             tokio::select! {
                 biased;
                 () = drain.raised() => return Err(AnswerError::Draining),
+                () = sleep_until(silent_until) => return Err(AnswerError::Silent),
                 read = self.read() => match read? {
                     0 if between_commands => return Ok(None),
                     0 => return Err(AnswerError::Cut),

@@ -38,6 +38,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Failed COM_CHANGE_USERs before the connection is closed, and the pause after each; MariaDB's own numbers.
 const CHANGE_USER_TRIES: u32 = 3;
 const CHANGE_USER_PAUSE: Duration = Duration::from_secs(1);
+/// A compute that goes away whenever this session is restored will do so again.
+const FRUITLESS_MAX: u32 = 3;
 /// Pauses between tries to get a compute connection, before jitter.
 const ATTACH_RETRY_MIN: Duration = Duration::from_millis(5);
 const ATTACH_RETRY_MAX: Duration = Duration::from_millis(500);
@@ -56,6 +58,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, acce
         metrics,
         id,
         client,
+        fruitless: 0,
     };
     let reported = served.run().await;
     let Served { client, gateway, .. } = served;
@@ -201,6 +204,10 @@ fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
     }
 }
 
+fn unexpected_end() -> std::io::Error {
+    std::io::ErrorKind::UnexpectedEof.into()
+}
+
 fn split_name(name: &str) -> (Option<&str>, &str) {
     match name.split_once('.') {
         Some((project, user)) => (Some(project), user),
@@ -255,6 +262,8 @@ struct Served {
     metrics: Arc<CoreMetrics>,
     id: u32,
     client: Client,
+    /// Times in a row that a compute went away before it answered anything.
+    fruitless: u32,
 }
 
 /// How an attached stretch of a session ended, for the loop over stretches.
@@ -437,11 +446,18 @@ impl Served {
             }
             Ended::Parked { bytes } => {
                 connection.quit();
+                self.fruitless = 0;
                 self.metrics.parked();
                 After::Detached(bytes, None)
             }
             Ended::Lost { bytes, answers, owed } => {
                 drop(connection);
+                // Nothing was answered: the same command goes to the next compute, but not for ever.
+                let again = bytes.is_some() && answers.is_empty();
+                self.fruitless = if again { self.fruitless + 1 } else { 0 };
+                if self.fruitless > FRUITLESS_MAX {
+                    return After::Closed(Some(self.report(1, &DialError::Unreachable(unexpected_end())).await));
+                }
                 self.metrics.compute_lost();
                 tracing::info!(session = self.id, project = %self.client.project.id, "goes on without its compute");
                 // A client that is gone is noticed when it is next read from.

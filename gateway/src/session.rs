@@ -6,6 +6,7 @@
 //! session may leave its connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::command::Command;
@@ -13,6 +14,7 @@ use mysql_wire::frame;
 use mysql_wire::ok::OkPacket;
 use mysql_wire::status::StatusFlags;
 
+use crate::route::Server;
 use inventory::{Diagnostics, Scalars};
 use life::Pin;
 use statements::{Modes, Statements};
@@ -25,6 +27,9 @@ pub(crate) mod tracked;
 
 /// Settings kept for replay; drivers send a handful. A client that sends more is given a compute instead.
 const SETTINGS_MAX: usize = 32;
+
+/// MariaDB's own default.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(28_800);
 
 /// MariaDB's own defaults. Computes report everything to the gateway, which passes on what a client would hear from a
 /// direct connection; a client that sets up the tracker itself is put back to these first, and hears it unfiltered.
@@ -120,6 +125,8 @@ pub(crate) struct Session {
     lasting_pin: Option<Pin>,
     status: StatusFlags,
     results: Option<ResultsCharset>,
+    /// Its own `wait_timeout`, where it is known to have one.
+    wait_timeout: Option<Duration>,
 }
 
 /// What a setting changes of what the gateway itself answers.
@@ -128,6 +135,7 @@ pub(crate) struct SettingEffect {
     pub(crate) autocommit: Option<bool>,
     /// Some(None): a character set whose answers have not been recorded.
     pub(crate) results: Option<Option<ResultsCharset>>,
+    pub(crate) wait_timeout: Option<Duration>,
 }
 
 impl Session {
@@ -147,6 +155,7 @@ impl Session {
             lasting_pin: None,
             status: StatusFlags::AUTOCOMMIT,
             results,
+            wait_timeout: None,
         }
     }
 
@@ -162,6 +171,16 @@ impl Session {
     /// It was attached before: its present database is one that a compute gave it.
     pub(crate) fn was_attached(&self) -> bool {
         self.carried.is_some()
+    }
+
+    /// How long the client may be silent, as MariaDB would have it.
+    pub(crate) fn wait_timeout(&self, server: Option<&Server>) -> Duration {
+        let variable = match self.capabilities.contains(Capabilities::INTERACTIVE) {
+            true => "interactive_timeout",
+            false => "wait_timeout",
+        };
+        let global = || server?.variables.get(variable)?.parse().ok().map(Duration::from_secs);
+        self.wait_timeout.or_else(global).unwrap_or(WAIT_TIMEOUT)
     }
 
     /// The client may have set anything.
@@ -196,6 +215,7 @@ impl Session {
             None => {}
         }
         self.results = effect.results.unwrap_or(self.results);
+        self.wait_timeout = effect.wait_timeout.or(self.wait_timeout);
         self.answered_here("0", "0");
         true
     }
@@ -218,6 +238,7 @@ impl Session {
         self.lasting_pin = None;
         self.status = StatusFlags::AUTOCOMMIT;
         self.results = ResultsCharset::of_login(self.identity.collation);
+        self.wait_timeout = None;
     }
 
     /// COM_CHANGE_USER: another identity, nothing kept. Returns who it was before.
@@ -259,7 +280,14 @@ impl Session {
     }
 
     /// An inventory has read everything.
-    fn take_over(&mut self, scalars: Scalars, statements: Vec<String>, modes: Arc<Modes>) {
+    fn take_over(
+        &mut self,
+        scalars: Scalars,
+        statements: Vec<String>,
+        modes: Arc<Modes>,
+        wait_timeout: Option<Duration>,
+    ) {
+        self.wait_timeout = wait_timeout;
         self.status = inventory::status_of(&scalars.sql_mode, scalars.autocommit);
         self.results = scalars.character_set_results.as_deref().and_then(ResultsCharset::named);
         self.identity.database = scalars.database;
@@ -288,6 +316,9 @@ impl Session {
     pub(crate) fn lost(&mut self) -> bool {
         let plain = self.tracked.is_plain() && self.lasting_pin.is_none() && self.statements.pin().is_none();
         self.statements.detached();
+        if let Some(seconds) = self.tracked.variables.get("wait_timeout") {
+            self.wait_timeout = seconds.parse().ok().map(Duration::from_secs);
+        }
         let mut statements = self.carried.take().unwrap_or_default();
         statements.append(&mut self.settings);
         statements.extend(self.tracked.restore());

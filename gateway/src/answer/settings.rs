@@ -4,6 +4,8 @@
 //! Not a SQL parser: short ASCII texts of a few fixed shapes. A value that MariaDB could refuse is not recognised, so
 //! that the real server says so.
 
+use std::time::Duration;
+
 use crate::session::{ResultsCharset, SettingEffect};
 
 /// Longer texts are no connect-time chatter.
@@ -304,7 +306,13 @@ fn known_value(
         "wait_timeout" | "interactive_timeout" | "net_read_timeout" | "net_write_timeout" => {
             let Word::Name(number) = value else { return None };
             // One year, where MariaDB would warn and cut.
-            (1..=31_536_000).contains(&number.parse::<u32>().ok()?).then_some(())?;
+            let seconds = number
+                .parse::<u32>()
+                .ok()
+                .filter(|seconds| (1..=31_536_000).contains(seconds))?;
+            if name == "wait_timeout" {
+                effect.wait_timeout = Some(Duration::from_secs(seconds.into()));
+            }
         }
         _ => return None,
     }

@@ -192,9 +192,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         }
         // Nothing of what is under way has been sent: it may still be taken back whole.
         if self.due.iter().all(|due| due.own.is_some()) && self.answering.is_none_or(|due| due.own.is_some()) {
-            self.untouched = self.to_send == 0 && !self.changed;
+            self.untouched = self.to_send == 0;
         }
-        self.changed = false;
+        self.untouched &= !std::mem::take(&mut self.changed);
         self.commands.begin_command();
         self.around.metrics.command_begun();
         let expect = Expect::of(command);

@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::status::StatusFlags;
@@ -207,7 +208,9 @@ impl Inventory {
         if session.statements.lacks_modes() {
             return Err(Pin::Statement);
         }
-        session.take_over(scalars, statements, modes);
+        let wait_timeout = changed.iter().find(|(name, _)| name == "wait_timeout");
+        let wait_timeout = wait_timeout.and_then(|(_, seconds)| seconds.parse().ok().map(Duration::from_secs));
+        session.take_over(scalars, statements, modes, wait_timeout);
         Ok(Outcome::Free)
     }
 }

@@ -235,6 +235,19 @@ async fn pings_keep_no_session_attached_and_a_reset_of_a_parked_one_wakes_nothin
     selkie.logs.check();
 }
 
+#[tokio::test]
+async fn a_parked_client_that_is_silent_for_its_wait_timeout_is_let_go() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("silent").await;
+    let mut raw = Raw::login(&project.endpoint).await;
+    raw.query("SELECT 1").await.ok();
+    raw.query("SET wait_timeout=1").await.ok();
+    project.suspend().await;
+    assert_eq!(raw.packet().await.error(), Some(4031));
+    assert!(raw.ends().await.is_empty());
+    selkie.logs.check();
+}
+
 /// A compute that is killed, and what clients of it see.
 #[tokio::test]
 async fn sessions_outlive_a_crash_and_are_told_what_they_lost() {
