@@ -17,10 +17,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    activity::Activity,
     driver::{Driver, DriverError, Running},
     metrics::Metrics,
     name::ProjectId,
-    publish::{Address, Publisher},
+    publish::{Address, Passage, Publisher},
     store::{ComputeRecord, Store},
 };
 
@@ -57,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) publisher: Arc<Publisher>,
+    pub(crate) activity: Arc<Activity>,
     pub(crate) metrics: Metrics,
     /// Permits to start.
     turns: Arc<Semaphore>,
@@ -69,6 +71,7 @@ impl Parts {
         store: Arc<dyn Store>,
         driver: Arc<dyn Driver>,
         publisher: Arc<Publisher>,
+        activity: Arc<Activity>,
         metrics: Metrics,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(STARTS_MAX));
@@ -76,6 +79,7 @@ impl Parts {
             store,
             driver,
             publisher,
+            activity,
             metrics,
             turns,
             end: CancellationToken::new(),
@@ -91,9 +95,11 @@ enum Request {
         reply: oneshot::Sender<Result<Woken, WakeError>>,
     },
     Suspend {
+        /// Not called off by anybody who needs the compute.
+        forced: bool,
         /// Fit for clients to read.
         reason: String,
-        reply: oneshot::Sender<()>,
+        reply: oneshot::Sender<Result<(), CalledOff>>,
     },
     Apply {
         reply: oneshot::Sender<Result<(), DriverError>>,
@@ -127,6 +133,10 @@ pub(crate) enum WakeError {
     #[error("the compute was not ready in time")]
     Deadline,
 }
+
+/// The compute stays awake; why, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CalledOff(pub(crate) String);
 
 impl Computes {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
@@ -170,16 +180,31 @@ impl Computes {
         }
     }
 
-    /// Answers when nothing of the compute runs. Bounded by the driver's own time limit for a stop.
+    /// Answers when nothing of the compute runs, whoever uses it: their sessions are ended. Bounded by the time limits of
+    /// the drain and of the driver's stop.
     pub(crate) async fn suspend(self: &Arc<Self>, id: &ProjectId, reason: &str) -> Result<(), WakeError> {
+        // A forced suspend is never called off.
+        self.ask_to_suspend(id, reason, true).await.map(drop)
+    }
+
+    /// The same unless somebody needs it. Answers why it stays awake, where it does.
+    pub(crate) async fn suspend_if_idle(
+        self: &Arc<Self>,
+        id: &ProjectId,
+        reason: &str,
+    ) -> Result<Result<(), CalledOff>, WakeError> {
+        self.ask_to_suspend(id, reason, false).await
+    }
+
+    async fn ask_to_suspend(
+        self: &Arc<Self>,
+        id: &ProjectId,
+        reason: &str,
+        forced: bool,
+    ) -> Result<Result<(), CalledOff>, WakeError> {
         let (reply, answer) = oneshot::channel();
-        self.send(
-            id,
-            Request::Suspend {
-                reason: reason.into(),
-                reply,
-            },
-        )?;
+        let reason = reason.into();
+        self.send(id, Request::Suspend { forced, reason, reply })?;
         answer
             .await
             .map_err(|_| WakeError::Unavailable("the control plane is shutting down"))
@@ -254,13 +279,16 @@ impl Computes {
             tracing::error!(project = %id, %error, "cannot adopt a compute nor make sure that it is gone");
             None
         });
-        let was_draining = project.compute.state == ComputeState::Draining;
+        let was_forced = project.compute.state == ComputeState::Draining && project.compute.forced;
         let mut compute = project.compute;
         compute.since = crate::clock::now();
+        compute.forced = false;
         match adopted {
             Some(running) => {
                 tracing::info!(project = %id, incarnation = running.incarnation, "adopted a running compute");
                 compute.state = ComputeState::Ready;
+                // The last change may have been told and not written down.
+                compute.round = compute.round.saturating_add(2);
                 compute.reason = None;
                 self.keep(id, &compute, Some(running));
             }
@@ -268,10 +296,10 @@ impl Computes {
                 tracing::info!(project = %id, was = %compute.state, "a compute is gone since the last control plane");
                 compute.reason = Some("the compute ended while the control plane was away".into());
                 compute.state = ComputeState::Suspended;
-                self.parts.publisher.set_compute(id, compute.clone(), None);
+                self.parts.publisher.set_compute(id, compute.clone(), Passage::Shut);
             }
         }
-        if was_draining && compute.state == ComputeState::Ready {
+        if was_forced && compute.state == ComputeState::Ready {
             // The store goes on saying draining, so that a control plane that follows this one would finish it, too.
             return self.finish_suspend(id.clone());
         }

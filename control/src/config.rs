@@ -22,6 +22,8 @@ pub struct RawConfig {
     pub store: RawStore,
     /// `control.process`: computes as processes of this machine.
     pub process: RawProcess,
+    /// `control.suspend`: when idle computes fall asleep.
+    pub suspend: RawSuspend,
     /// `control.default_size_cu`: the size of a project that was created without one.
     pub default_size_cu: Option<f64>,
 }
@@ -34,6 +36,14 @@ pub struct RawListen {
     pub listen: Option<String>,
     /// `IP:PORT` where other control planes on the same store reach it; the address that it listens on where absent.
     pub advertise: Option<String>,
+}
+
+/// When idle computes fall asleep.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSuspend {
+    /// How long a compute may be idle where its project does not say: a duration or "never".
+    pub after: Option<String>,
 }
 
 /// How computes run as processes.
@@ -68,6 +78,8 @@ pub struct Config {
     pub(crate) store: StoreConfig,
     /// How computes run.
     pub process: ProcessConfig,
+    /// 5 min, `None` for never: long enough for the pauses of somebody who works, short enough that a night costs nothing.
+    pub suspend_after: Option<Duration>,
     /// 0.25: the smallest size that is comfortable for a small application.
     pub default_size_cu: f64,
 }
@@ -117,6 +129,10 @@ const UID_RANGE: UidRange = UidRange {
     first: 200_000,
     last: 265_535,
 };
+const SUSPEND_AFTER: Duration = Duration::from_secs(300);
+/// Below, a compute sleeps between two commands of one program; above, "never" is meant.
+const SUSPEND_AFTER_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
 const TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_SIZE_CU: f64 = 0.25;
 
@@ -129,8 +145,10 @@ impl Config {
             grpc,
             store,
             process,
+            suspend,
             default_size_cu,
         } = raw;
+        let RawSuspend { after } = suspend;
         let RawListen {
             listen: http_listen,
             advertise: http_advertise,
@@ -156,6 +174,7 @@ impl Config {
             grpc_advertise: advertise("control.grpc.advertise", grpc_advertise)?,
             store: StoreConfig::check(store)?,
             process: ProcessConfig::check(process)?,
+            suspend_after: suspend_after(after)?,
             default_size_cu: size_cu,
         })
     }
@@ -234,6 +253,24 @@ fn timeout(setting: &'static str, value: Option<String>) -> Result<Duration, Con
     Ok(parsed)
 }
 
+fn suspend_after(value: Option<String>) -> Result<Option<Duration>, ConfigError> {
+    const SETTING: &str = "control.suspend.after";
+    let Some(value) = value else {
+        return Ok(Some(SUSPEND_AFTER));
+    };
+    if value == "never" {
+        return Ok(None);
+    }
+    match humantime::parse_duration(&value) {
+        Ok(after) if SUSPEND_AFTER_RANGE.contains(&after) => Ok(Some(after)),
+        Ok(_) => Err(refuse(SETTING, value, "must be between 1s and 7d, or \"never\"")),
+        Err(error) => {
+            let problem = format!("must be a duration such as \"5m\", or \"never\": {error}");
+            Err(refuse(SETTING, value, problem))
+        }
+    }
+}
+
 fn uids(value: String) -> Result<UidRange, ConfigError> {
     const SETTING: &str = "control.process.uid_range";
     let range = value.split_once('-').and_then(|(first, last)| {
@@ -280,6 +317,7 @@ mod tests {
             }
         );
         assert_eq!(config.process.start_timeout, Duration::from_secs(60));
+        assert_eq!(config.suspend_after, Some(Duration::from_secs(300)));
         assert_eq!(config.default_size_cu, 0.25);
     }
 
@@ -331,6 +369,28 @@ mod tests {
                 ..RawConfig::default()
             };
             assert!(Config::check("/data".into(), raw).is_err(), "{size}");
+        }
+    }
+
+    #[test]
+    fn suspend_after_is_a_duration_or_never() {
+        let check = |after: &str| {
+            let raw = RawConfig {
+                suspend: RawSuspend {
+                    after: Some(after.into()),
+                },
+                ..RawConfig::default()
+            };
+            Config::check("/data".into(), raw).map(|config| config.suspend_after)
+        };
+        assert_eq!(check("never").unwrap(), None);
+        assert_eq!(check("90s").unwrap(), Some(Duration::from_secs(90)));
+        for bad in ["0s", "8d", "soon", ""] {
+            let told = check(bad).unwrap_err().to_string();
+            assert!(
+                told.contains("control.suspend.after") && told.contains("never"),
+                "{told}"
+            );
         }
     }
 }

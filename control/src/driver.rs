@@ -1,7 +1,7 @@
 //! What control needs of whatever runs computes: a narrow trait, so that processes, pods and a scripted fake can stand
 //! behind it. The driver decides nothing about a compute's life; it does what it is told and reports what happened.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use control_api::spec::SpecAccount;
@@ -35,11 +35,40 @@ pub(crate) struct Running {
     pub(crate) reports: mpsc::Receiver<Report>,
 }
 
+/// How much may stand in the way of shutting a compute's door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quiesce {
+    /// Any connection, and anything that runs by itself.
+    IfIdle,
+    /// Nothing; what runs may go on for so long.
+    Forced(Duration),
+}
+
+/// What was found behind the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Quiet {
+    Idle,
+    /// What runs, in words.
+    Busy(String),
+}
+
+/// What an agent sees that its server is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Doing {
+    pub(crate) running_statements: u32,
+    pub(crate) open_transactions: u32,
+    pub(crate) running_events: u32,
+    pub(crate) replication_threads: u32,
+    pub(crate) background_tasks: u32,
+}
+
 /// News of a running compute.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// What the server holds has changed.
     Observed(Observed),
+    /// What it is doing has changed.
+    Doing(Doing),
     /// It has ended without being asked; how.
     Exited(String),
 }
@@ -60,6 +89,11 @@ pub(crate) trait Driver: Send + Sync + 'static {
     async fn running(&self) -> Result<Vec<ProjectId>, DriverError>;
     /// Whether that incarnation still serves.
     async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool;
+    /// Shuts the door of that compute for new connections and looks whether anything runs in it. `Idle` is a promise that
+    /// holds until `stop` or `resume`; with `Busy` from one that was not forced, the door is open again.
+    async fn quiesce(&self, id: &ProjectId, how: Quiesce) -> Result<Quiet, DriverError>;
+    /// Opens the door that `quiesce` has shut; nothing happens where it is open.
+    async fn resume(&self, id: &ProjectId) -> Result<(), DriverError>;
     /// Makes a running compute have what `access` says of the touched names: those that are not in it go. What the server
     /// holds after it.
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError>;

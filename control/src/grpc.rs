@@ -119,8 +119,7 @@ impl Gateways for GatewayService {
 
     async fn report_activity(&self, request: Request<ActivityReport>) -> Result<Response<ActivityReply>, Status> {
         let ActivityReport { gateway_id, projects } = request.into_inner();
-        self.activity
-            .report(&gateway_id, projects, |project| self.publisher.contains(project));
+        self.activity.report(&gateway_id, projects);
         Ok(Response::new(ActivityReply {}))
     }
 

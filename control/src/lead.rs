@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    driver::{Driver, DriverError, Running},
+    driver::{Driver, DriverError, Quiesce, Quiet, Running},
     name::ProjectId,
     store::{Access, Holder, LEADER, LeaseRecord, Observed, ProjectRecord, Store, StoreError, Touched, WholeProject},
 };
@@ -237,6 +237,14 @@ impl Driver for LedDriver {
 
     async fn is_well(&self, id: &ProjectId, incarnation: u64) -> bool {
         self.driver.is_well(id, incarnation).await
+    }
+
+    async fn quiesce(&self, id: &ProjectId, how: Quiesce) -> Result<Quiet, DriverError> {
+        self.driver()?.quiesce(id, how).await
+    }
+
+    async fn resume(&self, id: &ProjectId) -> Result<(), DriverError> {
+        self.driver()?.resume(id).await
     }
 
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {

@@ -23,6 +23,7 @@ mod rest;
 mod run;
 #[cfg(test)]
 mod scale;
+mod scheduler;
 mod secret;
 mod store;
 #[cfg(test)]
@@ -30,7 +31,7 @@ mod testing;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use config::{
-    Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, RawStore, SecretText, UidRange,
+    Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, RawStore, RawSuspend, SecretText, UidRange,
 };
 pub use error::Error;
 pub use run::{Listening, run};

@@ -12,7 +12,7 @@ use crate::{
     driver::{Driver, DriverError},
     name::{DatabaseName, ProjectId, UserName},
     publish::Publisher,
-    store::{Access, EpochMs, NewProject, NewUser, ProjectRecord, Store, StoreError, WholeProject},
+    store::{Access, EpochMs, NewProject, NewUser, ProjectRecord, Sleep, Store, StoreError, WholeProject},
 };
 
 /// See the head of this file.
@@ -86,7 +86,6 @@ impl Projects {
     }
 
     async fn finish_delete(&self, project: &ProjectRecord) -> Result<(), ChangeError> {
-        self.activity.forget(&project.id);
         self.step(&project.id, OperationKind::Delete, "removing", None).await?;
         self.driver.remove(project).await.map_err(ChangeError::Remove)?;
         Ok(self.store.finish_delete(&project.id).await?)
@@ -138,6 +137,14 @@ impl Projects {
                 tracing::error!(project = %project.id, %error, "a deleted project is not gone yet");
             }
         }
+        Ok(())
+    }
+
+    /// When the project falls asleep from now on.
+    pub(crate) async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), ChangeError> {
+        self.store.set_sleep(id, sleep).await?;
+        let version = self.publisher.set_sleep(id, sleep);
+        self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use crate::{
     clock,
     name::{ProjectId, database_pattern},
     secret::GatewaySecret,
-    store::{Access, ComputeRecord, Observed, WholeProject},
+    store::{Access, ComputeRecord, Observed, Sleep, WholeProject},
 };
 
 /// Changes that a watcher may lag behind. A snapshot of many projects takes a while to send, and changes go on meanwhile.
@@ -31,7 +31,7 @@ const WATCHER_QUEUE: usize = 4096;
 /// The head of the file says it.
 pub(crate) struct Publisher {
     inner: Mutex<Inner>,
-    /// Ticks when a watcher acknowledges, comes or goes.
+    /// Ticks when a watcher acknowledges, answers a drain, comes or goes.
     acknowledged: watch::Sender<()>,
 }
 
@@ -54,10 +54,13 @@ struct Watcher {
 struct Entry {
     size_cu: f64,
     wake_timeout_ms: Option<u32>,
+    sleep: Sleep,
     access: Access,
     observed: Option<Observed>,
     compute: ComputeRecord,
-    address: Option<Address>,
+    passage: Passage,
+    /// What watchers answered to the present drain: empty for having let go, otherwise why not.
+    drained: HashMap<u64, String>,
     /// The message made of all this, as it was sent last.
     sent: Arc<proto::Project>,
 }
@@ -67,6 +70,26 @@ struct Entry {
 pub(crate) struct Address {
     pub(crate) socket: PathBuf,
     pub(crate) secret: GatewaySecret,
+}
+
+/// Whether gateways may go into a compute.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Passage {
+    #[default]
+    Shut,
+    /// With a ready compute only.
+    Open(Address),
+}
+
+/// How gateways answered a drain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// All that are connected have let go.
+    Emptied,
+    /// One cannot; why.
+    Refused(String),
+    /// Not all have answered in time; how many did not.
+    Silent(usize),
 }
 
 /// A gateway's place in the push; ends when dropped.
@@ -106,10 +129,12 @@ impl Publisher {
         let entry = Entry {
             size_cu: whole.record.size_cu,
             wake_timeout_ms: whole.record.wake_timeout_ms,
+            sleep: whole.record.sleep,
             access: whole.access,
             observed: whole.observed,
             compute: whole.record.compute,
-            address: None,
+            passage: Passage::Shut,
+            drained: HashMap::new(),
             sent: Arc::default(),
         };
         inner.entries.insert(whole.record.id.clone(), entry);
@@ -137,11 +162,23 @@ impl Publisher {
         self.change(id, |entry| entry.observed = Some(observed))
     }
 
-    /// `address` only with a ready compute.
-    pub(crate) fn set_compute(&self, id: &ProjectId, compute: ComputeRecord, address: Option<Address>) -> u64 {
+    pub(crate) fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> u64 {
+        self.change(id, |entry| entry.sleep = sleep)
+    }
+
+    /// When it may fall asleep; `None`: no such project.
+    pub(crate) fn sleep(&self, id: &ProjectId) -> Option<Sleep> {
+        self.lock().entries.get(id).map(|entry| entry.sleep)
+    }
+
+    pub(crate) fn set_compute(&self, id: &ProjectId, compute: ComputeRecord, passage: Passage) -> u64 {
         self.change(id, |entry| {
+            let drain = |compute: &ComputeRecord| (compute.state, compute.incarnation, compute.round);
+            if drain(&entry.compute) != drain(&compute) {
+                entry.drained.clear();
+            }
             entry.compute = compute;
-            entry.address = address;
+            entry.passage = passage;
         })
     }
 
@@ -185,10 +222,6 @@ impl Publisher {
         let inner = self.lock();
         let entry = inner.entries.get(id)?;
         Some((entry.sent.clone(), inner.version))
-    }
-
-    pub(crate) fn contains(&self, id: &str) -> bool {
-        self.lock().entries.contains_key(id)
     }
 
     /// Projects whose compute is not suspended.
@@ -259,6 +292,44 @@ impl Publisher {
         };
         tokio::time::timeout(patience, all).await.is_ok()
     }
+
+    /// Waits until every connected watcher has answered the drain that the project's compute is in, `patience` at most,
+    /// or, where `refusals` count, one has refused. A watcher that goes is not waited for; one that comes meanwhile hears
+    /// of the drain in its snapshot and is. Cancel-safe.
+    pub(crate) async fn drained(&self, id: &ProjectId, refusals: bool, patience: Duration) -> Drain {
+        let mut ticks = self.acknowledged.subscribe();
+        let answered = async {
+            loop {
+                match self.drain(id) {
+                    Drain::Silent(_) => {}
+                    Drain::Refused(_) if !refusals => {}
+                    answered => return answered,
+                }
+                if ticks.changed().await.is_err() {
+                    return Drain::Emptied;
+                }
+            }
+        };
+        tokio::time::timeout(patience, answered)
+            .await
+            .unwrap_or_else(|_| self.drain(id))
+    }
+
+    /// How far it is now.
+    fn drain(&self, id: &ProjectId) -> Drain {
+        let inner = self.lock();
+        let Some(entry) = inner.entries.get(id) else {
+            return Drain::Emptied;
+        };
+        let answers = inner.watchers.keys().map(|watcher| entry.drained.get(watcher));
+        if let Some(reason) = answers.clone().flatten().find(|reason| !reason.is_empty()) {
+            return Drain::Refused(reason.clone());
+        }
+        match answers.filter(Option::is_none).count() {
+            0 => Drain::Emptied,
+            silent => Drain::Silent(silent),
+        }
+    }
 }
 
 impl Subscription {
@@ -288,6 +359,20 @@ impl Acknowledger {
     pub(crate) fn acknowledge(&self, version: u64) {
         if let Some(watcher) = self.publisher.lock().watchers.get_mut(&self.id) {
             watcher.acknowledged = watcher.acknowledged.max(version);
+        }
+        self.publisher.acknowledged.send_replace(());
+    }
+
+    /// The answer to a drain. One to a drain that is over changes nothing.
+    pub(crate) fn drained(&self, drained: proto::Drained) {
+        let Ok(id) = ProjectId::new(&drained.project) else {
+            return;
+        };
+        if let Some(entry) = self.publisher.lock().entries.get_mut(&id)
+            && entry.compute.state == ComputeState::Draining
+            && (entry.compute.incarnation, entry.compute.round) == (drained.incarnation, drained.round)
+        {
+            entry.drained.insert(self.id, drained.refused);
         }
         self.publisher.acknowledged.send_replace(());
     }
@@ -352,7 +437,7 @@ fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInf
             .or_else(|| fresh_server.cloned()),
         compute: Some(compute(entry)),
         wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),
-        ..proto::Project::default()
+        pinned_idle_timeout_ms: entry.sleep.pinned_idle_timeout_ms.unwrap_or_default(),
     }
 }
 
@@ -402,10 +487,10 @@ fn compute(entry: &Entry) -> proto::Compute {
         ComputeState::Draining => proto::ComputeState::Draining,
         ComputeState::Failed => proto::ComputeState::Failed,
     };
-    let address = entry
-        .address
-        .as_ref()
-        .filter(|_| entry.compute.state == ComputeState::Ready);
+    let address = match &entry.passage {
+        Passage::Open(address) if entry.compute.state == ComputeState::Ready => Some(address),
+        _ => None,
+    };
     proto::Compute {
         state: state.into(),
         incarnation: entry.compute.incarnation,
@@ -415,8 +500,13 @@ fn compute(entry: &Entry) -> proto::Compute {
         gateway_secret: address
             .map(|address| address.secret.bytes().to_vec())
             .unwrap_or_default(),
-        reason: entry.compute.reason.clone().unwrap_or_default(),
-        ..proto::Compute::default()
+        // Why a suspend was called off is for who looks after the project, not for clients.
+        reason: match entry.compute.state {
+            ComputeState::Ready => String::new(),
+            _ => entry.compute.reason.clone().unwrap_or_default(),
+        },
+        forced: entry.compute.forced,
+        round: entry.compute.round,
     }
 }
 

@@ -1,7 +1,7 @@
 //! REST: `/api/v1` for people and scripts, `/openapi.json` made from its handlers, `/metrics` and health for machines.
 //! Handlers check what came in and turn results into bodies; what is done is in `projects.rs` and `compute.rs`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -30,6 +30,7 @@ mod health;
 mod operations;
 mod problem;
 mod projects;
+mod sleep;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -45,6 +46,8 @@ pub(crate) struct Rest {
     pub(crate) projects: Arc<Projects>,
     pub(crate) metrics: Metrics,
     pub(crate) default_size_cu: f64,
+    /// Where a project does not say when it falls asleep; `None`: never.
+    pub(crate) suspend_after: Option<Duration>,
     pub(crate) uids: Option<UidRange>,
     /// Owns changes that have begun: they are finished even when the client goes away.
     pub(crate) tasks: TaskTracker,
@@ -112,7 +115,7 @@ impl Modify for BearerKey {
 pub(crate) fn router(rest: Rest) -> Router {
     let api = OpenApiRouter::new()
         .routes(routes!(projects::create, projects::list))
-        .routes(routes!(projects::show, projects::delete))
+        .routes(routes!(projects::show, sleep::change, projects::delete))
         .routes(routes!(users::create, users::list))
         .routes(routes!(users::show, users::delete))
         .routes(routes!(databases::create, databases::list))
@@ -120,6 +123,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(compute::show))
         .routes(routes!(compute::suspend))
         .routes(routes!(compute::wake))
+        .routes(routes!(sleep::transitions))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show));
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())

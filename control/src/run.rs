@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Error,
+    activity::Activity,
     bootstrap::Home,
     clock,
     compute::{Computes, Parts},
@@ -19,6 +20,7 @@ use crate::{
     publish::Publisher,
     relay::{self, Desk, Led},
     rest::{self, Rest},
+    scheduler::Scheduler,
     secret::random_token,
     store::{self, EpochMs, Holder, Store, StoreError},
 };
@@ -71,6 +73,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
             let reign = plane.assemble(plane.store.clone(), Hold::alone(), CancellationToken::new())?;
             plane.begin(&reign).await?;
             plane.prepare(&reign, &shutdown);
+            plane.schedule(&reign, &shutdown);
             desk.serve(Some(reign.led.clone()));
             Some(reign)
         }
@@ -152,18 +155,26 @@ impl Plane {
             hold,
         });
         let publisher = Arc::new(Publisher::new());
-        let parts = Parts::new(store.clone(), driver.clone(), publisher.clone(), self.metrics.clone());
+        let activity: Arc<Activity> = Arc::default();
+        let parts = Parts::new(
+            store.clone(),
+            driver.clone(),
+            publisher.clone(),
+            activity.clone(),
+            self.metrics.clone(),
+        );
         let projects = Arc::new(Projects {
             store,
             driver,
             publisher,
             computes: Computes::new(parts),
-            activity: Arc::default(),
+            activity,
         });
         let rest = Rest {
             projects: projects.clone(),
             metrics: self.metrics.clone(),
             default_size_cu: self.config.default_size_cu,
+            suspend_after: self.config.suspend_after,
             uids,
             tasks: self.tasks.clone(),
             over: over.clone(),
@@ -210,6 +221,18 @@ impl Plane {
         });
     }
 
+    /// Puts idle computes to sleep for as long as this control plane leads.
+    fn schedule(&self, reign: &Reign, stop: &CancellationToken) {
+        let scheduler = Scheduler::new(reign.projects.clone(), self.config.suspend_after);
+        let (over, stop) = (reign.over.clone(), stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = scheduler.run(over) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
     /// Leads whenever the lease can be had, until `stop` fires.
     async fn take_turns(&self, desk: &Desk, listening: Listening, stop: &CancellationToken) -> Result<(), Error> {
         let candidate = Candidate::new(self.store.clone(), self.holder(listening));
@@ -232,6 +255,7 @@ impl Plane {
                 }
             }
             self.prepare(&reign, stop);
+            self.schedule(&reign, stop);
             desk.serve(Some(reign.led.clone()));
             tracing::info!(term = leadership.term, "this control plane leads");
             tokio::select! {

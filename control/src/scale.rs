@@ -98,6 +98,7 @@ async fn figures(name: &str, store: Arc<dyn Store>) {
         store.clone(),
         driver,
         publisher.clone(),
+        Arc::default(),
         Metrics::new().unwrap(),
     ));
 

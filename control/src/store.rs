@@ -127,9 +127,34 @@ pub(crate) struct ProjectRecord {
     pub(crate) id: ProjectId,
     pub(crate) size_cu: f64,
     pub(crate) wake_timeout_ms: Option<u32>,
+    pub(crate) sleep: Sleep,
     pub(crate) uid: Option<u32>,
     pub(crate) created: EpochMs,
     pub(crate) compute: ComputeRecord,
+}
+
+/// When a project falls asleep; what is absent is as the control plane's settings say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sleep {
+    pub(crate) suspend_after: Option<SuspendAfter>,
+    pub(crate) pinned_idle_timeout_ms: Option<u32>,
+}
+
+/// How long a compute may be idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SuspendAfter {
+    Never,
+    Idle(Duration),
+}
+
+/// A change of a compute's outward state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transition {
+    pub(crate) incarnation: u64,
+    pub(crate) from: ComputeState,
+    pub(crate) to: ComputeState,
+    pub(crate) at: EpochMs,
+    pub(crate) reason: Option<String>,
 }
 
 /// What is kept of a compute.
@@ -137,6 +162,10 @@ pub(crate) struct ProjectRecord {
 pub(crate) struct ComputeRecord {
     pub(crate) state: ComputeState,
     pub(crate) incarnation: u64,
+    /// Grows within an incarnation when a suspend is called off, so that of two readings the later one is known.
+    pub(crate) round: u32,
+    /// It is being suspended whoever needs it.
+    pub(crate) forced: bool,
     pub(crate) since: EpochMs,
     pub(crate) reason: Option<String>,
 }
@@ -259,8 +288,12 @@ pub(crate) trait Store: Operations + Send + Sync + 'static {
     /// durable when it returns, because nothing may ever start twice under one number. What was added is no longer
     /// pending then: the start brings it.
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError>;
-    /// Keeps the state of that incarnation; a report of an older one changes nothing.
+    /// Keeps the state of that incarnation, and the transition to it; a report of an older one changes nothing.
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError>;
+    /// The last transitions of the project's compute, the latest first; also after the project was deleted. A compute's
+    /// seconds are those from `ready` to the next state that is neither `ready` nor `draining`.
+    async fn transitions(&self, id: &ProjectId, limit: u32) -> Result<Vec<Transition>, StoreError>;
+    async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError>;
     /// Keeps what the agent said. A database that was made here, was reported once and now is not, was dropped in SQL:
     /// it is forgotten. Answers what is left.
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError>;

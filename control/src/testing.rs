@@ -14,8 +14,9 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::{
+    activity::Activity,
     compute::{Computes, Parts},
-    driver::{Driver, DriverError, Report, Running},
+    driver::{Driver, DriverError, Quiesce, Quiet, Report, Running},
     metrics::Metrics,
     name::ProjectId,
     projects::Projects,
@@ -93,6 +94,9 @@ pub(crate) struct FakeDriver {
     /// "start demo 1", "stop demo", "apply demo ...", in order.
     log: Mutex<Vec<String>>,
     reports: Mutex<HashMap<ProjectId, mpsc::Sender<Report>>>,
+    /// What looks behind the shut door find, in order; nothing when it is empty. `Err`: no answer.
+    pub(crate) looks: Mutex<VecDeque<Result<Quiet, DriverError>>>,
+    pub(crate) resume_fails: Mutex<bool>,
     pub(crate) is_unwell: Mutex<bool>,
     pub(crate) adopts: Mutex<bool>,
     /// What runs and nobody knows of.
@@ -101,6 +105,7 @@ pub(crate) struct FakeDriver {
     pub(crate) apply_fails: Mutex<bool>,
 }
 
+const QUIESCE_TAKES: Duration = Duration::from_millis(50);
 const STOP_TAKES: Duration = Duration::from_millis(200);
 const LOOK_TAKES: Duration = Duration::from_millis(5);
 const APPLY_TAKES: Duration = Duration::from_millis(20);
@@ -191,6 +196,25 @@ impl Driver for FakeDriver {
         !*self.is_unwell.lock().unwrap()
     }
 
+    async fn quiesce(&self, id: &ProjectId, how: Quiesce) -> Result<Quiet, DriverError> {
+        self.note(match how {
+            Quiesce::IfIdle => format!("quiesce {id}"),
+            Quiesce::Forced(patience) => format!("quiesce {id} within {} s", patience.as_secs()),
+        });
+        tokio::time::sleep(QUIESCE_TAKES).await;
+        self.looks.lock().unwrap().pop_front().unwrap_or(Ok(Quiet::Idle))
+    }
+
+    async fn resume(&self, id: &ProjectId) -> Result<(), DriverError> {
+        self.note(format!("resume {id}"));
+        let fails = *self.resume_fails.lock().unwrap();
+        if fails {
+            Err(DriverError("it hangs".into()))
+        } else {
+            Ok(())
+        }
+    }
+
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
         tokio::time::sleep(APPLY_TAKES).await;
         let presence = |exists: bool| if exists { '+' } else { '-' };
@@ -253,13 +277,20 @@ impl Plane {
     pub(crate) fn on(driver: Arc<FakeDriver>, store: Arc<MemoryStore>) -> Self {
         let publisher = Arc::new(Publisher::new());
         let metrics = Metrics::new().unwrap();
-        let parts = Parts::new(store.clone(), driver.clone(), publisher.clone(), metrics.clone());
+        let activity: Arc<Activity> = Arc::default();
+        let parts = Parts::new(
+            store.clone(),
+            driver.clone(),
+            publisher.clone(),
+            activity.clone(),
+            metrics.clone(),
+        );
         let projects = Projects {
             store: store.clone(),
             driver: driver.clone(),
             publisher,
             computes: Computes::new(parts),
-            activity: Arc::default(),
+            activity,
         };
         Self {
             driver,

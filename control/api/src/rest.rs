@@ -28,6 +28,49 @@ pub struct CreateProject {
     pub database: Option<String>,
 }
 
+/// PATCH /projects/{id}: what is absent stays as it is; null goes back to the control plane's default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeProject {
+    /// How long its compute may be idle before it is suspended: between "10s" and "7d", or "never".
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>, example = "5m")]
+    pub suspend_after: Option<Option<String>>,
+    /// How long a session that is tied to its compute connection (an open transaction, a temporary table) may be idle
+    /// before it is closed: between "10s" and "7d". Until then it keeps the compute awake.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>, example = "10m")]
+    pub pinned_idle_timeout: Option<Option<String>>,
+}
+
+/// A field that is there, be it null.
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// One change of a compute's state.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Transition {
+    /// Of the state that it went to.
+    pub incarnation: u64,
+    /// Before.
+    pub from: ComputeState,
+    /// After.
+    pub to: ComputeState,
+    /// RFC 3339.
+    pub at: String,
+    /// Why, where there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// GET /projects/{id}/compute/transitions
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TransitionList {
+    /// The latest first.
+    pub transitions: Vec<Transition>,
+}
+
 /// POST /projects/{id}/users, and the first user of POST /projects
 #[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +114,12 @@ pub struct Project {
     /// Absent: the gateway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wake_timeout: Option<String>,
+    /// How long its compute may be idle, or "never"; absent: control's `suspend.after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend_after: Option<String>,
+    /// How long a session that is tied to its compute connection may be idle; absent: the gateway's own (10 min).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_idle_timeout: Option<String>,
     /// RFC 3339.
     pub created_at: String,
     /// What its compute does now.

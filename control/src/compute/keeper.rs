@@ -12,13 +12,14 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{ACKNOWLEDGE_PATIENCE, Computes, Parts, Request, WakeError, Woken};
+use super::{CalledOff, Computes, Parts, Request, WakeError, Woken};
 use crate::{
     clock,
-    driver::{DriverError, Report, Running},
+    driver::{DriverError, Quiesce, Quiet, Report, Running},
     lifecycle::{Effect, Event, State, Wanted, step},
     metrics::WakePhases,
     name::ProjectId,
+    publish::{Drain, Passage},
     store::{ComputeRecord, Observed, StoreError},
 };
 
@@ -26,6 +27,13 @@ use crate::{
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
 /// Low enough that whoever repairs the cause is not kept waiting.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+
+/// Gateways need milliseconds to let go of what is idle. One that is silent for this long is cut off or hangs; then the
+/// compute's own look decides.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Statements that run when a suspend is forced may end within this time: longer than nearly all of them take, shorter than
+/// whoever asked for the suspend will wait.
+const FORCED_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Keeper {
     id: ProjectId,
@@ -37,7 +45,9 @@ pub(super) struct Keeper {
     /// The version that told gateways of the present state.
     version: u64,
     wakers: Vec<oneshot::Sender<Result<Woken, WakeError>>>,
-    suspenders: Vec<oneshot::Sender<()>>,
+    suspenders: Vec<oneshot::Sender<Result<(), CalledOff>>>,
+    /// Why the suspend that is on its way is not to be: for its suspenders.
+    called_off: Option<String>,
     /// Who waits for changes to be applied.
     appliers: Vec<oneshot::Sender<Result<(), DriverError>>>,
     /// Changes may be pending although nobody waits.
@@ -84,7 +94,9 @@ enum Outcome {
     Turn(Option<OwnedSemaphorePermit>),
     Started(Box<Result<Running, DriverError>>),
     Verified(Result<(), String>),
-    Acknowledged(bool),
+    Drained(Drain),
+    Quiesced(Result<Quiet, DriverError>),
+    Resumed(Result<(), DriverError>),
     Stopped(Result<Option<Observed>, DriverError>),
     BackedOff,
 }
@@ -105,6 +117,7 @@ impl Keeper {
             version: 0,
             wakers: Vec::new(),
             suspenders: Vec::new(),
+            called_off: None,
             appliers: Vec::new(),
             apply_due: false,
             applying: false,
@@ -124,6 +137,7 @@ impl Keeper {
         };
         if state == State::Ready {
             keeper.publish();
+            keeper.parts.activity.ready(&keeper.id, keeper.record.incarnation);
             // An earlier control plane may have ended before it told the compute.
             keeper.apply_due = true;
             keeper.apply_next();
@@ -174,13 +188,15 @@ impl Keeper {
         match request {
             Request::Wake { unreachable, reply } => {
                 self.wakers.push(reply);
-                let doubted = self.state == State::Ready && unreachable == Some(self.record.incarnation);
+                let serves = matches!(self.state, State::Ready | State::Draining);
+                let doubted = serves && unreachable == Some(self.record.incarnation);
                 self.next
                     .push_back((if doubted { Event::Doubt } else { Event::Wake }, None));
             }
-            Request::Suspend { reason, reply } => {
+            Request::Suspend { forced, reason, reply } => {
                 self.suspenders.push(reply);
-                self.next.push_back((Event::Suspend, Some(reason)));
+                let event = if forced { Event::Force } else { Event::Suspend };
+                self.next.push_back((event, Some(reason)));
             }
             Request::Apply { reply } => {
                 self.appliers.push(reply);
@@ -198,6 +214,7 @@ impl Keeper {
             Some(Report::Observed(observed)) => {
                 self.observed(observed).await;
             }
+            Some(Report::Doing(doing)) => self.parts.activity.doing(&self.id, doing),
             // As it was asked to; the driver says when nothing of it is left.
             Some(Report::Exited(_)) | None if self.state == State::Stopping => self.running = None,
             Some(Report::Exited(how)) => {
@@ -253,7 +270,8 @@ impl Keeper {
                     Err(error) => Err(error),
                 };
                 // Where the compute went away meanwhile, its next start brings the change.
-                let result = if self.state == State::Ready { result } else { Ok(()) };
+                let stays = self.state == State::Ready || self.state.may_be_called_off();
+                let result = if stays { result } else { Ok(()) };
                 if let Err(error) = &result {
                     tracing::warn!(%error, "changes were not applied to the running compute");
                 }
@@ -296,18 +314,19 @@ impl Keeper {
                 (Event::Turn, None)
             }
             // There are no turns any more: control goes.
-            Outcome::Turn(None) => (Event::Suspend, None),
+            Outcome::Turn(None) => (Event::Force, None),
             Outcome::Started(result) => match *result {
                 Ok(running) => return self.started(running).await,
                 Err(error) => (Event::StartFailed, Some(error.to_string())),
             },
             Outcome::Verified(Ok(())) => (Event::Verified, None),
             Outcome::Verified(Err(reason)) => (Event::Exited, Some(reason)),
-            Outcome::Acknowledged(all) => {
-                if !all {
-                    tracing::warn!("not every gateway has acknowledged the suspend; going on without");
-                }
-                (Event::Acknowledged, None)
+            Outcome::Drained(drain) => drained(drain),
+            Outcome::Quiesced(quiesced) => self.quiesced(quiesced),
+            Outcome::Resumed(Ok(())) => (Event::Resumed, None),
+            Outcome::Resumed(Err(error)) => {
+                tracing::warn!(%error, "the compute cannot be opened again and is stopped");
+                (Event::NotResumed, Some(error.to_string()))
             }
             Outcome::Stopped(Ok(last)) => {
                 if let Some(observed) = last {
@@ -322,6 +341,22 @@ impl Keeper {
             Outcome::BackedOff => (Event::BackedOff, None),
         };
         self.handle(event, reason).await;
+    }
+
+    fn quiesced(&self, quiesced: Result<Quiet, DriverError>) -> (Event, Option<String>) {
+        match quiesced {
+            Ok(Quiet::Idle) => (Event::Confirmed, None),
+            Ok(Quiet::Busy(what)) => {
+                if self.state.is_forced() {
+                    tracing::warn!(what, "the compute is stopped while it works");
+                }
+                (Event::Refused, Some(what))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the compute does not say whether it works");
+                (Event::Unsure, Some(error.to_string()))
+            }
+        }
     }
 
     /// Tells everybody first and writes it down after: those who wait have waited long enough.
@@ -350,6 +385,7 @@ impl Keeper {
             return tracing::debug!(state = ?self.state, ?event, "came too late");
         };
         let before = self.record.clone();
+        self.note_why(event, reason.as_deref(), effects);
         if next != self.state {
             self.enter(next, event, reason);
         }
@@ -367,6 +403,19 @@ impl Keeper {
         }
     }
 
+    /// Keeps what calls a suspend off, until its suspenders are told.
+    fn note_why(&mut self, event: Event, reason: Option<&str>, effects: &[Effect]) {
+        let why = match event {
+            Event::Refused | Event::Unsure => reason,
+            Event::Wake | Event::Doubt if self.state.may_be_called_off() => Some("a client needs it"),
+            Event::Suspend if effects.contains(&Effect::RefuseSuspenders) => Some("somebody waits for it"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            self.called_off.get_or_insert_with(|| why.to_owned());
+        }
+    }
+
     fn enter(&mut self, next: State, event: Event, reason: Option<String>) {
         tracing::debug!(from = ?self.state, to = ?next, ?event, "the compute changes state");
         if let Some(task) = self.task_of_state.take() {
@@ -379,13 +428,19 @@ impl Keeper {
         if next != State::Starting {
             self.turn = None;
         }
-        if !matches!(next, State::Ready | State::Draining) {
+        if !(next == State::Ready || next.may_be_called_off() || next.is_forced()) {
             self.running = None;
+            self.parts.activity.ended(&self.id);
+        }
+        // Gateways order what they hear of one incarnation by it.
+        if self.state.may_be_called_off() && matches!(next, State::Ready | State::Evicting) {
+            self.record.round = self.record.round.saturating_add(1);
         }
         match event {
             Event::Started => {
                 self.failures = 0;
                 self.apply_due = true;
+                self.parts.activity.ready(&self.id, self.record.incarnation);
             }
             Event::StartFailed => {
                 self.failures += 1;
@@ -403,21 +458,29 @@ impl Keeper {
         let outward = next.outward();
         // Draining keeps its reason until it is over; what failed keeps it until the next try.
         let kept = outward == self.state.outward();
+        let called_off = self.state.may_be_called_off() && next == State::Ready;
+        self.record.forced = next.is_forced() || next == State::Stopping && self.state != State::Confirming;
         self.state = next;
         if !kept {
             self.record.state = outward;
             self.record.since = clock::now();
             self.record.reason = reason;
+        } else if event == Event::Force && reason.is_some() {
+            self.record.reason = reason;
+        }
+        if called_off {
+            let why = self.called_off.clone().unwrap_or_default();
+            tracing::info!(incarnation = self.record.incarnation, why, "the suspend was called off");
+            self.record.reason = Some(format!("its suspend was called off: {why}"));
         }
     }
 
     fn publish(&mut self) {
-        let address = self
-            .running
-            .as_ref()
-            .filter(|_| self.state == State::Ready)
-            .map(Running::address);
-        self.version = self.parts.publisher.set_compute(&self.id, self.record.clone(), address);
+        let passage = match &self.running {
+            Some(running) if self.state == State::Ready => Passage::Open(running.address()),
+            _ => Passage::Shut,
+        };
+        self.version = self.parts.publisher.set_compute(&self.id, self.record.clone(), passage);
     }
 
     async fn persist(&self) {
@@ -453,11 +516,25 @@ impl Keeper {
                 self.spawn_in_state(async move { Outcome::Turn(turns.acquire_owned().await.ok()) });
             }
             Effect::Verify => self.verify(),
-            Effect::AwaitAcknowledged => {
-                let (publisher, version) = (self.parts.publisher.clone(), self.version);
-                self.spawn_in_state(async move {
-                    Outcome::Acknowledged(publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await)
-                });
+            Effect::AwaitDrained => {
+                let (publisher, id) = (self.parts.publisher.clone(), self.id.clone());
+                let refusals = !self.state.is_forced();
+                self.spawn_in_state(
+                    async move { Outcome::Drained(publisher.drained(&id, refusals, DRAIN_PATIENCE).await) },
+                );
+            }
+            Effect::Quiesce => {
+                let (driver, id) = (self.parts.driver.clone(), self.id.clone());
+                let how = if self.state.is_forced() {
+                    Quiesce::Forced(FORCED_PATIENCE)
+                } else {
+                    Quiesce::IfIdle
+                };
+                self.spawn_in_state(async move { Outcome::Quiesced(driver.quiesce(&id, how).await) });
+            }
+            Effect::Resume => {
+                let (driver, id) = (self.parts.driver.clone(), self.id.clone());
+                self.spawn_in_state(async move { Outcome::Resumed(driver.resume(&id).await) });
             }
             Effect::Stop => {
                 let (driver, id) = (self.parts.driver.clone(), self.id.clone());
@@ -473,11 +550,20 @@ impl Keeper {
             Effect::AnswerWakers => self.answer_wakers(),
             Effect::RefuseWakers => self.refuse_wakers(),
             Effect::AnswerSuspenders => {
-                for suspender in self.suspenders.drain(..) {
-                    // Whoever has gone away does not need the answer; so with all answers here.
-                    let _ = suspender.send(());
-                }
+                self.called_off = None;
+                self.tell_suspenders(&Ok(()));
             }
+            Effect::RefuseSuspenders => {
+                let why = self.called_off.take().unwrap_or_default();
+                self.tell_suspenders(&Err(CalledOff(why)));
+            }
+        }
+    }
+
+    fn tell_suspenders(&mut self, answer: &Result<(), CalledOff>) {
+        for suspender in self.suspenders.drain(..) {
+            // Whoever has gone away does not need the answer; so with all answers here.
+            let _ = suspender.send(answer.clone());
         }
     }
 
@@ -537,7 +623,8 @@ impl Keeper {
     }
 
     /// Changes go to a ready compute, all that wait together; a starting one gets them when it is ready, because it may
-    /// have been given an older reading; one that is not there has nothing to be changed.
+    /// have been given an older reading, and one whose suspend may be called off when that is decided; one that is not
+    /// there has nothing to be changed.
     fn apply_next(&mut self) {
         match self.state {
             State::Ready if !self.applying && (self.apply_due || !self.appliers.is_empty()) => {
@@ -549,6 +636,7 @@ impl Keeper {
                     .spawn(async move { Done::Applied(appliers, apply_pending(&parts, &id).await) });
             }
             State::Ready | State::Starting => {}
+            state if state.may_be_called_off() => {}
             _ => {
                 for applier in self.appliers.drain(..) {
                     drop(applier.send(Ok(())));
@@ -608,6 +696,21 @@ async fn apply_pending(parts: &Parts, id: &ProjectId) -> Result<Applied, DriverE
                 .step_operation(id, OperationKind::Apply, step, Some(&reason), clock::now());
             noted.await.map_err(|error| DriverError(error.to_string()))?;
             Err(error)
+        }
+    }
+}
+
+/// Whether gateways stand in the way of a suspend.
+fn drained(drain: Drain) -> (Event, Option<String>) {
+    match drain {
+        Drain::Emptied => (Event::Emptied, None),
+        Drain::Refused(why) => (Event::Refused, Some(why)),
+        Drain::Silent(gateways) => {
+            tracing::warn!(
+                gateways,
+                "not every gateway has let go in time; the compute's own look decides"
+            );
+            (Event::Emptied, None)
         }
     }
 }

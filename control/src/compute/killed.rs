@@ -9,7 +9,7 @@ use control_api::rest::OperationKind;
 
 use super::*;
 use crate::{
-    driver::Report,
+    driver::{Quiesce, Quiet, Report},
     metrics::Metrics,
     projects::Projects,
     store::{
@@ -133,6 +133,16 @@ impl Driver for Hands {
         Ok(observed(&[]))
     }
 
+    async fn quiesce(&self, _id: &ProjectId, _how: Quiesce) -> Result<Quiet, DriverError> {
+        self.act().await;
+        Ok(Quiet::Idle)
+    }
+
+    async fn resume(&self, _id: &ProjectId) -> Result<(), DriverError> {
+        self.act().await;
+        Ok(())
+    }
+
     async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {
         self.act().await;
         self.world.alive.lock().unwrap().remove(id);
@@ -168,10 +178,12 @@ impl Control {
         };
         let (publisher, shared): (_, Arc<dyn Store>) = (Arc::new(Publisher::new()), Arc::new(store.clone()));
         let driver: Arc<dyn Driver> = Arc::new(hands);
+        let activity: Arc<Activity> = Arc::default();
         let parts = Parts::new(
             shared.clone(),
             driver.clone(),
             publisher.clone(),
+            activity.clone(),
             Metrics::new().unwrap(),
         );
         let projects = Projects {
@@ -179,7 +191,7 @@ impl Control {
             driver,
             publisher,
             computes: Computes::new(parts),
-            activity: Arc::default(),
+            activity,
         };
         Self {
             projects,
@@ -220,6 +232,8 @@ enum Act {
     Create,
     Start,
     Suspend,
+    /// Not forced.
+    Sleep,
     Apply,
     Delete,
     DeleteAsleep,
@@ -231,7 +245,7 @@ impl Act {
             return;
         }
         control.projects.create(new_project("demo")).await.unwrap();
-        if matches!(self, Self::Suspend | Self::Apply | Self::Delete) {
+        if matches!(self, Self::Suspend | Self::Sleep | Self::Apply | Self::Delete) {
             control.projects.computes.wake(&demo(), None, MINUTE).await.unwrap();
             control.settles().await;
         }
@@ -249,6 +263,7 @@ impl Act {
                 }
             }
             Self::Suspend => drop(computes.suspend(&demo(), "asked").await),
+            Self::Sleep => drop(computes.suspend_if_idle(&demo(), "idle").await),
             Self::Apply => drop(control.projects.add_user(&demo(), new_user("app"), 1).await),
             Self::Delete | Self::DeleteAsleep => drop(control.projects.delete(&demo()).await),
         }
@@ -358,6 +373,12 @@ async fn start_ends_in_one_live_incarnation_or_none() {
 #[tokio::test(start_paused = true)]
 async fn suspend_that_was_begun_is_finished() {
     kill_at_every_step(Act::Suspend, 3).await;
+}
+
+/// Whichever it is: asleep, or awake and to be put to sleep again when it is idle.
+#[tokio::test(start_paused = true)]
+async fn unforced_suspend_is_finished_or_called_off() {
+    kill_at_every_step(Act::Sleep, 4).await;
 }
 
 #[tokio::test(start_paused = true)]

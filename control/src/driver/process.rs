@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 
-use super::{Driver, DriverError, Report, Running, spec_account};
+use super::{Doing, Driver, DriverError, Quiesce, Quiet, Report, Running, spec_account};
 use crate::{
     config::{Config, ProcessConfig, UidRange},
     error::Error,
@@ -140,11 +140,16 @@ impl Driver for ProcessDriver {
         self.inner.serves(id, incarnation).await && self.inner.greets(id).await
     }
 
+    async fn quiesce(&self, id: &ProjectId, how: Quiesce) -> Result<Quiet, DriverError> {
+        self.inner.agent(id).await?.quiesce(how).await
+    }
+
+    async fn resume(&self, id: &ProjectId) -> Result<(), DriverError> {
+        self.inner.agent(id).await?.resume().await
+    }
+
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
-        match Agent::connect(&self.inner.paths.agent_socket(id)).await {
-            Some(mut agent) => agent.apply(access, touched).await,
-            None => Err(DriverError("the compute's agent does not answer".into())),
-        }
+        self.inner.agent(id).await?.apply(access, touched).await
     }
 
     async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError> {
@@ -304,6 +309,7 @@ impl Inner {
             id: project.id.clone(),
             incarnation,
             last: observed.clone(),
+            last_doing: Doing::default(),
             sender,
         };
         self.tasks.spawn(news.forward(stream));
@@ -336,8 +342,15 @@ impl Inner {
             return None;
         }
         let secret = GatewaySecret::from_hex(&spec.gateway_secret_hex)?;
+        // The last control plane may have ended in the middle of a suspend.
+        agent.resume().await.ok()?;
         let stream = agent.watch().await?;
         Some(self.running(project, secret, stream, status))
+    }
+
+    async fn agent(&self, id: &ProjectId) -> Result<Agent, DriverError> {
+        let agent = Agent::connect(&self.paths.agent_socket(id)).await;
+        agent.ok_or_else(|| DriverError("the compute's agent does not answer".into()))
     }
 
     async fn serves(&self, id: &ProjectId, incarnation: u64) -> bool {
@@ -407,6 +420,7 @@ struct News {
     id: ProjectId,
     incarnation: u64,
     last: Observed,
+    last_doing: Doing,
     sender: mpsc::Sender<Report>,
 }
 
@@ -429,6 +443,11 @@ impl News {
     }
 
     async fn observed(&mut self, status: AgentStatus) {
+        let doing = status.activity.map(agent::doing).unwrap_or_default();
+        if doing != self.last_doing {
+            self.last_doing = doing;
+            drop(self.sender.send(Report::Doing(doing)).await);
+        }
         let Some(observed) = status.server.map(agent::observed) else {
             return;
         };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use control_api::control::{
-    ComputeState, ProjectActivity, WatchHello, gateways_client::GatewaysClient, watch_event::Event,
+    self as proto, ComputeState, ProjectActivity, WatchHello, gateways_client::GatewaysClient, watch_event::Event,
     watch_request::Message,
 };
 use tokio::sync::mpsc;
@@ -266,16 +266,19 @@ async fn call_that_is_cancelled_stops_waiting() {
 }
 
 #[tokio::test]
-async fn activity_is_kept_for_known_projects() {
+async fn activity_is_kept_for_ready_computes() {
     let server = Server::start().await;
+    let activity = &server.plane.projects.activity;
+    activity.ready(&server.id, 1);
     let busy = |project: &str| ProjectActivity {
         project: project.into(),
-        attached: 1,
+        incarnation: 1,
+        commands_in_flight: 1,
         ..ProjectActivity::default()
     };
     let report = ActivityReport {
         gateway_id: "test".into(),
-        projects: vec![busy("demo"), busy("unknown")],
+        projects: vec![busy("demo"), busy("unknown"), busy("no id at all!")],
     };
     server
         .client()
@@ -283,12 +286,41 @@ async fn activity_is_kept_for_known_projects() {
         .report_activity(with_token(report, TOKEN))
         .await
         .unwrap();
-    let activity = &server.plane.projects.activity;
-    assert_eq!(activity.kept_awake_by(&server.id, 0), ["1 attached client"]);
-    assert!(
-        activity
-            .kept_awake_by(&ProjectId::new("unknown").unwrap(), 0)
-            .is_empty()
-    );
+    let used = activity.sight(&server.id).unwrap().users;
+    assert_eq!(used[0].to_string(), "1 command in flight at gateway test");
+    assert_eq!(activity.sights().len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_to_a_drain_come_in_by_the_watch() {
+    let server = Server::start().await;
+    server
+        .plane
+        .computes()
+        .wake(&server.id, None, WAKE_PATIENCE)
+        .await
+        .unwrap();
+    let Watch { requests, mut events } = server.watch().await;
+    let (suspended, ()) = tokio::join!(server.plane.computes().suspend_if_idle(&server.id, "asked"), async {
+        loop {
+            let event = events.message().await.unwrap().unwrap();
+            let Some(Event::Project(project)) = event.event else {
+                continue;
+            };
+            let compute = project.compute.unwrap();
+            if compute.state() == proto::ComputeState::Draining {
+                let drained = proto::Drained {
+                    project: project.id,
+                    incarnation: compute.incarnation,
+                    round: compute.round,
+                    refused: "session 7 holds a lock".into(),
+                };
+                let message = Some(Message::Drained(drained));
+                return requests.send(WatchRequest { message }).await.unwrap();
+            }
+        }
+    });
+    assert_eq!(suspended.unwrap().unwrap_err().0, "session 7 holds a lock");
     server.stop().await;
 }

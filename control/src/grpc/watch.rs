@@ -3,7 +3,9 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use control_api::control::{SnapshotEnd, WatchEvent, WatchRequest, watch_event::Event, watch_request::Message};
+use control_api::control::{
+    self as proto, SnapshotEnd, WatchEvent, WatchRequest, watch_event::Event, watch_request::Message,
+};
 use futures::{Stream, StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{
@@ -69,7 +71,15 @@ async fn acknowledge(mut requests: Streaming<WatchRequest>, acknowledger: Acknow
     while let Ok(Some(request)) = requests.message().await {
         match request.message {
             Some(Message::AckVersion(version)) => acknowledger.acknowledge(version),
-            _ => tracing::warn!(gateway, "a gateway sent something else than an acknowledgement"),
+            Some(Message::Drained(drained)) => {
+                let proto::Drained { project, refused, .. } = &drained;
+                tracing::debug!(gateway, project, refused, "a gateway answers a drain");
+                acknowledger.drained(drained);
+            }
+            _ => tracing::warn!(
+                gateway,
+                "a gateway sent something else than an answer to what it was told"
+            ),
         }
     }
 }

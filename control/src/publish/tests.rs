@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     name::{DatabaseName, UserName},
     secret::{Password, Verifiers},
-    store::{ObservedGrants, ProjectRecord, UserRecord},
+    store::{ObservedGrants, ProjectRecord, Sleep, UserRecord},
     testing::observed,
 };
 
@@ -29,6 +29,8 @@ fn access(revision: i64, databases: &[&str]) -> Access {
 fn compute(state: ComputeState) -> ComputeRecord {
     ComputeRecord {
         state,
+        round: 0,
+        forced: false,
         incarnation: 1,
         since: 0,
         reason: None,
@@ -40,6 +42,7 @@ fn whole(name: &str) -> WholeProject {
         id: id(name),
         size_cu: 0.5,
         wake_timeout_ms: None,
+        sleep: Sleep::default(),
         uid: None,
         created: 0,
         compute: compute(ComputeState::Suspended),
@@ -67,7 +70,7 @@ fn snapshot_and_changes_have_no_gap_and_versions_grow() {
     let mut watch = publisher.subscribe();
     assert_eq!(watch.snapshot.len(), 1);
     publisher.put(whole("other"));
-    publisher.set_compute(&id("demo"), compute(ComputeState::Starting), None);
+    publisher.set_compute(&id("demo"), compute(ComputeState::Starting), Passage::Shut);
     publisher.remove(&id("other"));
     let events = [next(&mut watch), next(&mut watch), next(&mut watch)];
     let versions = events.clone().map(|event| event.version);
@@ -83,7 +86,7 @@ fn snapshot_and_changes_have_no_gap_and_versions_grow() {
 fn what_changes_nothing_is_not_sent() {
     let publisher = publisher();
     let mut watch = publisher.subscribe();
-    publisher.set_compute(&id("demo"), compute(ComputeState::Suspended), None);
+    publisher.set_compute(&id("demo"), compute(ComputeState::Suspended), Passage::Shut);
     publisher.set_access(&id("demo"), access(1, &["my_db"]));
     publisher.set_access(&id("unknown"), access(1, &[]));
     assert!(watch.changes.as_mut().unwrap().try_recv().is_err());
@@ -107,7 +110,7 @@ fn gateway_that_falls_behind_is_disconnected_and_blocks_nobody() {
         } else {
             ComputeState::Ready
         };
-        publisher.set_compute(&id("demo"), compute(state), None);
+        publisher.set_compute(&id("demo"), compute(state), Passage::Shut);
         next(&mut quick);
     }
     assert_eq!(publisher.watchers(), 1);
@@ -144,14 +147,12 @@ fn users_have_the_projects_databases_as_patterns_and_what_the_server_grants() {
 #[test]
 fn secret_is_only_in_a_ready_compute() {
     let publisher = publisher();
-    let address = || {
-        Some(Address {
-            socket: "/run/m.sock".into(),
-            secret: GatewaySecret::generate(),
-        })
+    let address = || Address {
+        socket: "/run/m.sock".into(),
+        secret: GatewaySecret::generate(),
     };
     for (state, shown) in [(ComputeState::Ready, true), (ComputeState::Draining, false)] {
-        publisher.set_compute(&id("demo"), compute(state), address());
+        publisher.set_compute(&id("demo"), compute(state), Passage::Open(address()));
         let told = publisher.message(&id("demo")).unwrap().compute.clone().unwrap();
         assert_eq!(
             (told.gateway_secret.len(), told.socket_path.is_empty()),
@@ -177,7 +178,7 @@ fn projects_that_never_ran_show_the_fresh_server() {
 async fn waits_for_all_connected_gateways_and_no_longer_than_it_wants() {
     let publisher = publisher();
     let second = Duration::from_secs(1);
-    let version = publisher.set_compute(&id("demo"), compute(ComputeState::Starting), None);
+    let version = publisher.set_compute(&id("demo"), compute(ComputeState::Starting), Passage::Shut);
     assert!(publisher.acknowledged(version, second).await, "nobody to wait for");
     let (one, two) = (publisher.subscribe(), publisher.subscribe());
     one.acknowledger().acknowledge(version);
@@ -187,4 +188,63 @@ async fn waits_for_all_connected_gateways_and_no_longer_than_it_wants() {
         tokio::join!(publisher.acknowledged(version, second), leave).0,
         "the silent one left"
     );
+}
+
+fn drained(watch: &Subscription, round: u32, refused: &str) {
+    watch.acknowledger().drained(proto::Drained {
+        project: "demo".into(),
+        incarnation: 1,
+        round,
+        refused: refused.into(),
+    });
+}
+
+fn draining(publisher: &Publisher, round: u32) {
+    let compute = ComputeRecord {
+        round,
+        ..compute(ComputeState::Draining)
+    };
+    publisher.set_compute(&id("demo"), compute, Passage::Shut);
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_over_when_every_connected_watcher_has_let_go() {
+    let publisher = publisher();
+    let (one, other) = (publisher.subscribe(), publisher.subscribe());
+    draining(&publisher, 1);
+    drained(&one, 1, "");
+    let id = id("demo");
+    let waits = publisher.drained(&id, true, PATIENCE);
+    tokio::pin!(waits);
+    assert!(futures::poll!(&mut waits).is_pending());
+    drained(&other, 0, "");
+    assert!(futures::poll!(&mut waits).is_pending(), "the answer to another round");
+    // It comes back as a new one, which has to answer for itself.
+    drop(other);
+    let again = publisher.subscribe();
+    assert!(futures::poll!(&mut waits).is_pending());
+    drained(&again, 1, "");
+    assert_eq!(waits.await, Drain::Emptied);
+
+    draining(&publisher, 2);
+    drained(&one, 2, "");
+    assert_eq!(publisher.drained(&id, true, PATIENCE).await, Drain::Silent(1));
+    drop(again);
+    assert_eq!(publisher.drained(&id, true, PATIENCE).await, Drain::Emptied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_heard_at_once_unless_it_does_not_count() {
+    let publisher = publisher();
+    let (one, _silent) = (publisher.subscribe(), publisher.subscribe());
+    draining(&publisher, 0);
+    drained(&one, 0, "a session holds a lock");
+    let (id, began) = (id("demo"), tokio::time::Instant::now());
+    let refused = Drain::Refused("a session holds a lock".into());
+    assert_eq!(publisher.drained(&id, true, PATIENCE).await, refused);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    publisher.drained(&id, false, PATIENCE).await;
+    assert_eq!(began.elapsed(), PATIENCE);
 }

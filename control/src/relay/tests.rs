@@ -6,6 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
+use crate::name::ProjectId;
 use crate::{rest::Rest, secret::key_hash, store::Store, testing::Plane};
 
 const KEY: &str = "selkie_key_test";
@@ -79,6 +80,7 @@ fn led(plane: &Plane) -> Led {
         projects: plane.projects.clone(),
         metrics: plane.metrics.clone(),
         default_size_cu: 0.25,
+        suspend_after: Some(std::time::Duration::from_secs(300)),
         uids: None,
         tasks: tasks.clone(),
         over: CancellationToken::new(),
@@ -113,7 +115,8 @@ async fn change_at_one_that_stands_by_is_made_by_the_leader() {
     let (one, two) = two().await;
     let (status, made) = two.call(Method::POST, "/projects", DEMO).await;
     assert_eq!((status, made["id"].as_str()), (201, Some("demo")));
-    assert!(one.plane.publisher().contains("demo") && !two.plane.publisher().contains("demo"));
+    let id = ProjectId::new("demo").unwrap();
+    assert!(one.plane.publisher().compute(&id).is_some() && two.plane.publisher().compute(&id).is_none());
     let (status, refused) = two.call(Method::POST, "/projects", DEMO).await;
     assert_eq!((status, refused["code"].as_str()), (409, Some("project_exists")));
     let (status, woken) = two.call(Method::POST, "/projects/demo/compute/wake", None).await;
@@ -147,7 +150,12 @@ async fn change_waits_for_the_next_leader() {
     };
     let ((status, _), ()) = tokio::join!(change, takes_over);
     assert_eq!(status, 201);
-    assert!(two.plane.publisher().contains("demo"));
+    assert!(
+        two.plane
+            .publisher()
+            .compute(&ProjectId::new("demo").unwrap())
+            .is_some()
+    );
 }
 
 #[tokio::test]

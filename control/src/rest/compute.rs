@@ -9,7 +9,11 @@ use axum::{
 use control_api::rest;
 
 use super::{Problem, Rest, projects::find};
-use crate::{clock, store::ProjectRecord};
+use crate::{
+    clock,
+    scheduler::{Due, due, idle_allowed},
+    store::ProjectRecord,
+};
 
 /// Where the project does not say how long a wake may take.
 const WAKE_PATIENCE: Duration = Duration::from_secs(60);
@@ -78,6 +82,18 @@ pub(super) fn compute(state: &Rest, record: &ProjectRecord) -> rest::Compute {
         size_cu: record.size_cu,
         since: clock::rfc3339(now.since),
         reason: now.reason,
-        kept_awake_by: state.activity().kept_awake_by(&record.id, now.incarnation),
+        kept_awake_by: kept_awake_by(state, record),
+    }
+}
+
+/// Who and what, or how long it has to be left alone until it sleeps; nothing for one that does not run.
+fn kept_awake_by(state: &Rest, record: &ProjectRecord) -> Vec<String> {
+    let Some(sight) = state.activity().sight(&record.id) else {
+        return Vec::new();
+    };
+    match due(&sight, idle_allowed(record.sleep, state.suspend_after)) {
+        Due::Now => Vec::new(),
+        Due::InUse => sight.users.iter().map(ToString::to_string).collect(),
+        reason => vec![reason.to_string()],
     }
 }

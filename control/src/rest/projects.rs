@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use super::{
     Problem, Rest, compute, databases,
     problem::{Body, Params, no_such},
-    users,
+    sleep, users,
 };
 use crate::{
     clock,
@@ -162,12 +162,15 @@ pub(super) async fn find(state: &Rest, id: &str) -> Result<ProjectRecord, Proble
 }
 
 pub(super) fn project(state: &Rest, record: &ProjectRecord) -> rest::Project {
+    let (suspend_after, pinned_idle_timeout) = sleep::told(record.sleep);
     rest::Project {
         id: record.id.to_string(),
         size_cu: record.size_cu,
         wake_timeout: record
             .wake_timeout_ms
             .map(|ms| humantime::format_duration(Duration::from_millis(ms.into())).to_string()),
+        suspend_after,
+        pinned_idle_timeout,
         created_at: clock::rfc3339(record.created),
         compute: compute::compute(state, record),
     }

@@ -26,6 +26,7 @@ impl Api {
             projects: plane.projects.clone(),
             metrics: plane.metrics.clone(),
             default_size_cu: 0.25,
+            suspend_after: Some(std::time::Duration::from_secs(300)),
             uids: Some(UidRange {
                 first: 200_000,
                 last: 200_001,

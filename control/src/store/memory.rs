@@ -34,6 +34,8 @@ struct Inner {
     keys: BTreeMap<String, [u8; 32]>,
     leases: BTreeMap<String, (LeaseRecord, Instant)>,
     operations: BTreeMap<String, super::operations::OperationRecord>,
+    /// Of all projects, in order.
+    transitions: Vec<(ProjectId, Transition)>,
 }
 
 struct Kept {
@@ -93,6 +95,29 @@ impl MemoryStore {
         let kept = inner.projects.get_mut(id).filter(|kept| !kept.deleting);
         let result = work(kept.ok_or(NO_PROJECT)?)?;
         Ok(result)
+    }
+}
+
+impl Inner {
+    /// The compute, the transition to it, and what it means for operations.
+    fn keep_compute(&mut self, id: &ProjectId, compute: &ComputeRecord) {
+        let Some(kept) = self.projects.get_mut(id) else { return };
+        let before = &mut kept.whole.record.compute;
+        if compute.incarnation < before.incarnation {
+            return;
+        }
+        if compute.state != before.state {
+            let transition = Transition {
+                incarnation: compute.incarnation,
+                from: before.state,
+                to: compute.state,
+                at: compute.since,
+                reason: compute.reason.clone(),
+            };
+            self.transitions.push((id.clone(), transition));
+        }
+        *before = compute.clone();
+        self.compute_changed(id, compute);
     }
 }
 
@@ -156,6 +181,8 @@ impl Store for MemoryStore {
         let compute = ComputeRecord {
             state: ComputeState::Suspended,
             incarnation: 0,
+            round: 0,
+            forced: false,
             since: new.now,
             reason: None,
         };
@@ -163,6 +190,7 @@ impl Store for MemoryStore {
             id: new.id.clone(),
             size_cu: new.size_cu,
             wake_timeout_ms: new.wake_timeout_ms,
+            sleep: Sleep::default(),
             uid,
             created: new.now,
             compute,
@@ -334,39 +362,41 @@ impl Store for MemoryStore {
     }
 
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
-        let result = self.change(id, |kept| {
-            let incarnation = kept.whole.record.compute.incarnation + 1;
-            kept.whole.record.compute = ComputeRecord {
-                state: ComputeState::Starting,
-                incarnation,
-                since: now,
-                reason: None,
-            };
+        let compute = self.change(id, |kept| {
             let access = kept.whole.access.clone();
             kept.pending_users
                 .retain(|name, _| access.users.iter().all(|user| user.name != *name));
             kept.pending_databases
                 .retain(|name, _| !access.databases.contains(name));
-            Ok(kept.whole())
+            Ok(ComputeRecord {
+                state: ComputeState::Starting,
+                incarnation: kept.whole.record.compute.incarnation + 1,
+                round: 0,
+                forced: false,
+                since: now,
+                reason: None,
+            })
         })?;
-        self.lock().compute_changed(id, &result.record.compute);
-        Ok(result)
+        self.lock().keep_compute(id, &compute);
+        self.with(id, |kept| Ok(kept.whole()))
     }
 
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
-        let changed = self.change(id, |kept| {
-            let is_current = compute.incarnation >= kept.whole.record.compute.incarnation;
-            if is_current {
-                kept.whole.record.compute = compute.clone();
-            }
-            Ok(is_current)
-        });
-        match changed {
-            Ok(true) => self.lock().compute_changed(id, compute),
-            Ok(false) | Err(StoreError::NotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
+        self.lock_in_term()?.keep_compute(id, compute);
         Ok(())
+    }
+
+    async fn transitions(&self, id: &ProjectId, limit: u32) -> Result<Vec<Transition>, StoreError> {
+        let inner = self.lock();
+        let of_project = inner.transitions.iter().rev().filter(|(project, _)| project == id);
+        Ok(of_project.map(|(_, made)| made.clone()).take(limit as usize).collect())
+    }
+
+    async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError> {
+        self.change(id, |kept| {
+            kept.whole.record.sleep = sleep;
+            Ok(())
+        })
     }
 
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {

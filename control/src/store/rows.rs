@@ -1,10 +1,15 @@
 //! Rows as SQL has them, to and from what control works with. A row that does not parse is reported as corrupt, with the
 //! column and never with its content.
 
+use std::time::Duration;
+
 use control_api::rest::{ComputeState, OperationKind, OperationState};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ComputeRecord, Observed, ProjectRecord, StoreError, UserRecord, operations::OperationRecord};
+use super::{
+    ComputeRecord, Observed, ProjectRecord, Sleep, StoreError, SuspendAfter, Transition, UserRecord,
+    operations::OperationRecord,
+};
 use crate::{
     name::{NameError, ProjectId, UserName},
     secret::Verifiers,
@@ -15,6 +20,8 @@ pub(super) struct ProjectRow {
     id: String,
     size_cu: f64,
     wake_timeout_ms: Option<i64>,
+    suspend_after_ms: Option<i64>,
+    pinned_idle_timeout_ms: Option<i64>,
     os_uid: Option<i64>,
     created_ms: i64,
     #[sqlx(flatten)]
@@ -25,6 +32,8 @@ pub(super) struct ProjectRow {
 pub(super) struct ComputeRow {
     pub(super) state: String,
     pub(super) incarnation: i64,
+    pub(super) drain_round: i64,
+    pub(super) drain_forced: bool,
     pub(super) since_ms: i64,
     pub(super) reason: Option<String>,
 }
@@ -118,9 +127,60 @@ impl TryFrom<ProjectRow> for ProjectRecord {
                 .map(u32::try_from)
                 .transpose()
                 .map_err(corrupt("wake_timeout_ms"))?,
+            sleep: Sleep {
+                suspend_after: row.suspend_after_ms.map(suspend_after).transpose()?,
+                pinned_idle_timeout_ms: row
+                    .pinned_idle_timeout_ms
+                    .map(u32::try_from)
+                    .transpose()
+                    .map_err(corrupt("pinned_idle_timeout_ms"))?,
+            },
             uid: row.os_uid.map(u32::try_from).transpose().map_err(corrupt("os_uid"))?,
             created: row.created_ms,
             compute: row.compute.try_into()?,
+        })
+    }
+}
+
+fn state(text: &str, column: &'static str) -> Result<ComputeState, StoreError> {
+    let state = ComputeState::ALL.into_iter().find(|state| state.as_str() == text);
+    state.ok_or_else(|| StoreError::Corrupt(column.into()))
+}
+
+/// 0 stands for never.
+fn suspend_after(ms: i64) -> Result<SuspendAfter, StoreError> {
+    match u64::try_from(ms).map_err(corrupt("suspend_after_ms"))? {
+        0 => Ok(SuspendAfter::Never),
+        ms => Ok(SuspendAfter::Idle(Duration::from_millis(ms))),
+    }
+}
+
+pub(super) fn suspend_after_ms(after: SuspendAfter) -> i64 {
+    match after {
+        SuspendAfter::Never => 0,
+        SuspendAfter::Idle(time) => i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct TransitionRow {
+    incarnation: i64,
+    from_state: String,
+    to_state: String,
+    at_ms: i64,
+    reason: Option<String>,
+}
+
+impl TryFrom<TransitionRow> for Transition {
+    type Error = StoreError;
+
+    fn try_from(row: TransitionRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            incarnation: u64::try_from(row.incarnation).map_err(corrupt("compute_transitions.incarnation"))?,
+            from: state(&row.from_state, "compute_transitions.from_state")?,
+            to: state(&row.to_state, "compute_transitions.to_state")?,
+            at: row.at_ms,
+            reason: row.reason,
         })
     }
 }
@@ -129,9 +189,10 @@ impl TryFrom<ComputeRow> for ComputeRecord {
     type Error = StoreError;
 
     fn try_from(row: ComputeRow) -> Result<Self, StoreError> {
-        let state = ComputeState::ALL.into_iter().find(|state| state.as_str() == row.state);
         Ok(Self {
-            state: state.ok_or_else(|| StoreError::Corrupt("computes.state".into()))?,
+            state: state(&row.state, "computes.state")?,
+            round: u32::try_from(row.drain_round).map_err(corrupt("computes.drain_round"))?,
+            forced: row.drain_forced,
             incarnation: u64::try_from(row.incarnation).map_err(corrupt("computes.incarnation"))?,
             since: row.since_ms,
             reason: row.reason,
@@ -146,6 +207,8 @@ impl TryFrom<&ComputeRecord> for ComputeRow {
         Ok(Self {
             state: record.state.as_str().into(),
             incarnation: i64::try_from(record.incarnation).map_err(corrupt("computes.incarnation"))?,
+            drain_round: record.round.into(),
+            drain_forced: record.forced,
             since_ms: record.since,
             // PostgreSQL keeps no zero byte in a text, and what a compute said may hold one.
             reason: record.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),

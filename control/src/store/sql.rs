@@ -18,9 +18,9 @@ use crate::{
     name::{DatabaseName, ProjectId, UserName},
     store::{
         Access, ComputeRecord, EpochMs, Holder, LEADER, LeaseRecord, NewProject, NewUser, Observed, ProjectRecord,
-        Store, StoreError, Touched, WholeProject,
+        Sleep, Store, StoreError, Touched, Transition, WholeProject,
         operations::BY_API,
-        rows::{self, ComputeRow, Of, ProjectRow, ServerRow, UserRow},
+        rows::{self, ComputeRow, Of, ProjectRow, ServerRow, TransitionRow, UserRow},
     },
 };
 
@@ -59,8 +59,8 @@ impl SqlStore {
 
 type Tx = Transaction<'static, Db>;
 
-const PROJECT_COLUMNS: &str = "SELECT p.id, p.size_cu, p.wake_timeout_ms, p.os_uid, p.created_ms, \
-     c.state, c.incarnation, c.since_ms, c.reason FROM projects p JOIN computes c ON c.project_id = p.id ";
+const PROJECT_COLUMNS: &str = "SELECT p.id, p.size_cu, p.wake_timeout_ms, p.suspend_after_ms, \
+     p.pinned_idle_timeout_ms, p.os_uid, p.created_ms, c.state, c.incarnation, c.drain_round, c.drain_forced, c.since_ms, c.reason FROM projects p JOIN computes c ON c.project_id = p.id ";
 
 /// `PROJECT_COLUMNS` with a constant tail; no text of a caller ever gets into a statement.
 macro_rules! select_projects {
@@ -488,7 +488,18 @@ impl Store for SqlStore {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         sqlx::query(
-            "UPDATE computes SET state = $2, incarnation = incarnation + 1, since_ms = $3, reason = NULL \
+            "INSERT INTO compute_transitions (project_id, project_created_ms, incarnation, from_state, to_state, at_ms) \
+             SELECT c.project_id, p.created_ms, c.incarnation + 1, c.state, $2, $3 \
+             FROM computes c JOIN projects p ON p.id = c.project_id WHERE c.project_id = $1",
+        )
+        .bind(id.as_str())
+        .bind(ComputeState::Starting.as_str())
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE computes SET state = $2, incarnation = incarnation + 1, drain_round = 0, \
+             drain_forced = FALSE, since_ms = $3, reason = NULL \
              WHERE project_id = $1",
         )
         .bind(id.as_str())
@@ -514,19 +525,64 @@ impl Store for SqlStore {
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
         let row = ComputeRow::try_from(compute)?;
         let mut tx = self.write().await?;
+        sqlx::query(
+            "INSERT INTO compute_transitions \
+             (project_id, project_created_ms, incarnation, from_state, to_state, at_ms, reason) \
+             SELECT c.project_id, p.created_ms, $3, c.state, $2, $4, $5 \
+             FROM computes c JOIN projects p ON p.id = c.project_id \
+             WHERE c.project_id = $1 AND c.incarnation <= $3 AND c.state <> $2",
+        )
+        .bind(id.as_str())
+        .bind(&row.state)
+        .bind(row.incarnation)
+        .bind(row.since_ms)
+        .bind(&row.reason)
+        .execute(&mut *tx)
+        .await?;
         let changed = sqlx::query(
-            "UPDATE computes SET state = $2, incarnation = $3, since_ms = $4, reason = $5 \
+            "UPDATE computes SET state = $2, incarnation = $3, drain_round = $4, drain_forced = $5, \
+             since_ms = $6, reason = $7 \
              WHERE project_id = $1 AND incarnation <= $3",
         )
         .bind(id.as_str())
         .bind(row.state)
         .bind(row.incarnation)
+        .bind(row.drain_round)
+        .bind(row.drain_forced)
         .bind(row.since_ms)
         .bind(row.reason)
         .execute(&mut *tx)
         .await?;
         if changed.rows_affected() > 0 {
             operations::compute_changed(&mut tx, id, compute).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn transitions(&self, id: &ProjectId, limit: u32) -> Result<Vec<Transition>, StoreError> {
+        let rows = sqlx::query_as::<_, TransitionRow>(
+            "SELECT incarnation, from_state, to_state, at_ms, reason FROM compute_transitions \
+             WHERE project_id = $1 ORDER BY id DESC LIMIT $2",
+        )
+        .bind(id.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(Transition::try_from).collect()
+    }
+
+    async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let result = sqlx::query(
+            "UPDATE projects SET suspend_after_ms = $2, pinned_idle_timeout_ms = $3 WHERE id = $1 AND NOT deleting",
+        )
+        .bind(id.as_str())
+        .bind(sleep.suspend_after.map(rows::suspend_after_ms))
+        .bind(sleep.pinned_idle_timeout_ms.map(i64::from))
+        .execute(&mut *tx)
+        .await?;
+        if result.rows_affected() == 0 {
+            return Err(StoreError::NotFound("project"));
         }
         Ok(tx.commit().await?)
     }

@@ -58,6 +58,8 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         deleting_hides_then_frees,
         users_and_databases_belong_to_a_project,
         incarnations_only_grow,
+        every_change_of_state_is_in_the_log_once_and_outlives_the_project,
+        keeps_when_a_project_sleeps,
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
         finds_a_key_by_its_hash_until_it_is_replaced,
@@ -265,6 +267,8 @@ async fn incarnations_only_grow(store: &impl Store) {
     let failed = ComputeRecord {
         state: ComputeState::Failed,
         incarnation: 1,
+        round: 2,
+        forced: false,
         since: 20,
         reason: Some("no space left".into()),
     };
@@ -278,6 +282,64 @@ async fn incarnations_only_grow(store: &impl Store) {
         second,
         "a late report changes nothing"
     );
+}
+
+async fn every_change_of_state_is_in_the_log_once_and_outlives_the_project(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    let mut compute = store.begin_start(&id("demo"), 10).await.unwrap().record.compute;
+    for (state, since) in [
+        (ComputeState::Ready, 20),
+        (ComputeState::Draining, 30),
+        (ComputeState::Draining, 31),
+        (ComputeState::Ready, 40),
+    ] {
+        (compute.state, compute.since) = (state, since);
+        store.set_compute(&id("demo"), &compute).await.unwrap();
+    }
+    let late = ComputeRecord {
+        incarnation: 0,
+        state: ComputeState::Failed,
+        ..compute.clone()
+    };
+    store.set_compute(&id("demo"), &late).await.unwrap();
+    store.begin_delete(&id("demo")).await.unwrap();
+    (compute.state, compute.since, compute.reason) = (ComputeState::Suspended, 50, Some("deleted".into()));
+    store.set_compute(&id("demo"), &compute).await.unwrap();
+    store.finish_delete(&id("demo")).await.unwrap();
+    let log = store.transitions(&id("demo"), 10).await.unwrap();
+    let told: Vec<_> = log.iter().rev().map(|made| (made.from, made.to, made.at)).collect();
+    use ComputeState::{Draining, Ready, Starting, Suspended};
+    let expected = [
+        (Suspended, Starting, 10),
+        (Starting, Ready, 20),
+        (Ready, Draining, 30),
+        (Draining, Ready, 40),
+        (Ready, Suspended, 50),
+    ];
+    assert_eq!(told, expected);
+    assert!(log.iter().all(|made| made.incarnation == 1));
+    assert_eq!(log[0].reason.as_deref(), Some("deleted"));
+    assert_eq!(store.transitions(&id("demo"), 2).await.unwrap(), log[..2]);
+    assert!(store.transitions(&id("other"), 10).await.unwrap().is_empty());
+}
+
+async fn keeps_when_a_project_sleeps(store: &impl Store) {
+    let made = store.create_project(new_project("demo")).await.unwrap();
+    assert_eq!(made.record.sleep, Sleep::default());
+    for suspend_after in [
+        Some(SuspendAfter::Never),
+        Some(SuspendAfter::Idle(std::time::Duration::from_secs(30))),
+        None,
+    ] {
+        let sleep = Sleep {
+            suspend_after,
+            pinned_idle_timeout_ms: suspend_after.map(|_| 10_000),
+        };
+        store.set_sleep(&id("demo"), sleep).await.unwrap();
+        assert_eq!(store.project(&id("demo")).await.unwrap().sleep, sleep);
+    }
+    let gone = store.set_sleep(&id("none"), Sleep::default()).await;
+    assert!(matches!(gone, Err(StoreError::NotFound("project"))));
 }
 
 async fn forgets_databases_dropped_in_sql(store: &impl Store) {

@@ -4,12 +4,12 @@
 use std::{path::Path, time::Duration};
 
 use control_api::agent::{
-    Account, AgentStatus, ApplyRequest, Database, LookRequest, Phase, Server, StatusRequest, StopRequest,
-    agent_client::AgentClient,
+    Account, Activity, AgentStatus, ApplyRequest, Database, LookRequest, Phase, QuiesceRequest, ResumeRequest, Server,
+    StatusRequest, StopRequest, agent_client::AgentClient,
 };
 use tonic::{Response, Streaming, transport::Channel};
 
-use super::DriverError;
+use super::{Doing, DriverError, Quiesce, Quiet};
 use crate::{
     name::DatabaseName,
     store::{Access, Observed, ObservedGrants, Touched, UserRecord},
@@ -19,6 +19,9 @@ use crate::{
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// Creating an account waits for whatever holds the privilege tables.
 const APPLY_PATIENCE: Duration = Duration::from_secs(15);
+/// The agent's own time limits for a look behind the shut door, and for opening it, are a little shorter. What a forced
+/// one waits for on purpose comes on top.
+const QUIESCE_PATIENCE: Duration = Duration::from_secs(10);
 /// On top of the time that mariadbd itself is given to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// One status: the names of all databases and grants of a project.
@@ -57,11 +60,30 @@ impl Agent {
 
     pub(super) async fn apply(&mut self, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
         let request = apply_request(access, touched);
-        match within(APPLY_PATIENCE, self.client.apply(request)).await {
-            Some(Ok(reply)) => Ok(observed(reply.into_inner().server.unwrap_or_default())),
-            Some(Err(status)) => Err(DriverError(format!("the compute refused: {}", status.message()))),
-            None => Err(DriverError("the compute did not answer in time".into())),
-        }
+        let reply = answered(within(APPLY_PATIENCE, self.client.apply(request)).await)?;
+        Ok(observed(reply.server.unwrap_or_default()))
+    }
+
+    pub(super) async fn quiesce(&mut self, how: Quiesce) -> Result<Quiet, DriverError> {
+        let patience = match how {
+            Quiesce::IfIdle => Duration::ZERO,
+            Quiesce::Forced(patience) => patience,
+        };
+        let request = QuiesceRequest {
+            forced: how != Quiesce::IfIdle,
+            patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+        };
+        let asked = within(QUIESCE_PATIENCE + patience, self.client.quiesce(request)).await;
+        let busy = answered(asked)?.busy;
+        Ok(if busy.is_empty() {
+            Quiet::Idle
+        } else {
+            Quiet::Busy(busy)
+        })
+    }
+
+    pub(super) async fn resume(&mut self) -> Result<(), DriverError> {
+        answered(within(QUIESCE_PATIENCE, self.client.resume(ResumeRequest {})).await).map(drop)
     }
 
     pub(super) async fn look(&mut self) -> Result<Observed, DriverError> {
@@ -79,6 +101,14 @@ impl Agent {
         };
         let stopped = within(timeout + STOP_PATIENCE, self.client.stop(request)).await?;
         stopped.ok().map(Response::into_inner)
+    }
+}
+
+fn answered<T>(asked: Option<Result<Response<T>, tonic::Status>>) -> Result<T, DriverError> {
+    match asked {
+        Some(Ok(reply)) => Ok(reply.into_inner()),
+        Some(Err(status)) => Err(DriverError(format!("the compute refused: {}", status.message()))),
+        None => Err(DriverError("the compute did not answer in time".into())),
     }
 }
 
@@ -130,6 +160,16 @@ fn apply_request(access: &Access, touched: &Touched) -> ApplyRequest {
 /// Whether it is that incarnation of that project, serving.
 pub(super) fn serves(status: &AgentStatus, project: &str, incarnation: u64) -> bool {
     status.phase() == Phase::Ready && status.project == project && status.incarnation == incarnation
+}
+
+pub(super) fn doing(activity: Activity) -> Doing {
+    Doing {
+        running_statements: activity.running_statements,
+        open_transactions: activity.open_transactions,
+        running_events: activity.running_events,
+        replication_threads: activity.replication_threads,
+        background_tasks: activity.background_tasks,
+    }
 }
 
 pub(super) fn observed(server: Server) -> Observed {

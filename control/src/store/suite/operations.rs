@@ -11,6 +11,8 @@ async fn latest(store: &impl Store) -> OperationRecord {
 
 fn compute(state: ComputeState, incarnation: u64, since: EpochMs) -> ComputeRecord {
     ComputeRecord {
+        round: 0,
+        forced: false,
         state,
         incarnation,
         since,

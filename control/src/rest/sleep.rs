@@ -1,0 +1,131 @@
+//! When a project falls asleep, and what its compute has done so far.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use control_api::rest;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Problem, Rest,
+    problem::{Body, Params},
+    projects::{find, project},
+};
+use crate::{
+    clock,
+    store::{Sleep, SuspendAfter},
+};
+
+/// Shorter, a compute would sleep between two commands of one program; longer, "never" is meant.
+const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
+
+const LIST: u32 = 100;
+const LIST_MAX: u32 = 1000;
+
+/// Changes when the project falls asleep. What is not in the body stays as it is; null goes back to the default.
+#[utoipa::path(
+    patch, path = "/projects/{id}", tag = "projects", request_body = rest::ChangeProject,
+    params(("id" = String, Path, description = "The project.")),
+    responses(
+        (status = 200, body = rest::Project),
+        (status = 400, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn change(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    Body(body): Body<rest::ChangeProject>,
+) -> Result<Json<rest::Project>, Problem> {
+    let rest::ChangeProject {
+        suspend_after,
+        pinned_idle_timeout,
+    } = body;
+    let mut record = find(&state, &id).await?;
+    if let Some(wanted) = suspend_after {
+        record.sleep.suspend_after = wanted.as_deref().map(check_suspend_after).transpose()?;
+    }
+    if let Some(wanted) = pinned_idle_timeout {
+        let checked = wanted
+            .as_deref()
+            .map(|text| check_idle("pinned_idle_timeout", text, ""));
+        record.sleep.pinned_idle_timeout_ms = checked
+            .transpose()?
+            .map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+    }
+    let (projects, id, sleep) = (state.projects.clone(), record.id.clone(), record.sleep);
+    state
+        .finish(async move { projects.set_sleep(&id, sleep).await })
+        .await?;
+    Ok(Json(project(&state, &record)))
+}
+
+/// How many to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Last {
+    /// 100 where absent, up to 1,000.
+    limit: Option<u32>,
+}
+
+/// The last changes of the compute's state, the latest first.
+#[utoipa::path(
+    get, path = "/projects/{id}/compute/transitions", tag = "compute",
+    params(("id" = String, Path, description = "The project."), Last),
+    responses(
+        (status = 200, body = rest::TransitionList),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn transitions(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    Params(last): Params<Last>,
+) -> Result<Json<rest::TransitionList>, Problem> {
+    let id = find(&state, &id).await?.id;
+    let limit = last.limit.unwrap_or(LIST).clamp(1, LIST_MAX);
+    let made = state.projects.store.transitions(&id, limit).await?;
+    let transitions = made.into_iter().map(|made| rest::Transition {
+        incarnation: made.incarnation,
+        from: made.from,
+        to: made.to,
+        at: clock::rfc3339(made.at),
+        reason: made.reason,
+    });
+    Ok(Json(rest::TransitionList {
+        transitions: transitions.collect(),
+    }))
+}
+
+/// `suspend_after` and `pinned_idle_timeout` as the project has them.
+pub(super) fn told(sleep: Sleep) -> (Option<String>, Option<String>) {
+    let text = |time: Duration| humantime::format_duration(time).to_string();
+    let suspend_after = sleep.suspend_after.map(|after| match after {
+        SuspendAfter::Never => "never".to_owned(),
+        SuspendAfter::Idle(time) => text(time),
+    });
+    let pinned = sleep.pinned_idle_timeout_ms;
+    (suspend_after, pinned.map(|ms| text(Duration::from_millis(ms.into()))))
+}
+
+fn check_suspend_after(text: &str) -> Result<SuspendAfter, Problem> {
+    if text == "never" {
+        return Ok(SuspendAfter::Never);
+    }
+    check_idle("suspend_after", text, ", or \"never\"").map(SuspendAfter::Idle)
+}
+
+fn check_idle(field: &str, text: &str, otherwise: &str) -> Result<Duration, Problem> {
+    let refuse = |why: &str| Problem::invalid("invalid_duration", format!("{field} = {text:?}: {why}{otherwise}"));
+    let time = humantime::parse_duration(text).map_err(|_| refuse("must be a duration such as \"30s\""))?;
+    if IDLE.contains(&time) {
+        Ok(time)
+    } else {
+        Err(refuse("must be between 10s and 7d"))
+    }
+}
