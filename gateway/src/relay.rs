@@ -305,6 +305,8 @@ struct Relay<'a, C, F> {
     /// Those that are not answered yet.
     prepares_sent: VecDeque<Capture>,
     reprepare: Option<Reprepare>,
+    /// The command at hand has had the question for modes sent before it.
+    modes_asked: bool,
     life: life::State,
     inventory: Option<Inventory>,
     /// A command that counts has come since it was quiet last.
@@ -365,6 +367,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             capture: None,
             prepares_sent: VecDeque::new(),
             reprepare: None,
+            modes_asked: false,
             life: life::step(life::State::Detached, life::Event::Attached)
                 .map_or(life::State::Busy, |(state, _)| state),
             inventory: None,

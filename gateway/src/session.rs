@@ -298,8 +298,8 @@ impl Session {
     }
 
     /// The answer to [`inventory::MODES`]. None: it is none.
-    pub(crate) fn modes_answered(&mut self, answer: &[u8], capabilities: Capabilities) -> Option<()> {
-        let modes = Arc::new(inventory::read_modes(answer, capabilities)?);
+    pub(crate) fn modes_answered(&mut self, answer: &[u8]) -> Option<()> {
+        let modes = Arc::new(inventory::read_modes(answer)?);
         self.statements.read_modes(self.tracked.modes_version(), &modes);
         self.tracked.modes_read();
         self.modes = Some(modes);

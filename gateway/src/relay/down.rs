@@ -251,17 +251,10 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 }
                 Ok(())
             }
-            Own::Modes => {
-                if self
-                    .around
-                    .session
-                    .modes_answered(answer, self.around.capabilities)
-                    .is_none()
-                {
-                    return Err(self.compute_cut("it does not say under which modes statements are prepared"));
-                }
-                Ok(())
-            }
+            Own::Modes => match self.around.session.modes_answered(answer) {
+                Some(()) => Ok(()),
+                None => Err(self.compute_cut("it does not say under which modes statements are prepared")),
+            },
             Own::Reprepare => self.reprepare_answered(answer, end),
         }
     }

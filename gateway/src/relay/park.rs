@@ -157,7 +157,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 self.inject(questions, Own::Inventory);
             }
             Outcome::Free => {
-                self.hold = None;
+                // The hold stays: what the client sends from here on is not for this connection.
                 if self.happens(Event::Free) == Effect::Park {
                     self.around.session.parked();
                 }

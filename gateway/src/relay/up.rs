@@ -14,7 +14,9 @@ use super::{Due, Hold, Kind, Own, PIPELINED_MAX, Relay, RelayError, command_erro
 use crate::accounts::changes_accounts;
 use crate::answer::{diagnostics, is_refused, unknown_command};
 use crate::buffer::Buffer;
-use crate::session::tracked::read_text;
+use crate::session::Replay;
+use crate::session::inventory::MODES;
+use crate::session::tracked::{may_set_modes, read_text};
 use crate::stream::Readable;
 
 /// What a look at the head of a command came to.
@@ -195,6 +197,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             self.untouched = self.to_send == 0;
         }
         self.untouched &= !std::mem::take(&mut self.changed);
+        self.modes_asked = false;
         self.commands.begin_command();
         self.around.metrics.command_begun();
         let expect = Expect::of(command);
@@ -234,6 +237,15 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         if read.sets_tracker && !self.around.session.tracked.opaque {
             let replay = self.around.session.tracker_is_the_clients();
             self.inject(replay, Own::Replay);
+            return None;
+        }
+        // Before modes change under which statements were prepared that nobody has read.
+        let asks = self.around.session.statements.lacks_modes() && may_set_modes(text);
+        if asks && !self.modes_asked {
+            let mut question = Replay::default();
+            question.query(MODES);
+            self.inject(question, Own::Modes);
+            self.modes_asked = true;
             return None;
         }
         if self.around.session.diagnostics.is_some() && is_whole {

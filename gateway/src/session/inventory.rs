@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_wire::capabilities::Capabilities;
+use mysql_wire::ok::OkPacket;
+use mysql_wire::session_track::{Change, changes};
 use mysql_wire::status::StatusFlags;
 use mysql_wire::text_rows::{self, Row};
 
@@ -55,8 +57,10 @@ const COUNTERS: &str = "SELECT VARIABLE_NAME,VARIABLE_VALUE FROM information_sch
     LIMIT 100";
 const LOCKS: &str =
     "SELECT COUNT(*) FROM information_schema.METADATA_LOCK_INFO WHERE THREAD_ID=CONNECTION_ID() LIMIT 1";
-/// What a statement is prepared under.
-pub(crate) const MODES: &str = "SELECT @@sql_mode,@@character_set_client,@@collation_connection LIMIT 1";
+/// Makes the tracker tell under which modes statements are prepared now: a variable that is set to what it is is reported, and
+/// nothing else that a client could ask for changes.
+pub(crate) const MODES: &str = "SET sql_mode=@@sql_mode,character_set_client=@@character_set_client,\
+    collation_connection=@@collation_connection";
 /// Once more: a clock goes on, a timestamp that was set stands still.
 const TIMESTAMP: &str = "SELECT @@timestamp LIMIT 1";
 
@@ -216,16 +220,25 @@ impl Inventory {
 }
 
 /// The answer to [`MODES`].
-pub(super) fn read_modes(answer: &[u8], capabilities: Capabilities) -> Option<Modes> {
-    let (rows, _) = text_rows::read(answer, capabilities).ok()?;
-    let [Some(sql_mode), Some(client), Some(collation)] = rows.rows.first()?.as_slice() else {
-        return None;
-    };
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+pub(super) fn read_modes(answer: &[u8]) -> Option<Modes> {
+    let ok = OkPacket::decode(answer.get(4..)?, Capabilities::SESSION_TRACK).ok()?;
+    let (mut sql_mode, mut client, mut collation) = (None, None, None);
+    for change in changes(ok.session_track?) {
+        let Change::SystemVariable { name, value } = change.ok()? else {
+            continue;
+        };
+        let value = String::from_utf8(value.to_vec()).ok();
+        match name {
+            b"sql_mode" => sql_mode = value,
+            b"character_set_client" => client = value,
+            b"collation_connection" => collation = value,
+            _ => {}
+        }
+    }
     Some(Modes {
-        sql_mode: text(sql_mode)?,
-        character_set_client: text(client)?,
-        collation_connection: text(collation)?,
+        sql_mode: sql_mode?,
+        character_set_client: client?,
+        collation_connection: collation?,
     })
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Statements {
     last_id: u32,
     last_prepared: Option<u32>,
     text_bytes: usize,
+    /// How many have no modes.
+    lacking: usize,
 }
 
 /// What is known of a statement when its PREPARE is answered.
@@ -102,6 +104,7 @@ impl Statements {
             long_data: false,
         };
         self.by_id.insert(self.last_id, statement);
+        self.lacking += 1;
         self.last_prepared = Some(self.last_id);
         self.last_id
     }
@@ -134,12 +137,14 @@ impl Statements {
     pub(crate) fn close(&mut self, id: u32) -> Option<Statement> {
         let closed = self.by_id.remove(&id)?;
         self.text_bytes -= closed.text.as_ref().map_or(0, |text| text.len());
+        self.lacking -= usize::from(closed.modes.is_none());
         Some(closed)
     }
 
     /// A reset of the session closes all; ids are not used again.
     pub(crate) fn close_all(&mut self) {
         self.by_id.clear();
+        self.lacking = 0;
         self.text_bytes = 0;
         self.last_prepared = None;
     }
@@ -159,6 +164,7 @@ impl Statements {
         for statement in self.by_id.values_mut() {
             if statement.modes.is_none() && statement.modes_version == version {
                 statement.modes = Some(Arc::clone(modes));
+                self.lacking -= 1;
             }
         }
     }
@@ -185,9 +191,9 @@ impl Statements {
             .count() as u64
     }
 
-    /// One was prepared under modes that nobody has read and that are others by now.
+    /// One was prepared under modes that nobody has read.
     pub(crate) fn lacks_modes(&self) -> bool {
-        self.by_id.values().any(|statement| statement.modes.is_none())
+        self.lacking > 0
     }
 }
 

@@ -284,6 +284,13 @@ fn first_word_hides(text: &[u8]) -> bool {
     }
 }
 
+/// May it change what a statement's text means when it is prepared? Errs towards yes.
+pub(crate) fn may_set_modes(text: &[u8]) -> bool {
+    [&b"mode"[..], b"names", b"char", b"collat", b"call", b"execute"]
+        .iter()
+        .any(|word| contains(text, word))
+}
+
 fn ends_with(text: &[u8], lower: &[u8]) -> bool {
     text.len() >= lower.len() && text[text.len() - lower.len()..].eq_ignore_ascii_case(lower)
 }
