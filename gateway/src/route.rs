@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -33,7 +33,7 @@ pub(crate) struct Project {
     pub(crate) id: Box<str>,
     access: ArcSwap<Access>,
     server: ArcSwapOption<Server>,
-    compute: watch::Sender<Known>,
+    compute: RwLock<Known>,
     wake_timeout: ArcSwapOption<Duration>,
     pinned_idle_timeout: ArcSwapOption<Duration>,
     /// The wake in flight, kept alive by those who wait for it.
@@ -44,8 +44,10 @@ pub(crate) struct Project {
 /// Who may log in to a project, and to which of its databases.
 #[derive(Default)]
 pub(crate) struct Access {
-    users: HashMap<Box<str>, User>,
-    databases: HashSet<Box<str>>,
+    // Sorted, and no larger than they must be: there may be 100,000 projects with one user and one database each, and a
+    // table of hashes has room for three more of each.
+    users: Box<[(Box<str>, User)]>,
+    databases: Box<[Box<str>]>,
 }
 
 /// A user's verifiers and rights; never a password.
@@ -270,7 +272,8 @@ pub(crate) enum DatabaseAccess {
 
 impl Access {
     pub(crate) fn user(&self, name: &str) -> Option<&User> {
-        self.users.get(name)
+        let at = self.users.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&self.users[at].1)
     }
 
     /// As MariaDB answers for a user who has rights on databases only.
@@ -282,7 +285,8 @@ impl Access {
             .granted_databases
             .iter()
             .any(|pattern| matches_pattern(pattern.as_bytes(), database.as_bytes()));
-        match (granted, self.databases.contains(database)) {
+        let exists = self.databases.binary_search_by(|known| (**known).cmp(database)).is_ok();
+        match (granted, exists) {
             (true, true) => DatabaseAccess::Granted,
             (true, false) => DatabaseAccess::Unknown,
             (false, _) => DatabaseAccess::Denied,
@@ -308,7 +312,7 @@ impl Project {
             id: id.into(),
             access: ArcSwap::default(),
             server: ArcSwapOption::empty(),
-            compute: watch::Sender::new(Known {
+            compute: RwLock::new(Known {
                 fence: Fence::default(),
                 view: ComputeView::Suspended,
                 draining: None,
@@ -339,46 +343,51 @@ impl Project {
     }
 
     pub(crate) fn compute(&self) -> ComputeView {
-        self.compute.borrow().view.clone()
+        self.compute.read().unwrap_or_else(PoisonError::into_inner).view.clone()
     }
 
     /// Takes over what control says of the compute, unless something newer is known. Returns a compute that is to be
     /// emptied for a suspend.
     pub(crate) fn apply_compute(&self, said: &proto::Compute) -> Option<Arc<Running>> {
-        let mut draining = None;
         let fence = Fence {
             incarnation: said.incarnation,
             round: said.round,
             step: step(said.state()),
         };
-        self.compute.send_if_modified(|known| {
-            let repeated = fence == known.fence && matches!(known.view, ComputeView::Ready(_));
-            if fence < known.fence || repeated {
-                return false;
-            }
-            draining = known.replace(fence, view(said), said);
-            true
-        });
-        draining
+        let mut known = self.known();
+        let repeated = fence == known.fence && matches!(known.view, ComputeView::Ready(_));
+        if fence < known.fence || repeated {
+            return None;
+        }
+        known.replace(fence, view(said), said)
     }
 
     fn remove(&self) {
-        self.compute.send_modify(|known| {
-            let said = proto::Compute {
-                reason: "the project was deleted".into(),
-                ..Default::default()
-            };
-            known.replace(known.fence, ComputeView::Removed, &said);
-        });
+        let said = proto::Compute {
+            reason: "the project was deleted".into(),
+            ..Default::default()
+        };
+        let mut known = self.known();
+        let fence = known.fence;
+        known.replace(fence, ComputeView::Removed, &said);
+    }
+
+    /// For a change. Each is complete before anything can panic.
+    fn known(&self) -> RwLockWriteGuard<'_, Known> {
+        self.compute.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn apply(&self, said: &proto::Project) -> Option<Arc<Running>> {
-        let users = said
-            .users
-            .iter()
-            .map(|user| (user.name.as_str().into(), User::from(user)))
-            .collect();
-        let databases = said.databases.iter().map(|name| name.as_str().into()).collect();
+        let mut users: Vec<(Box<str>, User)> = Vec::with_capacity(said.users.len());
+        users.extend(
+            said.users
+                .iter()
+                .map(|user| (user.name.as_str().into(), User::from(user))),
+        );
+        users.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let mut databases: Vec<Box<str>> = said.databases.iter().map(|name| name.as_str().into()).collect();
+        databases.sort_unstable();
+        let (users, databases) = (users.into(), databases.into());
         self.access.store(Arc::new(Access { users, databases }));
         let own = |ms: u32| (ms > 0).then(|| Arc::new(Duration::from_millis(ms.into())));
         self.wake_timeout.store(own(said.wake_timeout_ms));
@@ -649,7 +658,7 @@ mod tests {
     #[test]
     fn database_rights_answer_as_mariadb_does() {
         let access = Access {
-            users: HashMap::new(),
+            users: Box::default(),
             databases: ["demo".into(), "other".into()].into(),
         };
         let user = User {
