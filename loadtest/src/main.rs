@@ -18,6 +18,7 @@ mod point_select;
 mod rates;
 mod report;
 mod results;
+mod scale;
 mod stage;
 mod storm;
 mod usage;
@@ -53,6 +54,7 @@ enum Scenario {
     Wake,
     Storm,
     Idle,
+    Scale,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -66,8 +68,16 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let wanted = |scenario| arguments.scenarios.is_empty() || arguments.scenarios.contains(&scenario);
-    let stage = Stage::set().await?;
     report::machine();
+    // It needs no database of a project and disturbs everything else.
+    if wanted(Scenario::Scale) {
+        report::rest_head();
+        scale::measure().await?;
+        if arguments.scenarios == [Scenario::Scale] {
+            return Ok(());
+        }
+    }
+    let stage = Stage::set().await?;
     if [Scenario::PointSelect, Scenario::Results, Scenario::Connect]
         .into_iter()
         .any(wanted)
