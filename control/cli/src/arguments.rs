@@ -113,6 +113,16 @@ pub(crate) enum ProjectVerb {
     Show {
         project: String,
     },
+    /// Change when it falls asleep
+    Set {
+        project: String,
+        /// Suspend its compute when it was idle for so long, between 10s and 7d, or `never`, or `default`
+        #[arg(long)]
+        suspend_after: Option<String>,
+        /// Close sessions that hold their compute (an open transaction) when they are idle for so long, or `default`
+        #[arg(long)]
+        pinned_idle_timeout: Option<String>,
+    },
     /// Stop its compute and remove its data for good
     Delete {
         project: String,

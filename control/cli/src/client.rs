@@ -4,8 +4,8 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use control_api::rest::{
-    Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Problem, Project, ProjectCreated,
-    ProjectList, UserCreated, UserList,
+    ChangeProject, Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Problem, Project,
+    ProjectCreated, ProjectList, UserCreated, UserList,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -115,6 +115,10 @@ impl Rest {
         Self::answer(self.send(Method::POST, path, Some(body)).await?).await
     }
 
+    async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        Self::answer(self.send(Method::PATCH, path, Some(body)).await?).await
+    }
+
     async fn post_nothing<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         Self::answer(self.send(Method::POST, path, None::<&()>).await?).await
     }
@@ -172,6 +176,18 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
                 let found: Project = rest.get(&path(&["projects", project])?).await?;
                 show(common, &found, || details(&project_details(&found)))
             }
+            ProjectVerb::Set {
+                project,
+                suspend_after,
+                pinned_idle_timeout,
+            } => {
+                let body = ChangeProject {
+                    suspend_after: suspend_after.clone().map(unless_default),
+                    pinned_idle_timeout: pinned_idle_timeout.clone().map(unless_default),
+                };
+                let changed: Project = rest.patch(&path(&["projects", project])?, &body).await?;
+                show(common, &changed, || details(&project_details(&changed)))
+            }
             ProjectVerb::Delete { project } => {
                 rest.delete(&path(&["projects", project])?).await?;
                 show(common, &Gone { deleted: project }, || {
@@ -180,6 +196,11 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
             }
         }
     })
+}
+
+/// `default` stands for what the control plane's settings say.
+fn unless_default(text: String) -> Option<String> {
+    (text != "default").then_some(text)
 }
 
 pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
@@ -341,6 +362,12 @@ fn project_details(project: &Project) -> Vec<(&'static str, String)> {
     let mut rows = vec![("project", project.id.clone()), ("created", project.created_at.clone())];
     if let Some(timeout) = &project.wake_timeout {
         rows.push(("wake timeout", timeout.clone()));
+    }
+    if let Some(after) = &project.suspend_after {
+        rows.push(("suspend after", after.clone()));
+    }
+    if let Some(timeout) = &project.pinned_idle_timeout {
+        rows.push(("pinned idle timeout", timeout.clone()));
     }
     rows.extend(compute_details(&project.compute));
     rows

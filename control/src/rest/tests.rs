@@ -463,3 +463,48 @@ async fn operations_are_listed_the_latest_first_and_shown_also_when_the_project_
     let (status, problem) = api.get("/api/v1/operations/none").await;
     assert_eq!((status, &problem["code"]), (404, &json!("operation_not_found")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_a_project_sleeps_is_changed_field_by_field_and_goes_back_to_the_default() {
+    let api = Api::new().await;
+    api.post("/api/v1/projects", json!({"id": "demo"})).await;
+    let patch = async |body: Value| api.call("PATCH", "/api/v1/projects/demo", Some(body)).await;
+    let (status, made) = api.get("/api/v1/projects/demo").await;
+    assert_eq!((status, made.get("suspend_after")), (200, None));
+    let (status, never) = patch(json!({"suspend_after": "never"})).await;
+    assert_eq!((status, never["suspend_after"].as_str()), (200, Some("never")));
+    let (_, pinned) = patch(json!({"pinned_idle_timeout": "90s"})).await;
+    assert_eq!(pinned["pinned_idle_timeout"], "1m 30s");
+    assert_eq!(pinned["suspend_after"], "never", "what is absent stays");
+    let demo = crate::name::ProjectId::new("demo").unwrap();
+    let told = api.plane.publisher().message(&demo).unwrap();
+    assert_eq!(told.pinned_idle_timeout_ms, 90_000);
+    let (_, default) = patch(json!({"suspend_after": null, "pinned_idle_timeout": null})).await;
+    assert!(default.get("suspend_after").is_none() && default.get("pinned_idle_timeout").is_none());
+    for (bad, part) in [
+        (json!({"suspend_after": "9s"}), "between 10s and 7d, or \"never\""),
+        (json!({"suspend_after": "8d"}), "suspend_after"),
+        (json!({"pinned_idle_timeout": "never"}), "pinned_idle_timeout"),
+    ] {
+        let (status, told) = patch(bad).await;
+        assert_eq!((status, told["code"].as_str()), (400, Some("invalid_duration")));
+        assert!(told["detail"].as_str().unwrap().contains(part), "{told}");
+    }
+    assert_eq!(api.call("PATCH", "/api/v1/projects/none", Some(json!({}))).await.0, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_a_compute_awake_and_what_it_did_are_told() {
+    let api = Api::new().await;
+    api.post("/api/v1/projects", json!({"id": "demo"})).await;
+    api.post("/api/v1/projects/demo/compute/wake", json!({})).await;
+    let (_, ready) = api.get("/api/v1/projects/demo/compute").await;
+    assert_eq!(ready["kept_awake_by"], json!(["not idle for long enough: 300 s left"]));
+    api.post("/api/v1/projects/demo/compute/suspend", json!({})).await;
+    let (_, log) = api.get("/api/v1/projects/demo/compute/transitions?limit=2").await;
+    assert_eq!(log["transitions"][0]["to"], "suspended");
+    assert_eq!(
+        log["transitions"][1]["reason"],
+        "the compute is being suspended on request"
+    );
+}
