@@ -22,6 +22,7 @@ mod rest;
 mod shutdown;
 mod streaming;
 mod suspend;
+mod suspend_idle;
 mod tls;
 mod two_control_planes;
 mod user_create;
