@@ -4,7 +4,7 @@
 TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test check bench
+.PHONY: help up build test soak check bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,9 +22,16 @@ test: ## Install what the tests need, run all of them
 	tests/install
 	cargo test --locked --workspace --no-run
 	cargo build --locked -p selkie
-	cargo test --locked --workspace --exclude e2e --exclude clients
+	cargo test --locked --workspace --exclude e2e --exclude clients --exclude differential
+	cargo test --locked -p differential -- --test-threads=1
 	cargo test --locked -p e2e -- --test-threads=$(TEST_THREADS)
 	cargo test --locked -p clients -- --test-threads=$(TEST_THREADS)
+
+soak: ## Play seeds until one fails (CONTRIBUTING.md says how to play it again)
+	deploy/dev/install runtime
+	tests/install
+	cargo build --locked -p selkie
+	SOAK=1 cargo test --locked -p differential -- --ignored --nocapture seeds::sessions_see_no_difference
 
 check: ## Format, clippy, rustdoc, licences and sources of dependencies
 	deploy/dev/install check

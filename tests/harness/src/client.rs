@@ -10,7 +10,7 @@ use crate::wait::guarded;
 /// All that a client needs to log in.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// The server's address.
+    /// The server's address; for [`crate::Raw`] also the path of a unix socket.
     pub host: String,
     /// The server's port.
     pub port: u16,

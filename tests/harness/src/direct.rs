@@ -2,11 +2,11 @@
 //! gateway is compared with.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::client::Endpoint;
 use crate::keeper::Keeper;
@@ -33,9 +33,23 @@ const SETTINGS: &[&str] = &[
 #[derive(Debug)]
 pub struct Direct {
     pid: u32,
+    /// 0: no network, the unix socket only.
     port: u16,
     keeper: Keeper,
 }
+
+/// Options of a compute that say where it is and who uses it, not how it behaves; a server beside it has its own. The
+/// session tracker is the gateway's need: clients are promised MariaDB's defaults.
+const OF_A_COMPUTE: &[&str] = &[
+    "socket",
+    "pid-file",
+    "log-error",
+    "init-file",
+    "tmpdir",
+    "datadir",
+    "secure-file-priv",
+    "session-track-",
+];
 
 impl Direct {
     /// Makes a data directory and starts the server on a free port of 127.0.0.1.
@@ -48,6 +62,57 @@ impl Direct {
                 return Self { pid, port, keeper };
             }
         }
+    }
+
+    /// Starts a server with the option file of a project's compute (which must have run once) and a copy of the template
+    /// that its data came from. It is reached over a unix socket only, as the compute is.
+    pub async fn like_compute(data_dir: &Path, project: &str) -> Self {
+        let keeper = Keeper::new("selkie-d-");
+        let dir = keeper.dir();
+        let theirs = data_dir.join("run").join(project).join("my.cnf");
+        let theirs = fs::read_to_string(&theirs).unwrap_or_else(|why| panic!("{}: {why}", theirs.display()));
+        let own = |name: &str| dir.join(name).display().to_string();
+        let options: String = theirs
+            .lines()
+            .filter(|line| !OF_A_COMPUTE.iter().any(|name| line.starts_with(name)))
+            .map(|line| format!("{line}\n"))
+            .chain([
+                "user=root\n".into(),
+                format!("datadir={}\nsocket={}\ntmpdir={}\n", own("data"), own("s"), own("")),
+                format!(
+                    "pid-file={}\nlog-error={}\nsecure-file-priv={}\n",
+                    own("pid"),
+                    own("error.log"),
+                    own("files")
+                ),
+            ])
+            .collect();
+        fs::write(dir.join("my.cnf"), options).expect("the option file");
+        fs::create_dir(dir.join("files")).expect("the directory of files");
+        copy_template(&data_dir.join("templates"), &dir.join("data"));
+        let mut child = Command::new("mariadbd")
+            .arg(format!("--defaults-file={}", own("my.cnf")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mariadbd");
+        eventually("mariadbd listens", async || {
+            let ended = child.try_wait().expect("the state of mariadbd");
+            assert!(ended.is_none(), "mariadbd ended: see {}", dir.display());
+            UnixStream::connect(dir.join("s")).await.ok()
+        })
+        .await;
+        Self {
+            pid: child.id(),
+            port: 0,
+            keeper,
+        }
+    }
+
+    /// Its unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.keeper.dir().join("s")
     }
 
     /// Runs SQL as the server's root, over the unix socket.
@@ -86,6 +151,20 @@ impl Drop for Direct {
     fn drop(&mut self) {
         process::stop(self.pid, Duration::from_secs(20));
     }
+}
+
+fn copy_template(templates: &Path, to: &Path) {
+    let from = fs::read_dir(templates)
+        .expect("the templates")
+        .filter_map(|entry| Some(entry.ok()?.path().join("data")))
+        .find(|data| data.is_dir())
+        .expect("a template");
+    let done = Command::new("cp")
+        .args(["-a", "--reflink=auto"])
+        .arg(from)
+        .arg(to)
+        .status();
+    assert!(done.is_ok_and(|status| status.success()), "copying the template");
 }
 
 fn install(data: &Path) {

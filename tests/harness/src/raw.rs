@@ -6,14 +6,14 @@
 mod login;
 mod response;
 
-pub use login::{Greeting, Login, Plugin, caps, native_answer, sha2_answer};
+pub use login::{Greeting, Login, Plugin, answer_switch, caps, native_answer, sha2_answer};
 pub use response::{Kind, Response};
 
 use std::io;
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::client::Endpoint;
 use crate::wait::guarded;
@@ -21,7 +21,7 @@ use crate::wait::guarded;
 /// The largest payload of one frame; a packet that fills it goes on in the next.
 pub const FRAME_MAX: usize = 0xff_ffff;
 
-/// Reads and writes: TCP, or TLS over it.
+/// Reads and writes: TCP, TLS over it, or a unix socket.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -66,12 +66,17 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Connects and reads the greeting.
+    /// Connects and reads the greeting. A `host` that is a path is a unix socket.
     pub async fn connect(host: &str, port: u16) -> Self {
-        let stream = TcpStream::connect((host, port)).await.expect("a TCP connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
+        let stream: Pin<Box<dyn Stream>> = if host.starts_with('/') {
+            Box::pin(UnixStream::connect(host).await.expect("a unix socket"))
+        } else {
+            let stream = TcpStream::connect((host, port)).await.expect("a TCP connection");
+            stream.set_nodelay(true).expect("TCP_NODELAY");
+            Box::pin(stream)
+        };
         let mut raw = Self {
-            stream: Box::pin(stream),
+            stream,
             caps: 0,
             greeting: Greeting::default(),
         };

@@ -269,6 +269,8 @@ pub fn binary() -> PathBuf {
 pub fn up_command(dir: &Path) -> Command {
     let mut command = Command::new(binary());
     command
+        // The tests' own; Selkie would take it for a setting.
+        .env_remove("SELKIE_SEED")
         .arg("up")
         .arg("--config")
         .arg(dir.join("selkie.toml"))

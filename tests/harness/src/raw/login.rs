@@ -209,7 +209,8 @@ impl Raw {
     }
 }
 
-fn answer_switch(request: &[u8], password: &str) -> Vec<u8> {
+/// The answer to an auth switch request: the plugin's name and a nonce.
+pub fn answer_switch(request: &[u8], password: &str) -> Vec<u8> {
     let end = request
         .iter()
         .position(|byte| *byte == 0)

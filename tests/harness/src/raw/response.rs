@@ -1,6 +1,8 @@
 //! Where a response ends, told a second time and independently of the gateway: reads every packet of it.
 
-use super::{Packet, Raw, caps};
+use std::io;
+
+use super::{Packet, Raw, caps, frames};
 
 const MORE_RESULTS: u16 = 1 << 3;
 const CURSOR_EXISTS: u16 = 1 << 6;
@@ -61,92 +63,109 @@ impl Raw {
 
     /// Reads a whole response and sends `file` (in frames as given, without the empty one at the end) whenever asked for.
     pub async fn response_with(&mut self, kind: Kind, file: &[&[u8]]) -> Response {
-        let mut response = Response::default();
-        match kind {
-            Kind::Query => while self.result(&mut response, file).await {},
-            Kind::Prepare => self.prepared(&mut response).await,
-            Kind::Fetch | Kind::FieldList => self.until_end(&mut response).await.map(drop).unwrap_or_default(),
-            Kind::Single => {
-                self.next(&mut response).await;
-            }
+        let (response, broken) = self.try_response(kind, file).await;
+        if let Some(why) = broken {
+            panic!("a packet of the server: {why}, after {response:?}");
         }
         response
     }
 
+    /// As [`Raw::response_with`]; where the connection breaks, what came before, and why.
+    pub async fn try_response(&mut self, kind: Kind, file: &[&[u8]]) -> (Response, Option<io::Error>) {
+        let mut response = Response::default();
+        let read = self.read_response(kind, file, &mut response).await;
+        (response, read.err())
+    }
+
+    async fn read_response(&mut self, kind: Kind, file: &[&[u8]], response: &mut Response) -> io::Result<()> {
+        match kind {
+            Kind::Query => while self.result(response, file).await? {},
+            Kind::Prepare => self.prepared(response).await?,
+            Kind::Fetch | Kind::FieldList => {
+                self.until_end(response).await?;
+            }
+            Kind::Single => {
+                self.next(response).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// One result; whether more follow.
-    async fn result(&mut self, response: &mut Response, file: &[&[u8]]) -> bool {
+    async fn result(&mut self, response: &mut Response, file: &[&[u8]]) -> io::Result<bool> {
         loop {
-            let packet = self.next(response).await;
+            let packet = self.next(response).await?;
             match packet.payload.first() {
-                Some(0x00) => return status_of_ok(&packet) & MORE_RESULTS != 0,
+                Some(0x00) => return Ok(status_of_ok(&packet) & MORE_RESULTS != 0),
                 Some(0xff) if packet.error() == Some(0xffff) => {}
-                Some(0xff) => return false,
-                Some(0xfb) => self.upload(packet.seq, file).await,
+                Some(0xff) => return Ok(false),
+                Some(0xfb) => self.upload(packet.seq, file).await?,
                 _ => return self.rows(response, &packet).await,
             }
         }
     }
 
-    async fn rows(&mut self, response: &mut Response, head: &Packet) -> bool {
+    async fn rows(&mut self, response: &mut Response, head: &Packet) -> io::Result<bool> {
         let columns = lenenc(&head.payload);
         let definitions = self.caps & caps::CACHE_METADATA == 0 || head.payload.last() == Some(&1);
         if definitions {
             for _ in 0..columns {
-                self.next(response).await;
+                self.next(response).await?;
             }
         }
         if self.caps & caps::DEPRECATE_EOF == 0 {
-            let eof = self.next(response).await;
+            let eof = self.next(response).await?;
             if status_of_eof(&eof) & CURSOR_EXISTS != 0 {
-                return false;
+                return Ok(false);
             }
         }
-        self.until_end(response)
-            .await
-            .is_some_and(|status| status & MORE_RESULTS != 0)
+        let end = self.until_end(response).await?;
+        Ok(end.is_some_and(|status| status & MORE_RESULTS != 0))
     }
 
     /// Reads up to EOF, its OK-shaped successor, or ERR; the status flags.
-    async fn until_end(&mut self, response: &mut Response) -> Option<u16> {
+    async fn until_end(&mut self, response: &mut Response) -> io::Result<Option<u16>> {
         loop {
-            let packet = self.next(response).await;
+            let packet = self.next(response).await?;
             match packet.payload.first() {
                 Some(0xfe) if self.caps & caps::DEPRECATE_EOF != 0 && packet.payload.len() < super::FRAME_MAX => {
-                    return Some(status_of_ok(&packet));
+                    return Ok(Some(status_of_ok(&packet)));
                 }
-                Some(0xfe) if packet.payload.len() < 9 => return Some(status_of_eof(&packet)),
-                Some(0xff) if packet.error() != Some(0xffff) => return None,
+                Some(0xfe) if packet.payload.len() < 9 => return Ok(Some(status_of_eof(&packet))),
+                Some(0xff) if packet.error() != Some(0xffff) => return Ok(None),
                 _ => {}
             }
         }
     }
 
-    async fn prepared(&mut self, response: &mut Response) {
-        let head = self.next(response).await;
+    async fn prepared(&mut self, response: &mut Response) -> io::Result<()> {
+        let head = self.next(response).await?;
         if head.payload.first() != Some(&0) {
-            return;
+            return Ok(());
         }
         let count = |at: usize| u16::from_le_bytes([head.payload[at], head.payload[at + 1]]);
         for definitions in [count(7), count(5)] {
             let eof = u16::from(definitions > 0 && self.caps & caps::DEPRECATE_EOF == 0);
             for _ in 0..definitions + eof {
-                self.next(response).await;
+                self.next(response).await?;
             }
         }
+        Ok(())
     }
 
-    async fn upload(&mut self, seq: u8, file: &[&[u8]]) {
+    async fn upload(&mut self, seq: u8, file: &[&[u8]]) -> io::Result<()> {
         let mut seq = seq;
         for part in file.iter().copied().chain([&[][..]]) {
             seq = seq.wrapping_add(1);
-            self.send(seq, part).await;
+            self.write(&frames(seq, part)).await?;
         }
+        Ok(())
     }
 
-    async fn next(&mut self, response: &mut Response) -> Packet {
-        let packet = self.packet().await;
+    async fn next(&mut self, response: &mut Response) -> io::Result<Packet> {
+        let packet = self.try_packet().await?;
         response.packets.push(packet.clone());
-        packet
+        Ok(packet)
     }
 }
 
