@@ -9,11 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use control_api::rest::Scope;
+
 use crate::{
     Config, Error, clock,
     config::StoreConfig,
     secret::{key_hash, random_token},
-    store,
+    store::{self, keys::KeyRecord},
 };
 
 /// What a first start made, or a later one found.
@@ -44,7 +46,7 @@ pub async fn bootstrap(config: &Config, key_name: &str, known_api_key: Option<&s
     let gateway_token = home.gateway_token()?;
     let store = store::open(&config.store, &home.store_file()).await?;
     let known = match known_api_key {
-        Some(key) if store.key_name(key_hash(key)).await?.is_some() => Some(key.to_owned()),
+        Some(key) if may_do_everything(store.key(key_hash(key)).await?) => Some(key.to_owned()),
         _ => None,
     };
     let api_key_is_new = known.is_none();
@@ -138,6 +140,11 @@ fn read_token(path: &Path) -> Result<Option<String>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file(path)(error)),
     }
+}
+
+/// Another key than the one made here may stand in `up.json`; people and scripts rely on its working for all.
+fn may_do_everything(key: Option<KeyRecord>) -> bool {
+    key.is_some_and(|key| key.scope == Scope::Admin && key.expires.is_none())
 }
 
 fn private() -> std::fs::OpenOptions {

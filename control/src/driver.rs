@@ -1,10 +1,10 @@
 //! What control needs of whatever runs computes: a narrow trait, so that processes, pods and a scripted fake can stand
 //! behind it. The driver decides nothing about a compute's life; it does what it is told and reports what happened.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use control_api::spec::SpecAccount;
+use control_api::{settings::Offer, spec::SpecAccount};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -94,8 +94,12 @@ pub(crate) trait Driver: Send + Sync + 'static {
     async fn quiesce(&self, id: &ProjectId, how: Quiesce) -> Result<Quiet, DriverError>;
     /// Opens the door that `quiesce` has shut; nothing happens where it is open.
     async fn resume(&self, id: &ProjectId) -> Result<(), DriverError>;
-    /// Makes a running compute have what `access` says of the touched names: those that are not in it go. What the server
-    /// holds after it.
+    /// What projects may set, as the server that computes start from has it.
+    async fn offer(&self) -> Result<Arc<Offer>, DriverError>;
+    /// The value of every setting on a running compute.
+    async fn settings(&self, id: &ProjectId) -> Result<BTreeMap<String, String>, DriverError>;
+    /// Makes a running compute have what `access` says of the touched names: users and databases that are not in it go,
+    /// settings that are not in it get their default. What the server holds after it.
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError>;
     /// What the server of a running compute holds now.
     async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError>;

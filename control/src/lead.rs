@@ -2,9 +2,10 @@
 //! with a lease of its own name so that the leader knows of them, and try to take it. A leader that cannot renew stops
 //! acting before its lease runs out, by its own clock; should it be frozen and not notice, the store refuses its writes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use control_api::settings::Offer;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -249,6 +250,14 @@ impl Driver for LedDriver {
 
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
         self.driver()?.apply(id, access, touched).await
+    }
+
+    async fn offer(&self) -> Result<Arc<Offer>, DriverError> {
+        self.driver.offer().await
+    }
+
+    async fn settings(&self, id: &ProjectId) -> Result<BTreeMap<String, String>, DriverError> {
+        self.driver.settings(id).await
     }
 
     async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError> {

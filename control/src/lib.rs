@@ -17,6 +17,7 @@ mod lifecycle;
 mod metrics;
 mod name;
 mod projects;
+mod prune;
 mod publish;
 mod relay;
 mod rest;

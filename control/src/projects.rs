@@ -1,7 +1,7 @@
 //! Making, changing and removing projects: the order in which store, driver, running compute and gateways hear of it.
 //! REST is one caller of this; it knows nothing of HTTP.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use control_api::rest::OperationKind;
 
@@ -12,7 +12,8 @@ use crate::{
     driver::{Driver, DriverError},
     name::{DatabaseName, ProjectId, UserName},
     publish::Publisher,
-    store::{Access, EpochMs, NewProject, NewUser, ProjectRecord, Sleep, Store, StoreError, WholeProject},
+    secret::Verifiers,
+    store::{Access, EpochMs, Expected, NewProject, NewUser, ProjectRecord, Sleep, Store, StoreError, WholeProject},
 };
 
 /// See the head of this file.
@@ -153,8 +154,38 @@ impl Projects {
         self.changed(id, access).await
     }
 
-    pub(crate) async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<(), ChangeError> {
-        let access = self.store.remove_user(id, name).await?;
+    pub(crate) async fn set_password(
+        &self,
+        id: &ProjectId,
+        name: &UserName,
+        verifiers: &Verifiers,
+        expected: Expected,
+    ) -> Result<(), ChangeError> {
+        let access = self.store.set_verifiers(id, name, verifiers, expected).await?;
+        self.changed(id, access).await
+    }
+
+    /// Those without a value are unset. The caller has checked them.
+    pub(crate) async fn set_settings(
+        &self,
+        id: &ProjectId,
+        changes: &BTreeMap<String, Option<String>>,
+        expected: Expected,
+    ) -> Result<(), ChangeError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let access = self.store.set_settings(id, changes, expected).await?;
+        self.changed(id, access).await
+    }
+
+    pub(crate) async fn remove_user(
+        &self,
+        id: &ProjectId,
+        name: &UserName,
+        expected: Expected,
+    ) -> Result<(), ChangeError> {
+        let access = self.store.remove_user(id, name, expected).await?;
         self.changed(id, access).await
     }
 
@@ -163,8 +194,13 @@ impl Projects {
         self.changed(id, access).await
     }
 
-    pub(crate) async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<(), ChangeError> {
-        let access = self.store.remove_database(id, name).await?;
+    pub(crate) async fn remove_database(
+        &self,
+        id: &ProjectId,
+        name: &DatabaseName,
+        expected: Expected,
+    ) -> Result<(), ChangeError> {
+        let access = self.store.remove_database(id, name, expected).await?;
         self.changed(id, access).await
     }
 

@@ -12,6 +12,7 @@ use std::{
 use control_api::{
     control::{self as proto, watch_event},
     rest::ComputeState,
+    settings::{self, Offer},
 };
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -42,6 +43,8 @@ struct Inner {
     next_watcher: u64,
     /// What a compute that has never run will say of itself.
     fresh_server: Option<proto::ServerInfo>,
+    /// The values that settings have where nothing is set.
+    offer: Arc<Offer>,
 }
 
 struct Watcher {
@@ -113,6 +116,7 @@ impl Publisher {
                 watchers: HashMap::new(),
                 next_watcher: 0,
                 fresh_server: None,
+                offer: Arc::default(),
             }),
             acknowledged: watch::Sender::new(()),
         }
@@ -183,16 +187,17 @@ impl Publisher {
     }
 
     /// What is told of the server of projects that have never run.
-    pub(crate) fn set_fresh_server(&self, server: &Observed) {
+    pub(crate) fn set_fresh_server(&self, server: &Observed, offer: Arc<Offer>) {
         let mut inner = self.lock();
         inner.fresh_server = Some(server_info(server));
-        let never_run: Vec<_> = inner
+        inner.offer = offer;
+        let affected: Vec<_> = inner
             .entries
             .iter()
-            .filter(|(_, entry)| entry.observed.is_none())
+            .filter(|(_, entry)| entry.observed.is_none() || !entry.access.settings.is_empty())
             .map(|(id, _)| id.clone())
             .collect();
-        for id in never_run {
+        for id in affected {
             inner.publish(&id);
         }
     }
@@ -384,7 +389,7 @@ impl Inner {
         let Some(entry) = self.entries.get_mut(id) else {
             return self.version;
         };
-        let message = message(id, entry, self.fresh_server.as_ref());
+        let message = message(id, entry, self.fresh_server.as_ref(), &self.offer);
         if *entry.sent != message {
             entry.sent = Arc::new(message.clone());
             self.push(watch_event::Event::Project(message));
@@ -412,7 +417,7 @@ impl Inner {
     }
 }
 
-fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInfo>) -> proto::Project {
+fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInfo>, offer: &Offer) -> proto::Project {
     let mut databases: Vec<String> = entry.access.databases.iter().map(ToString::to_string).collect();
     if let Some(observed) = &entry.observed {
         let removed = |name: &&String| {
@@ -430,11 +435,7 @@ fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInf
         id: id.to_string(),
         users: users(entry),
         databases,
-        server: entry
-            .observed
-            .as_ref()
-            .map(server_info)
-            .or_else(|| fresh_server.cloned()),
+        server: server(entry, fresh_server, offer),
         compute: Some(compute(entry)),
         wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),
         pinned_idle_timeout_ms: entry.sleep.pinned_idle_timeout_ms.unwrap_or_default(),
@@ -466,6 +467,30 @@ fn users(entry: &Entry) -> Vec<proto::User> {
         granted_databases: granted(user.name.as_str()),
     };
     entry.access.users.iter().map(user).collect()
+}
+
+/// What the project's server says of itself; while it does not run, what the next one will say.
+fn server(entry: &Entry, fresh_server: Option<&proto::ServerInfo>, offer: &Offer) -> Option<proto::ServerInfo> {
+    let seen = entry.observed.as_ref().map(server_info);
+    let mut server = seen.or_else(|| fresh_server.cloned())?;
+    if entry.compute.state != ComputeState::Ready {
+        for (name, value) in &mut server.variables {
+            let next = settings::resolved(set_by(name), &entry.access.settings, offer);
+            *value = next.unwrap_or_else(|| std::mem::take(value));
+        }
+    }
+    Some(server)
+}
+
+/// A server that starts takes these from its own character set.
+fn set_by(variable: &str) -> &str {
+    match variable {
+        "character_set_client" | "character_set_connection" | "character_set_results" | "character_set_database" => {
+            "character_set_server"
+        }
+        "collation_connection" | "collation_database" => "collation_server",
+        other => other,
+    }
 }
 
 fn server_info(observed: &Observed) -> proto::ServerInfo {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{Method, Uri},
+    http::{HeaderValue, Method, Uri},
     middleware::{self, Next},
     response::Response,
     routing::get,
@@ -20,17 +20,23 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     activity::Activity, compute::Computes, config::UidRange, metrics::Metrics, projects::Projects, publish::Publisher,
-    store::StoreError,
+    secret::hex, store::StoreError,
 };
 
+mod audit;
 mod auth;
+pub(crate) mod change;
 mod compute;
 mod databases;
 mod health;
+mod keys;
 mod operations;
+mod page;
 mod problem;
 mod projects;
+mod settings;
 mod sleep;
+mod tag;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -53,7 +59,13 @@ pub(crate) struct Rest {
     pub(crate) tasks: TaskTracker,
     /// Fires when another control plane leads: a change that has begun is left to it.
     pub(crate) over: CancellationToken,
+    /// Mixed into entity tags that depend on a secret; new at each start, which only makes the caller read again.
+    pub(crate) tag_secret: Arc<[u8; 32]>,
 }
+
+/// Of one request: in the answer's `X-Request-Id` and in the audit log.
+#[derive(Clone)]
+struct RequestId(String);
 
 impl Rest {
     fn computes(&self) -> &Arc<Computes> {
@@ -117,9 +129,15 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(projects::show, sleep::change, projects::delete))
         .routes(routes!(users::create, users::list))
-        .routes(routes!(users::show, users::delete))
+        .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(databases::create, databases::list))
-        .routes(routes!(databases::delete))
+        .routes(routes!(databases::show, databases::delete))
+        .routes(routes!(settings::list, settings::replace, settings::change))
+        .routes(routes!(settings::show, settings::set, settings::unset))
+        .routes(routes!(audit::of_project))
+        .routes(routes!(audit::list))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::show, keys::change, keys::delete))
         .routes(routes!(compute::show))
         .routes(routes!(compute::suspend))
         .routes(routes!(compute::wake))
@@ -129,7 +147,10 @@ pub(crate) fn router(rest: Rest) -> Router {
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .split_for_parts();
-    let api = api.route_layer(middleware::from_fn_with_state(rest.clone(), auth::require_key));
+    // The last is the first that a request meets.
+    let api = api
+        .route_layer(middleware::from_fn_with_state(rest.clone(), change::write_down))
+        .route_layer(middleware::from_fn_with_state(rest.clone(), auth::require_key));
     let open = Router::new()
         .route("/openapi.json", get(async move || Json(document)))
         .route("/metrics", get(health::metrics))
@@ -138,9 +159,21 @@ pub(crate) fn router(rest: Rest) -> Router {
     api.merge(open)
         .method_not_allowed_fallback(async |method: Method, uri: Uri| problem::method_not_allowed(&method, &uri))
         .fallback(async |uri: Uri| problem::no_such_route(&uri))
+        .layer(middleware::from_fn(identify))
         .layer(middleware::from_fn_with_state(rest.clone(), count))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(rest)
+}
+
+/// Gives the request a name that the answer and the log share.
+async fn identify(mut request: Request, next: Next) -> Response {
+    let id = hex(&rand::random::<[u8; 12]>());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
 }
 
 /// Counts by the route's pattern; what matched none is one bucket, so that a scan of paths makes no new series.

@@ -9,20 +9,20 @@ use crate::{
     Config, Error,
     activity::Activity,
     bootstrap::Home,
-    clock,
     compute::{Computes, Parts},
     config::StoreConfig,
-    driver::{Driver, process::ProcessDriver},
+    driver::{Driver, DriverError, process::ProcessDriver},
     grpc::{self, GatewayService},
     lead::{Candidate, Hold, LedDriver},
     metrics::Metrics,
     projects::Projects,
+    prune,
     publish::Publisher,
     relay::{self, Desk, Led},
     rest::{self, Rest},
     scheduler::Scheduler,
     secret::random_token,
-    store::{self, EpochMs, Holder, Store, StoreError},
+    store::{self, Holder, Store, StoreError},
 };
 
 /// Where it can be reached; differs from the settings where these say port 0.
@@ -38,9 +38,6 @@ pub struct Listening {
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// After a lease that could not be used: others may have more luck.
 const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// Ended operations are looked at within days, and 100 of each project are kept at most.
-const OPERATIONS_KEPT_MS: EpochMs = 30 * 24 * 60 * 60 * 1000;
-const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Projects that are read at once when control starts.
 const LOAD_PAGE: u32 = 1000;
 
@@ -178,6 +175,7 @@ impl Plane {
             uids,
             tasks: self.tasks.clone(),
             over: over.clone(),
+            tag_secret: Arc::new(rand::random()),
         };
         let gateways = GatewayService {
             publisher: projects.publisher.clone(),
@@ -211,7 +209,11 @@ impl Plane {
     /// What takes a while and nobody has to wait for.
     fn prepare(&self, reign: &Reign, stop: &CancellationToken) {
         let (over, stop) = (reign.over.clone(), stop.clone());
-        let work = prepare(reign.projects.clone());
+        let projects = reign.projects.clone();
+        let work = async move {
+            prepare(&projects).await;
+            prune::prune(&*projects.store).await;
+        };
         self.tasks.spawn(async move {
             tokio::select! {
                 () = work => {}
@@ -310,21 +312,15 @@ impl Reign {
     }
 }
 
-/// The template of the first start; what was interrupted; then what is forgotten, for as long as this one leads.
-async fn prepare(projects: Arc<Projects>) {
-    match projects.driver.server().await {
-        Ok(server) => projects.publisher.set_fresh_server(&server),
+/// The template of the first start; what was interrupted.
+async fn prepare(projects: &Projects) {
+    let fresh = async { Ok::<_, DriverError>((projects.driver.server().await?, projects.driver.offer().await?)) };
+    match fresh.await {
+        Ok((server, offer)) => projects.publisher.set_fresh_server(&server, offer),
         Err(error) => tracing::error!(%error, "computes cannot start"),
     }
     if let Err(error) = projects.resume().await {
         tracing::error!(%error, "cannot go on with what the last control plane had begun");
-    }
-    loop {
-        let before = clock::now() - OPERATIONS_KEPT_MS;
-        if let Err(error) = projects.store.prune_operations(before).await {
-            tracing::warn!(%error, "old operations were not forgotten");
-        }
-        tokio::time::sleep(FORGET_EVERY).await;
     }
 }
 

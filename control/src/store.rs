@@ -15,16 +15,22 @@ use crate::{
     secret::Verifiers,
 };
 
+pub(crate) mod audit;
+pub(crate) mod keys;
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod operations;
 mod postgres;
+pub(crate) mod replays;
 mod rows;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
 
+use audit::AuditLog;
+use keys::Keys;
 use operations::Operations;
+use replays::Replays;
 
 /// Milliseconds since 1970, UTC.
 pub(crate) type EpochMs = i64;
@@ -38,6 +44,9 @@ pub enum StoreError {
     /// The name is taken.
     #[error("the {0} exists already")]
     Exists(&'static str),
+    /// Something of the project was changed since the caller read it.
+    #[error("the project has changed meanwhile")]
+    Changed,
     /// Every OS user of the range belongs to a project.
     #[error("all OS users of control.process.uid_range are in use")]
     NoFreeUid,
@@ -188,18 +197,24 @@ pub(crate) struct Access {
     pub(crate) databases: Vec<DatabaseName>,
     /// Removed here, and a server may still have them.
     pub(crate) removed_databases: Vec<DatabaseName>,
+    /// Server variables that were set, as the server reports them.
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
-/// Names whose users and databases have changed.
+/// Of a change: it is made only where the access still has this revision. `None`: whatever was changed meanwhile.
+pub(crate) type Expected = Option<i64>;
+
+/// Names of users, databases and settings that have changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Touched {
     pub(crate) users: Vec<UserName>,
     pub(crate) databases: Vec<DatabaseName>,
+    pub(crate) settings: Vec<String>,
 }
 
 impl Touched {
     pub(crate) fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.databases.is_empty()
+        self.users.is_empty() && self.databases.is_empty() && self.settings.is_empty()
     }
 }
 
@@ -256,7 +271,7 @@ pub(crate) struct LeaseRecord {
 /// The memory of a control plane. Projects that are being deleted are invisible to all but `deleting`, `finish_delete`
 /// and the uniqueness of ids and OS users.
 #[async_trait]
-pub(crate) trait Store: Operations + Send + Sync + 'static {
+pub(crate) trait Store: Keys + AuditLog + Replays + Operations + Send + Sync + 'static {
     /// Makes a project, suspended and never started, with its first user and database: all or nothing.
     async fn create_project(&self, new: NewProject) -> Result<WholeProject, StoreError>;
     async fn project(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError>;
@@ -273,11 +288,30 @@ pub(crate) trait Store: Operations + Send + Sync + 'static {
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError>;
 
     async fn access(&self, id: &ProjectId) -> Result<Access, StoreError>;
-    /// This and the next three answer the access as it is after the change.
+    /// This and the next five answer the access as it is after the change.
     async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError>;
-    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError>;
+    async fn set_verifiers(
+        &self,
+        id: &ProjectId,
+        name: &UserName,
+        verifiers: &Verifiers,
+        expected: Expected,
+    ) -> Result<Access, StoreError>;
+    async fn remove_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError>;
     async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError>;
-    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError>;
+    async fn remove_database(
+        &self,
+        id: &ProjectId,
+        name: &DatabaseName,
+        expected: Expected,
+    ) -> Result<Access, StoreError>;
+    /// Those without a value are unset.
+    async fn set_settings(
+        &self,
+        id: &ProjectId,
+        changes: &BTreeMap<String, Option<String>>,
+        expected: Expected,
+    ) -> Result<Access, StoreError>;
 
     /// The changes that no running server is known to have, with the access that they led to.
     async fn pending(&self, id: &ProjectId) -> Result<(Access, Touched), StoreError>;
@@ -297,11 +331,6 @@ pub(crate) trait Store: Operations + Send + Sync + 'static {
     /// Keeps what the agent said. A database that was made here, was reported once and now is not, was dropped in SQL:
     /// it is forgotten. Answers what is left.
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError>;
-
-    /// Makes an API key, in the place of an older one of that name.
-    async fn put_key(&self, name: &str, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError>;
-    /// The name of the key that has this hash.
-    async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError>;
 
     /// A handle of the same store. Each of its writes is refused with `NotLeader` once that term of `LEADER` is over: a
     /// takeover waits for writes that have begun, and none begins after it.

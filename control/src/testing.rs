@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use control_api::settings::{self, Applies, Offer};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -103,6 +104,40 @@ pub(crate) struct FakeDriver {
     pub(crate) orphans: Mutex<Vec<ProjectId>>,
     pub(crate) prepare_fails: Mutex<bool>,
     pub(crate) apply_fails: Mutex<bool>,
+    /// The settings that each compute runs with.
+    applied: Mutex<HashMap<ProjectId, BTreeMap<String, String>>>,
+}
+
+/// A server of few words.
+pub(crate) fn offer() -> Offer {
+    let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+    Offer {
+        defaults: settings::ALL
+            .iter()
+            .map(|setting| {
+                let value = match setting.name {
+                    "character_set_server" => "utf8mb4",
+                    "collation_server" => "utf8mb4_general_ci",
+                    "wait_timeout" => "28800",
+                    "ft_min_word_len" => "4",
+                    _ => "",
+                };
+                (setting.name.to_owned(), value.to_owned())
+            })
+            .collect(),
+        time_zones: vec!["Europe/Berlin".into()],
+        character_sets: pairs(&[("utf8mb4", "utf8mb4_general_ci"), ("latin1", "latin1_swedish_ci")]),
+        collations: pairs(&[("utf8mb4_general_ci", "utf8mb4"), ("latin1_swedish_ci", "latin1")]),
+    }
+}
+
+/// What a compute that starts with these settings runs with.
+fn running_settings(access: &Access) -> BTreeMap<String, String> {
+    let offer = offer();
+    let names = settings::ALL.iter().map(|setting| setting.name);
+    names
+        .filter_map(|name| Some((name.to_owned(), settings::resolved(name, &access.settings, &offer)?)))
+        .collect()
 }
 
 const QUIESCE_TAKES: Duration = Duration::from_millis(50);
@@ -170,6 +205,10 @@ impl Driver for FakeDriver {
             "start {} {}",
             whole.record.id, whole.record.compute.incarnation
         ));
+        self.applied
+            .lock()
+            .unwrap()
+            .insert(whole.record.id.clone(), running_settings(&whole.access));
         let next = self.starts.lock().unwrap().pop_front();
         match next.unwrap_or(Start::ReadyAfter(Duration::from_millis(100))) {
             Start::ReadyAfter(time) => {
@@ -226,14 +265,35 @@ impl Driver for FakeDriver {
             let exists = access.databases.contains(name);
             format!(" {}{name}", presence(exists))
         });
-        self.note(format!("apply {id}{}", users.chain(databases).collect::<String>()));
+        let settings = touched.settings.iter().map(|name| {
+            let value = access.settings.get(name).map_or("", String::as_str);
+            format!(" {name}={value}")
+        });
+        self.note(format!(
+            "apply {id}{}",
+            users.chain(databases).chain(settings).collect::<String>()
+        ));
         let fails = *self.apply_fails.lock().unwrap();
         if fails {
-            Err(DriverError("lock wait".into()))
-        } else {
-            let held = self.held.lock().unwrap().clone();
-            Ok(held.unwrap_or_else(|| observed(&[])))
+            return Err(DriverError("lock wait".into()));
         }
+        let wanted = running_settings(access);
+        let live = |name: &String| settings::find(name).is_ok_and(|setting| setting.applies == Applies::Live);
+        let mut applied = self.applied.lock().unwrap();
+        let running = applied.entry(id.clone()).or_default();
+        let names = touched.settings.iter().filter(|name| live(name));
+        running.extend(names.map(|name| (name.clone(), wanted[name].clone())));
+        let held = self.held.lock().unwrap().clone();
+        Ok(held.unwrap_or_else(|| observed(&[])))
+    }
+
+    async fn offer(&self) -> Result<Arc<Offer>, DriverError> {
+        Ok(Arc::new(offer()))
+    }
+
+    async fn settings(&self, id: &ProjectId) -> Result<BTreeMap<String, String>, DriverError> {
+        let applied = self.applied.lock().unwrap().get(id).cloned();
+        Ok(applied.unwrap_or_else(|| offer().defaults))
     }
 
     async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError> {
@@ -261,6 +321,7 @@ impl Driver for FakeDriver {
 }
 
 /// The parts, put together as `run.rs` does.
+#[derive(Clone)]
 pub(crate) struct Plane {
     pub(crate) driver: Arc<FakeDriver>,
     pub(crate) store: Arc<MemoryStore>,
@@ -319,6 +380,11 @@ impl Plane {
 
     pub(crate) fn publisher(&self) -> &Arc<Publisher> {
         &self.projects.publisher
+    }
+
+    /// Of `demo`.
+    pub(crate) async fn store_access(&self) -> Access {
+        self.store.access(&ProjectId::new("demo").unwrap()).await.unwrap()
     }
 
     /// Reads what the store has, as a start does.

@@ -1,10 +1,12 @@
 //! The bodies of the REST API under `/api/v1`: control serves them, `selkie` on the command line and scripts read them.
 //! Requests refuse unknown fields; answers may gain fields. Times are RFC 3339 in UTC; durations are text such as "60s".
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::settings::{self, Applies};
 
 /// POST /projects
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -167,7 +169,8 @@ pub struct UserCreated {
     /// As GET answers it.
     #[serde(flatten)]
     pub user: User,
-    /// Only where it was generated, and only here: control does not keep it.
+    /// Only where it was generated, and only here: control does not keep it. Absent when the answer is given again for an
+    /// `Idempotency-Key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
 }
@@ -180,11 +183,14 @@ impl fmt::Debug for UserCreated {
     }
 }
 
-/// GET /projects/{id}/users
+/// GET /projects/{id}/users; pages as those of GET /projects.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UserList {
-    /// In the order of names.
+    /// This page, in the order of names.
     pub users: Vec<User>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// One database of a project.
@@ -196,11 +202,199 @@ pub struct Database {
     pub made_by_api: bool,
 }
 
-/// GET /projects/{id}/databases
+/// GET /projects/{id}/databases; pages as those of GET /projects.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DatabaseList {
-    /// In the order of names.
+    /// This page, in the order of names.
     pub databases: Vec<Database>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// PATCH /projects/{id}/users/{name}
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeUser {
+    /// The new password; generated, and told once in the answer, where absent. Who is logged in stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for ChangeUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeUser").finish_non_exhaustive()
+    }
+}
+
+/// GET /projects/{id}/settings/{name}: a server variable that a project may set.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Setting {
+    /// As the server spells it.
+    pub name: String,
+    /// What the project has, as the server reports it: the value that was set, or the default. Absent where the default
+    /// is not known yet, because the server's template is being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// It was set; otherwise `value` is the default.
+    pub is_set: bool,
+    /// Where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// What the running server says at this moment; absent while none runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<String>,
+    /// When a change is in force.
+    pub applies: Applies,
+    /// What values it takes.
+    pub takes: String,
+    /// What it does.
+    pub description: String,
+}
+
+/// GET /projects/{id}/settings, in the order of names; pages as those of GET /projects.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SettingList {
+    /// This page.
+    pub settings: Vec<Setting>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// PUT /projects/{id}/settings: these are set, all others are not. Names may be written as in option files.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct ReplaceSettings(
+    /// Values by name.
+    pub BTreeMap<String, settings::Value>,
+);
+
+/// PATCH /projects/{id}/settings: these are set, or unset where they are `null`; others stay as they are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct ChangeSettings(
+    /// Values by name.
+    pub BTreeMap<String, Option<settings::Value>>,
+);
+
+/// PUT /projects/{id}/settings/{name}
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetSetting {
+    /// Text, a number or a truth value.
+    pub value: settings::Value,
+}
+
+/// POST /keys
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// 1 to 64 of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or digit.
+    #[schema(example = "ci")]
+    pub name: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// The only project that it sees: needed with `project`, possible with `read-only`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Until it is refused, from now on; never where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "90d")]
+    pub expires_in: Option<String>,
+}
+
+/// PATCH /keys/{name}
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeKey {
+    /// Until it is refused, from now on; `null` is never.
+    #[schema(example = "90d", required = true)]
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub expires_in: Option<String>,
+}
+
+/// GET /keys/{name}
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    /// Its name, which stands in the audit log.
+    pub name: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// The only project that it sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// RFC 3339, to the hour; absent: not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
+}
+
+/// Answer to POST /keys.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct KeyCreated {
+    /// As GET answers it.
+    #[serde(flatten)]
+    pub about: Key,
+    /// Only here: control keeps its hash. Absent when the answer is given again for an `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl fmt::Debug for KeyCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyCreated")
+            .field("about", &self.about)
+            .finish_non_exhaustive()
+    }
+}
+
+/// GET /keys, in the order of names; pages as those of GET /projects.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct KeyList {
+    /// This page.
+    pub keys: Vec<Key>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A change that was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    /// Grows with time.
+    pub id: i64,
+    /// When it was asked for, RFC 3339.
+    pub at: String,
+    /// The name of the API key.
+    pub key: String,
+    /// Of HTTP.
+    pub method: String,
+    /// Of the request.
+    pub path: String,
+    /// Whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The fields of the request, without secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<serde_json::Value>,
+    /// The HTTP status of the answer; absent: it has not ended, or control ended before it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// `X-Request-Id` of the answer.
+    pub request_id: String,
+}
+
+/// GET /audit and GET /projects/{id}/audit, the latest first; pages as those of GET /projects.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AuditList {
+    /// This page.
+    pub entries: Vec<AuditEntry>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The states of a compute.
@@ -362,6 +556,32 @@ pub struct OperationList {
     /// `after` of the next page; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// What an API key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Everything.
+    Admin,
+    /// Everything of one project, but making and deleting projects, and keys.
+    Project,
+    /// Reading, but keys and the whole audit log; of one project, where the key has one.
+    ReadOnly,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Admin, Self::Project, Self::ReadOnly];
+
+    /// The word in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Project => "project",
+            Self::ReadOnly => "read-only",
+        }
+    }
 }
 
 /// Every error answer (RFC 9457, `application/problem+json`).

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use control_api::rest::OperationKind;
+use control_api::{rest::OperationKind, settings::Offer};
 
 use super::*;
 use crate::{
@@ -127,6 +127,14 @@ impl Driver for Hands {
     async fn apply(&self, _id: &ProjectId, _access: &Access, _touched: &Touched) -> Result<Observed, DriverError> {
         self.act().await;
         Ok(observed(&[]))
+    }
+
+    async fn offer(&self) -> Result<Arc<Offer>, DriverError> {
+        Ok(Arc::default())
+    }
+
+    async fn settings(&self, _id: &ProjectId) -> Result<BTreeMap<String, String>, DriverError> {
+        Ok(BTreeMap::new())
     }
 
     async fn look(&self, _id: &ProjectId) -> Result<Observed, DriverError> {

@@ -306,7 +306,11 @@ async fn changes_reach_a_running_compute_before_they_are_answered() {
     plane.computes().wake(&id, None, MINUTE).await.unwrap();
     plane.projects.add_user(&id, new_user("app"), 1).await.unwrap();
     assert_eq!(plane.driver.log(), ["start demo 1", "apply demo +app"]);
-    plane.projects.remove_user(&id, &new_user("app").name).await.unwrap();
+    plane
+        .projects
+        .remove_user(&id, &new_user("app").name, None)
+        .await
+        .unwrap();
     assert_eq!(plane.driver.log()[2], "apply demo -app");
     assert!(plane.publisher().message(&id).unwrap().users.is_empty());
 }
@@ -319,7 +323,7 @@ async fn what_was_removed_in_its_sleep_is_removed_after_the_next_start() {
     plane.computes().wake(&id, None, MINUTE).await.unwrap();
     plane.driver.report(&id, Report::Observed(observed(&["app"]))).await;
     plane.computes().suspend(&id, "asked").await.unwrap();
-    plane.projects.remove_database(&id, &app).await.unwrap();
+    plane.projects.remove_database(&id, &app, None).await.unwrap();
     assert_eq!(
         plane.driver.log(),
         ["start demo 1", "quiesce demo within 10 s", "stop demo"]

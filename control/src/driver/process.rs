@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use control_api::{
     agent::{AgentStatus, Phase},
+    settings::Offer,
     spec::{Spec, SpecError, Template},
 };
 use tokio::{
@@ -70,6 +71,8 @@ struct Inner {
     /// OS users are given only by root.
     is_root: bool,
     template: OnceCell<Template>,
+    /// The template's, shared with everybody who checks a setting.
+    offer: OnceCell<Arc<Offer>>,
     children: Mutex<HashMap<ProjectId, Child>>,
     tasks: TaskTracker,
 }
@@ -89,6 +92,7 @@ impl ProcessDriver {
             paths: Paths::new(&config.data_dir, is_root),
             is_root,
             template: OnceCell::new(),
+            offer: OnceCell::new(),
             children: Mutex::default(),
             tasks,
         };
@@ -148,15 +152,25 @@ impl Driver for ProcessDriver {
         self.inner.agent(id).await?.resume().await
     }
 
+    async fn offer(&self) -> Result<Arc<Offer>, DriverError> {
+        let offer = self.inner.offer.get_or_try_init(async || {
+            let template = self.inner.template().await?;
+            Ok(Arc::new(template.offer.clone()))
+        });
+        offer.await.cloned()
+    }
+
+    async fn settings(&self, id: &ProjectId) -> Result<BTreeMap<String, String>, DriverError> {
+        self.inner.agent(id).await?.settings().await
+    }
+
     async fn apply(&self, id: &ProjectId, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
-        self.inner.agent(id).await?.apply(access, touched).await
+        let offer = self.offer().await?;
+        self.inner.agent(id).await?.apply(access, touched, &offer).await
     }
 
     async fn look(&self, id: &ProjectId) -> Result<Observed, DriverError> {
-        match Agent::connect(&self.inner.paths.agent_socket(id)).await {
-            Some(mut agent) => agent.look().await,
-            None => Err(DriverError("the compute's agent does not answer".into())),
-        }
+        self.inner.agent(id).await?.look().await
     }
 
     async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {
@@ -206,7 +220,7 @@ impl Inner {
             gateway_secret_hex: secret,
             accounts: access.users.iter().map(spec_account).collect(),
             databases: access.databases.iter().map(ToString::to_string).collect(),
-            settings: BTreeMap::new(),
+            settings: access.settings.clone(),
             start_timeout_ms: millis(self.config.start_timeout),
             stop_timeout_ms: millis(self.config.stop_timeout),
         }

@@ -22,7 +22,7 @@ fn access(revision: i64, databases: &[&str]) -> Access {
         revision,
         users: vec![user],
         databases,
-        removed_databases: vec![],
+        ..Access::default()
     }
 }
 
@@ -165,7 +165,7 @@ fn secret_is_only_in_a_ready_compute() {
 fn projects_that_never_ran_show_the_fresh_server() {
     let publisher = publisher();
     let mut watch = publisher.subscribe();
-    publisher.set_fresh_server(&observed(&[]));
+    publisher.set_fresh_server(&observed(&[]), Arc::default());
     let Some(watch_event::Event::Project(project)) = next(&mut watch).event else {
         panic!("not a project")
     };

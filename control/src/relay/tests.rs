@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
 use crate::name::ProjectId;
-use crate::{rest::Rest, secret::key_hash, store::Store, testing::Plane};
+use crate::{rest::Rest, secret::key_hash, store::keys::Keys, testing::Plane};
 
 const KEY: &str = "selkie_key_test";
 const TOKEN: &str = "selkie_gateway_test";
@@ -83,6 +83,7 @@ fn led(plane: &Plane) -> Led {
         suspend_after: Some(std::time::Duration::from_secs(300)),
         uids: None,
         tasks: tasks.clone(),
+        tag_secret: Arc::default(),
         over: CancellationToken::new(),
     };
     let gateways = GatewayService {

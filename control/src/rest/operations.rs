@@ -1,15 +1,17 @@
 //! `/projects/{id}/operations` and `/operations/{id}`.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
 };
 use control_api::rest;
 
 use super::{
     Problem, Rest,
+    auth::Caller,
+    page::Page,
     problem::{Params, no_such},
-    projects::{Page, find},
+    projects::find,
 };
 use crate::{
     clock,
@@ -52,9 +54,14 @@ pub(super) async fn list(
         (status = 404, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn show(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::Operation>, Problem> {
+pub(super) async fn show(
+    State(state): State<Rest>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<rest::Operation>, Problem> {
     match state.projects.store.operation(&id).await {
         Err(StoreError::NotFound(_)) => Err(no_such("operation", &id)),
+        Ok(found) if !caller.sees(found.project.as_str()) => Err(no_such("operation", &id)),
         found => Ok(Json(operation(found?))),
     }
 }

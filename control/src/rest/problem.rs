@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{compute::WakeError, name::NameError, projects::ChangeError, secret::PasswordError, store::StoreError};
 
+const CHANGED_MEANWHILE: &str = "changed_meanwhile";
+
 /// What handlers fail with.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -31,6 +33,11 @@ impl Problem {
             title,
             detail: detail.into(),
         }
+    }
+
+    /// Whether reading again and trying again may help.
+    pub(super) fn is_changed_meanwhile(&self) -> bool {
+        self.code == CHANGED_MEANWHILE
     }
 
     pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
@@ -76,7 +83,7 @@ pub(super) fn unauthorized() -> Problem {
     Problem::new(
         StatusCode::UNAUTHORIZED,
         "unauthorized",
-        "the API key is missing or unknown",
+        "the API key is missing, unknown or expired",
         detail,
     )
 }
@@ -101,6 +108,7 @@ pub(super) fn no_such(what: &'static str, name: &str) -> Problem {
         "user" => ("user_not_found", "no such user"),
         "database" => ("database_not_found", "no such database"),
         "operation" => ("operation_not_found", "no such operation"),
+        "key" => ("key_not_found", "no such API key"),
         _ => ("project_not_found", "no such project"),
     };
     let name: String = name.chars().take(80).collect();
@@ -116,6 +124,7 @@ fn exists(what: &'static str) -> Problem {
     let code = match what {
         "user" => "user_exists",
         "database" => "database_exists",
+        "key" => "key_exists",
         _ => "project_exists",
     };
     Problem::new(
@@ -147,6 +156,12 @@ impl From<StoreError> for Problem {
                 problem
             }
             StoreError::Exists(what) => exists(what),
+            StoreError::Changed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                CHANGED_MEANWHILE,
+                "it has changed",
+                error.to_string(),
+            ),
             StoreError::NoFreeUid => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "no_free_uid",
@@ -227,14 +242,18 @@ fn refuse_body(rejection: &JsonRejection) -> Problem {
                 detail,
             )
         }
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            title,
-            "the body is longer than 64 KiB",
-        ),
+        StatusCode::PAYLOAD_TOO_LARGE => body_too_large(),
         _ => Problem::invalid("invalid_body", rejection.body_text()),
     }
+}
+
+pub(super) fn body_too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "the body cannot be used",
+        "the body is longer than 64 KiB",
+    )
 }
 
 /// A query string, or a problem.

@@ -3,29 +3,30 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
+    response::Response,
 };
 use control_api::rest;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::{
-    Problem, Rest, compute, databases,
-    problem::{Body, Params, no_such},
-    sleep, users,
+    Problem, Rest,
+    auth::Caller,
+    change, compute, databases,
+    page::Page,
+    problem::{self, Body, Params, no_such},
+    sleep,
+    tag::{self, Conditions},
+    users,
 };
 use crate::{
     clock,
     config::SIZE_CU,
     name::{DatabaseName, ProjectId},
-    store::{NewProject, ProjectRecord},
+    projects::ChangeError,
+    store::{Access, NewProject, ProjectRecord, StoreError},
 };
-
-/// A project's page of 100 fits a screenful of a script; 1,000 is a body of a few hundred KiB.
-const PAGE: u32 = 100;
-const PAGE_MAX: u32 = 1000;
 
 /// Wake timeouts outside of this are mistakes: shorter than any start, longer than any client waits.
 const WAKE_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
@@ -43,7 +44,7 @@ const WAKE_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1).
 pub(super) async fn create(
     State(state): State<Rest>,
     Body(body): Body<rest::CreateProject>,
-) -> Result<(StatusCode, Json<rest::ProjectCreated>), Problem> {
+) -> Result<Response, Problem> {
     let rest::CreateProject {
         id,
         size_cu,
@@ -69,54 +70,38 @@ pub(super) async fn create(
         user: first_user.map(|(record, checked)| checked.created(record)),
         database: whole.access.databases.first().map(databases::made_here),
     };
-    Ok((StatusCode::CREATED, Json(created)))
+    let response = tag::changed(StatusCode::CREATED, &created, &changeable(&created.project)?)?;
+    let user = created.user.clone().map(users::without_password);
+    change::replayed_as(response, &rest::ProjectCreated { user, ..created })
 }
 
-/// The page to list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Page {
-    /// The last id of the page before.
-    pub(super) after: Option<String>,
-    /// How many at most; 100 where absent, up to 1,000.
-    limit: Option<u32>,
-}
-
-impl Page {
-    fn limit(&self) -> u32 {
-        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
-    }
-
-    /// How many to read: one more than the page, to see whether there is a next.
-    pub(super) fn reads(&self) -> u32 {
-        self.limit() + 1
-    }
-
-    /// This page of what was read, and what the next comes after.
-    pub(super) fn cut<T>(&self, mut read: Vec<T>, name: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
-        let more = read.len() > self.limit() as usize;
-        read.truncate(self.limit() as usize);
-        let next = read.last().filter(|_| more).map(name);
-        (read, next)
-    }
-}
-
-/// Projects in the order of their ids.
+/// Projects in the order of their ids; with a key of one project, that one.
 #[utoipa::path(
     get, path = "/projects", tag = "projects", params(Page),
     responses((status = 200, body = rest::ProjectList))
 )]
 pub(super) async fn list(
     State(state): State<Rest>,
+    Extension(caller): Extension<Caller>,
     Params(page): Params<Page>,
 ) -> Result<Json<rest::ProjectList>, Problem> {
-    let read = state
-        .projects
-        .store
-        .projects(page.after.as_deref(), page.reads())
-        .await?;
-    let (records, next) = page.cut(read, |record| record.id.to_string());
+    let (records, next) = match &caller.project {
+        Some(id) => {
+            let one = match state.projects.store.project(id).await {
+                Err(StoreError::NotFound(_)) => None,
+                found => Some(found?),
+            };
+            page.of(one, |record| record.id.to_string())
+        }
+        None => {
+            let read = state
+                .projects
+                .store
+                .projects(page.after.as_deref(), page.reads())
+                .await?;
+            page.cut(read, |record| record.id.to_string())
+        }
+    };
     Ok(Json(rest::ProjectList {
         projects: records.iter().map(|record| project(&state, record)).collect(),
         next,
@@ -128,12 +113,17 @@ pub(super) async fn list(
     get, path = "/projects/{id}", tag = "projects", params(("id" = String, Path, description = "The project.")),
     responses(
         (status = 200, body = rest::Project),
+        (status = 304, description = "As `If-None-Match` says."),
         (status = 404, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn show(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::Project>, Problem> {
-    let record = find(&state, &id).await?;
-    Ok(Json(project(&state, &record)))
+pub(super) async fn show(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let shown = project(&state, &find(&state, &id).await?);
+    conditions.answer(&shown, &changeable(&shown)?)
 }
 
 /// Stops the project's compute and removes all of its data. There is no way back.
@@ -141,11 +131,19 @@ pub(super) async fn show(State(state): State<Rest>, Path(id): Path<String>) -> R
     delete, path = "/projects/{id}", tag = "projects", params(("id" = String, Path, description = "The project.")),
     responses(
         (status = 204, description = "It is gone."),
-        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+        (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 412, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 503, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn delete(State(state): State<Rest>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let id = find(&state, &id).await?.id;
+pub(super) async fn delete(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    conditions: Conditions,
+) -> Result<StatusCode, Problem> {
+    let record = find(&state, &id).await?;
+    conditions.allow(&changeable(&project(&state, &record))?)?;
+    let id = record.id;
     let projects = state.projects.clone();
     state.finish(async move { projects.delete(&id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -153,12 +151,53 @@ pub(super) async fn delete(State(state): State<Rest>, Path(id): Path<String>) ->
 
 /// The project of a path. What cannot be a project's id is answered like one that is not there.
 pub(super) async fn find(state: &Rest, id: &str) -> Result<ProjectRecord, Problem> {
-    use crate::store::StoreError;
     let checked = ProjectId::new(id).map_err(|_| no_such("project", id))?;
     match state.projects.store.project(&checked).await {
         Err(StoreError::NotFound(_)) => Err(no_such("project", id)),
         found => Ok(found?),
     }
+}
+
+/// The access of a path's project.
+pub(super) async fn access(state: &Rest, id: &str) -> Result<(ProjectId, Access), Problem> {
+    let checked = ProjectId::new(id).map_err(|_| no_such("project", id))?;
+    match state.projects.store.access(&checked).await {
+        Err(StoreError::NotFound(_)) => Err(no_such("project", id)),
+        found => Ok((checked, found?)),
+    }
+}
+
+/// Others change the same project now and then; so often in a row only somebody who does nothing else.
+const TRIES: u32 = 5;
+
+/// Reads the access and makes the change that follows from it; again, when somebody else made one in between. `plan`
+/// answers the change, and what is to be known of it when it is made.
+pub(super) async fn unless_changed<T, C>(
+    state: &Rest,
+    id: &str,
+    plan: impl Fn(ProjectId, Access) -> Result<(C, T), Problem>,
+) -> Result<(ProjectId, T), Problem>
+where
+    C: Future<Output = Result<(), ChangeError>> + Send + 'static,
+{
+    let mut tries = 1;
+    loop {
+        let (id, read) = access(state, id).await?;
+        let (change, planned) = plan(id.clone(), read)?;
+        match state.finish(change).await {
+            Err(problem) if problem.is_changed_meanwhile() && tries < TRIES => tries += 1,
+            result => return result.map(|()| (id, planned)),
+        }
+    }
+}
+
+/// The project without its compute, which changes by itself.
+pub(super) fn changeable(project: &rest::Project) -> Result<serde_json::Value, Problem> {
+    let mut value = serde_json::to_value(project).map_err(|error| problem::internal(&error))?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("compute");
+    }
+    Ok(value)
 }
 
 pub(super) fn project(state: &Rest, record: &ProjectRecord) -> rest::Project {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::{
     Json,
     extract::{Path, State},
+    http::StatusCode,
+    response::Response,
 };
 use control_api::rest;
 use serde::Deserialize;
@@ -13,7 +15,8 @@ use utoipa::IntoParams;
 use super::{
     Problem, Rest,
     problem::{Body, Params},
-    projects::{find, project},
+    projects::{changeable, find, project},
+    tag::{self, Conditions},
 };
 use crate::{
     clock,
@@ -33,19 +36,22 @@ const LIST_MAX: u32 = 1000;
     responses(
         (status = 200, body = rest::Project),
         (status = 400, body = rest::Problem, content_type = "application/problem+json"),
-        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+        (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 412, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn change(
     State(state): State<Rest>,
     Path(id): Path<String>,
+    conditions: Conditions,
     Body(body): Body<rest::ChangeProject>,
-) -> Result<Json<rest::Project>, Problem> {
+) -> Result<Response, Problem> {
     let rest::ChangeProject {
         suspend_after,
         pinned_idle_timeout,
     } = body;
     let mut record = find(&state, &id).await?;
+    conditions.allow(&changeable(&project(&state, &record))?)?;
     if let Some(wanted) = suspend_after {
         record.sleep.suspend_after = wanted.as_deref().map(check_suspend_after).transpose()?;
     }
@@ -61,7 +67,8 @@ pub(super) async fn change(
     state
         .finish(async move { projects.set_sleep(&id, sleep).await })
         .await?;
-    Ok(Json(project(&state, &record)))
+    let changed = project(&state, &record);
+    tag::changed(StatusCode::OK, &changed, &changeable(&changed)?)
 }
 
 /// How many to list.

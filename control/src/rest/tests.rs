@@ -7,15 +7,20 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     secret::key_hash,
-    store::{Store, operations::Operations},
+    store::{Store, keys::Keys, operations::Operations},
     testing::{Plane, Start},
 };
+
+mod change;
+mod keys;
+mod settings;
 
 const KEY: &str = "selkie_key_test";
 
 struct Api {
     plane: Plane,
     router: Router,
+    key: String,
 }
 
 impl Api {
@@ -33,10 +38,21 @@ impl Api {
             }),
             tasks: TaskTracker::new(),
             over: CancellationToken::new(),
+            tag_secret: Arc::default(),
         };
         Self {
             plane,
             router: router(rest),
+            key: KEY.into(),
+        }
+    }
+
+    /// The same, as somebody else calls it.
+    fn with_key(&self, key: &str) -> Self {
+        Self {
+            plane: self.plane.clone(),
+            router: self.router.clone(),
+            key: key.into(),
         }
     }
 
@@ -55,7 +71,7 @@ impl Api {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("authorization", format!("Bearer {KEY}"));
+            .header("authorization", format!("Bearer {}", self.key));
         let request = match body {
             Some(body) => request
                 .header("content-type", "application/json")

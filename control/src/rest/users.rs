@@ -4,20 +4,49 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::Response,
 };
 use control_api::rest;
+use sha2::{Digest, Sha256};
 
 use super::{
-    Problem, Rest,
-    problem::{Body, no_such},
-    projects::find,
+    Problem, Rest, change,
+    page::Page,
+    problem::{Body, Params, no_such},
+    projects::{access, find, unless_changed},
+    tag::{self, Conditions},
 };
 use crate::{
     clock,
-    name::UserName,
+    name::{ProjectId, UserName},
     secret::{Password, Verifiers},
-    store::{NewUser, StoreError, UserRecord},
+    store::{Access, NewUser, UserRecord},
 };
+
+/// A password that was given and checked, or made here. Of it only verifiers and what has to be told back are left.
+struct Secret {
+    verifiers: Verifiers,
+    /// To be told once.
+    generated: Option<Password>,
+}
+
+impl Secret {
+    fn check(given: Option<String>) -> Result<Self, Problem> {
+        Ok(match given {
+            Some(given) => Self {
+                verifiers: Verifiers::of(&Password::new(given)?),
+                generated: None,
+            },
+            None => {
+                let generated = Password::generate();
+                Self {
+                    verifiers: Verifiers::of(&generated),
+                    generated: Some(generated),
+                }
+            }
+        })
+    }
+}
 
 /// A user whose name and password have been checked, or whose password was made here.
 pub(super) struct Checked {
@@ -26,14 +55,10 @@ pub(super) struct Checked {
     generated: Option<Password>,
 }
 
-/// Checks a wish for a user; of the password, only verifiers and what has to be told back are left.
 pub(super) fn check(wish: rest::CreateUser) -> Result<Checked, Problem> {
     let rest::CreateUser { name, password, admin } = wish;
     let name = UserName::new(&name)?;
-    let given = password.map(Password::new).transpose()?;
-    let generated = given.is_none().then(Password::generate);
-    let verifiers = given.as_ref().or(generated.as_ref()).map(Verifiers::of);
-    let verifiers = verifiers.ok_or_else(|| super::problem::internal(&"a user without a password"))?;
+    let Secret { verifiers, generated } = Secret::check(password)?;
     Ok(Checked {
         user: NewUser { name, verifiers, admin },
         generated,
@@ -64,7 +89,7 @@ pub(super) async fn create(
     State(state): State<Rest>,
     Path(id): Path<String>,
     Body(body): Body<rest::CreateUser>,
-) -> Result<(StatusCode, Json<rest::UserCreated>), Problem> {
+) -> Result<Response, Problem> {
     let id = find(&state, &id).await?.id;
     let checked = check(body)?;
     let now = clock::now();
@@ -79,44 +104,101 @@ pub(super) async fn create(
     state
         .finish(async move { projects.add_user(&id, user, now).await })
         .await?;
-    Ok((StatusCode::CREATED, Json(checked.created(&record))))
+    told_once(&state, StatusCode::CREATED, checked.created(&record), &record)
+}
+
+/// The answer that may tell a password, and without it when it is given again.
+fn told_once(
+    state: &Rest,
+    status: StatusCode,
+    told: rest::UserCreated,
+    record: &UserRecord,
+) -> Result<Response, Problem> {
+    let response = tag::changed(status, &told, &changeable(state, record))?;
+    change::replayed_as(response, &without_password(told))
+}
+
+pub(super) fn without_password(told: rest::UserCreated) -> rest::UserCreated {
+    rest::UserCreated { password: None, ..told }
 }
 
 /// The users made through this API, in the order of their names.
 #[utoipa::path(
-    get, path = "/projects/{id}/users", tag = "users", params(("id" = String, Path, description = "The project.")),
+    get, path = "/projects/{id}/users", tag = "users",
+    params(("id" = String, Path, description = "The project."), Page),
     responses(
         (status = 200, body = rest::UserList),
         (status = 404, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn list(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::UserList>, Problem> {
-    let id = find(&state, &id).await?.id;
-    let access = state.projects.store.access(&id).await?;
-    Ok(Json(rest::UserList {
-        users: access.users.iter().map(user).collect(),
-    }))
+pub(super) async fn list(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<rest::UserList>, Problem> {
+    let (_, access) = access(&state, &id).await?;
+    let (users, next) = page.of(&access.users, |user| user.name.to_string());
+    let users = users.into_iter().map(user).collect();
+    Ok(Json(rest::UserList { users, next }))
 }
 
-/// One user.
+/// One user. `ETag` changes with the password, too.
 #[utoipa::path(
     get, path = "/projects/{id}/users/{name}", tag = "users",
     params(("id" = String, Path, description = "The project."), ("name" = String, Path, description = "The user.")),
     responses(
         (status = 200, body = rest::User),
+        (status = 304, description = "As `If-None-Match` says."),
         (status = 404, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn show(
     State(state): State<Rest>,
     Path((id, name)): Path<(String, String)>,
-) -> Result<Json<rest::User>, Problem> {
-    let id = find(&state, &id).await?.id;
-    let access = state.projects.store.access(&id).await?;
-    let found = access.users.iter().find(|user| user.name.as_str() == name);
-    found
-        .map(|found| Json(user(found)))
-        .ok_or_else(|| no_such("user", &name))
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let (_, access) = access(&state, &id).await?;
+    let found = named(&access, &name)?;
+    conditions.answer(&user(found), &changeable(&state, found))
+}
+
+/// Gives a user another password. It holds when this answers; who is logged in stays.
+#[utoipa::path(
+    patch, path = "/projects/{id}/users/{name}", tag = "users",
+    params(("id" = String, Path, description = "The project."), ("name" = String, Path, description = "The user.")),
+    request_body = rest::ChangeUser,
+    responses(
+        (status = 200, body = rest::UserCreated),
+        (status = 400, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 412, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 503, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn change(
+    State(state): State<Rest>,
+    Path((id, name)): Path<(String, String)>,
+    conditions: Conditions,
+    Body(body): Body<rest::ChangeUser>,
+) -> Result<Response, Problem> {
+    let secret = Secret::check(body.password)?;
+    let changed = unless_changed(&state, &id, |id: ProjectId, access: Access| {
+        let mut record = named(&access, &name)?.clone();
+        conditions.allow(&changeable(&state, &record))?;
+        record.verifiers = secret.verifiers.clone();
+        let (projects, changed) = (state.projects.clone(), record.clone());
+        let change = async move {
+            let (name, verifiers) = (&changed.name, &changed.verifiers);
+            projects.set_password(&id, name, verifiers, Some(access.revision)).await
+        };
+        Ok((change, record))
+    });
+    let (_, record) = changed.await?;
+    let told = rest::UserCreated {
+        user: user(&record),
+        password: secret.generated.as_ref().map(Password::reveal),
+    };
+    told_once(&state, StatusCode::OK, told, &record)
 }
 
 /// Removes a user; who is logged in as it stays until the connection ends.
@@ -125,23 +207,28 @@ pub(super) async fn show(
     params(("id" = String, Path, description = "The project."), ("name" = String, Path, description = "The user.")),
     responses(
         (status = 204, description = "It is gone."),
-        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+        (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 412, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 503, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn delete(
     State(state): State<Rest>,
     Path((id, name)): Path<(String, String)>,
+    conditions: Conditions,
 ) -> Result<StatusCode, Problem> {
-    let id = find(&state, &id).await?.id;
-    let checked = UserName::new(&name).map_err(|_| no_such("user", &name))?;
-    let projects = state.projects.clone();
-    let removed = state.finish(async move {
-        match projects.remove_user(&id, &checked).await {
-            Err(crate::projects::ChangeError::Store(StoreError::NotFound("user"))) => Err(no_such("user", &name)),
-            other => other.map_err(Problem::from),
-        }
+    let removed = unless_changed(&state, &id, |id: ProjectId, access: Access| {
+        let found = named(&access, &name)?;
+        conditions.allow(&changeable(&state, found))?;
+        let (projects, user, expected) = (state.projects.clone(), found.name.clone(), Some(access.revision));
+        Ok((async move { projects.remove_user(&id, &user, expected).await }, ()))
     });
-    removed.await.map(|()| StatusCode::NO_CONTENT)
+    removed.await.map(|_| StatusCode::NO_CONTENT)
+}
+
+fn named<'a>(access: &'a Access, name: &str) -> Result<&'a UserRecord, Problem> {
+    let found = access.users.iter().find(|user| user.name.as_str() == name);
+    found.ok_or_else(|| no_such("user", name))
 }
 
 fn user(record: &UserRecord) -> rest::User {
@@ -150,4 +237,12 @@ fn user(record: &UserRecord) -> rest::User {
         admin: record.admin,
         created_at: clock::rfc3339(record.created),
     }
+}
+
+/// With what its password leaves behind, so mixed that nobody can guess the password from the tag.
+fn changeable(state: &Rest, record: &UserRecord) -> (rest::User, [u8; 32]) {
+    let mixed = Sha256::new()
+        .chain_update(*state.tag_secret)
+        .chain_update(record.verifiers.native_sha1);
+    (user(record), mixed.finalize().into())
 }

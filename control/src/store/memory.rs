@@ -10,10 +10,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use control_api::rest::{ComputeState, OperationKind};
+use control_api::rest::{ComputeState, OperationKind, Scope};
 use tokio::time::Instant;
 
-use super::{operations::BY_API, *};
+use super::{
+    audit::{Attempt, AuditRecord, path_of},
+    keys::KeyRecord,
+    operations::BY_API,
+    replays::{Answer, NewReplay, Replay, ReplayId},
+    *,
+};
 use crate::{clock, testing::Mortal};
 
 mod operations;
@@ -31,11 +37,18 @@ pub(crate) struct MemoryStore {
 #[derive(Default)]
 struct Inner {
     projects: BTreeMap<ProjectId, Kept>,
-    keys: BTreeMap<String, [u8; 32]>,
+    keys: BTreeMap<String, (KeyRecord, [u8; 32])>,
+    audit: Vec<AuditRecord>,
+    replays: BTreeMap<ReplayId, KeptReplay>,
     leases: BTreeMap<String, (LeaseRecord, Instant)>,
     operations: BTreeMap<String, super::operations::OperationRecord>,
     /// Of all projects, in order.
     transitions: Vec<(ProjectId, Transition)>,
+}
+
+struct KeptReplay {
+    new: NewReplay,
+    answer: Option<Answer>,
 }
 
 struct Kept {
@@ -44,11 +57,19 @@ struct Kept {
     seen: Vec<DatabaseName>,
     pending_users: BTreeMap<UserName, i64>,
     pending_databases: BTreeMap<DatabaseName, i64>,
+    pending_settings: BTreeMap<String, i64>,
 }
 
 const NO_PROJECT: StoreError = StoreError::NotFound("project");
 
 impl MemoryStore {
+    /// Everything that is kept of requests.
+    pub(crate) fn kept(&self) -> (Vec<AuditRecord>, Vec<Option<Answer>>) {
+        let inner = self.lock();
+        let answers = inner.replays.values().map(|kept| kept.answer.clone());
+        (inner.audit.clone(), answers.collect())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
     }
@@ -122,6 +143,13 @@ impl Inner {
 }
 
 impl Kept {
+    fn expect(&self, expected: Expected) -> Result<(), StoreError> {
+        match expected {
+            Some(expected) if expected != self.whole.access.revision => Err(StoreError::Changed),
+            _ => Ok(()),
+        }
+    }
+
     fn touch_user(&mut self, name: &UserName) -> Access {
         self.whole.access.revision += 1;
         self.pending_users.insert(name.clone(), self.whole.access.revision);
@@ -210,6 +238,7 @@ impl Store for MemoryStore {
             seen: Vec::new(),
             pending_users: BTreeMap::new(),
             pending_databases: BTreeMap::new(),
+            pending_settings: BTreeMap::new(),
         };
         let whole = kept.whole();
         inner.begin(&new.id, (OperationKind::Create, "preparing"), BY_API, None, new.now);
@@ -265,6 +294,7 @@ impl Store for MemoryStore {
         let mut inner = self.lock_in_term()?;
         if inner.projects.get(id).is_some_and(|kept| kept.deleting) {
             inner.projects.remove(id);
+            inner.keys.retain(|_, (key, _)| key.project.as_ref() != Some(id));
             for kind in OperationKind::ALL {
                 let error = (kind != OperationKind::Delete).then_some("the project was deleted");
                 inner.end(id, kind, error, clock::now());
@@ -297,8 +327,26 @@ impl Store for MemoryStore {
         Ok(result)
     }
 
-    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError> {
+    async fn set_verifiers(
+        &self,
+        id: &ProjectId,
+        name: &UserName,
+        verifiers: &Verifiers,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
         let result = self.change(id, |kept| {
+            kept.expect(expected)?;
+            let user = kept.whole.access.users.iter_mut().find(|user| user.name == *name);
+            user.ok_or(StoreError::NotFound("user"))?.verifiers = verifiers.clone();
+            Ok(kept.touch_user(name))
+        })?;
+        self.apply_begun(id);
+        Ok(result)
+    }
+
+    async fn remove_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError> {
+        let result = self.change(id, |kept| {
+            kept.expect(expected)?;
             let users = &mut kept.whole.access.users;
             let at = users
                 .iter()
@@ -325,8 +373,36 @@ impl Store for MemoryStore {
         Ok(result)
     }
 
-    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
+    async fn set_settings(
+        &self,
+        id: &ProjectId,
+        changes: &BTreeMap<String, Option<String>>,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
         let result = self.change(id, |kept| {
+            kept.expect(expected)?;
+            kept.whole.access.revision += 1;
+            for (name, value) in changes {
+                kept.pending_settings.insert(name.clone(), kept.whole.access.revision);
+                match value {
+                    Some(value) => kept.whole.access.settings.insert(name.clone(), value.clone()),
+                    None => kept.whole.access.settings.remove(name),
+                };
+            }
+            Ok(kept.access())
+        })?;
+        self.apply_begun(id);
+        Ok(result)
+    }
+
+    async fn remove_database(
+        &self,
+        id: &ProjectId,
+        name: &DatabaseName,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
+        let result = self.change(id, |kept| {
+            kept.expect(expected)?;
             let databases = &mut kept.whole.access.databases;
             let at = databases
                 .iter()
@@ -344,6 +420,7 @@ impl Store for MemoryStore {
             let touched = Touched {
                 users: kept.pending_users.keys().cloned().collect(),
                 databases: kept.pending_databases.keys().cloned().collect(),
+                settings: kept.pending_settings.keys().cloned().collect(),
             };
             Ok((kept.access(), touched))
         })
@@ -353,7 +430,8 @@ impl Store for MemoryStore {
         let none_left = self.change(id, |kept| {
             kept.pending_users.retain(|_, pending| *pending > revision);
             kept.pending_databases.retain(|_, pending| *pending > revision);
-            Ok(kept.pending_users.is_empty() && kept.pending_databases.is_empty())
+            kept.pending_settings.retain(|_, pending| *pending > revision);
+            Ok(kept.pending_users.is_empty() && kept.pending_databases.is_empty() && kept.pending_settings.is_empty())
         })?;
         if none_left {
             self.lock().end(id, OperationKind::Apply, None, clock::now());
@@ -368,6 +446,7 @@ impl Store for MemoryStore {
                 .retain(|name, _| access.users.iter().all(|user| user.name != *name));
             kept.pending_databases
                 .retain(|name, _| !access.databases.contains(name));
+            kept.pending_settings.clear();
             Ok(ComputeRecord {
                 state: ComputeState::Starting,
                 incarnation: kept.whole.record.compute.incarnation + 1,
@@ -410,20 +489,6 @@ impl Store for MemoryStore {
             kept.whole.observed = Some(observed.clone());
             Ok(kept.access())
         })
-    }
-
-    async fn put_key(&self, name: &str, hash: [u8; 32], _now: EpochMs) -> Result<(), StoreError> {
-        self.lock_in_term()?.keys.insert(name.into(), hash);
-        Ok(())
-    }
-
-    async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError> {
-        Ok(self
-            .lock()
-            .keys
-            .iter()
-            .find(|(_, kept)| **kept == hash)
-            .map(|(name, _)| name.clone()))
     }
 
     fn for_term(&self, term: i64) -> Arc<dyn Store> {
@@ -470,6 +535,192 @@ impl Store for MemoryStore {
     }
 
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Keys for MemoryStore {
+    async fn put_key(&self, name: &str, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError> {
+        let key = KeyRecord {
+            name: name.into(),
+            scope: Scope::Admin,
+            project: None,
+            created: now,
+            expires: None,
+            last_used: None,
+        };
+        self.lock_in_term()?.keys.insert(name.into(), (key, hash));
+        Ok(())
+    }
+
+    async fn add_key(&self, key: &KeyRecord, hash: [u8; 32]) -> Result<(), StoreError> {
+        if let Some(project) = &key.project {
+            self.with(project, |_| Ok(()))?;
+        }
+        let mut inner = self.lock_in_term()?;
+        if inner.keys.contains_key(&key.name) {
+            return Err(StoreError::Exists("key"));
+        }
+        inner.keys.insert(key.name.clone(), (key.clone(), hash));
+        Ok(())
+    }
+
+    async fn key(&self, hash: [u8; 32]) -> Result<Option<KeyRecord>, StoreError> {
+        let inner = self.lock();
+        let mut kept = inner.keys.values();
+        Ok(kept.find(|(_, kept)| *kept == hash).map(|(key, _)| key.clone()))
+    }
+
+    async fn key_named(&self, name: &str) -> Result<KeyRecord, StoreError> {
+        let inner = self.lock();
+        let key = inner.keys.get(name).map(|(key, _)| key.clone());
+        key.ok_or(StoreError::NotFound("key"))
+    }
+
+    async fn keys(&self, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>, StoreError> {
+        let inner = self.lock();
+        let page = inner
+            .keys
+            .values()
+            .filter(|(key, _)| key.name.as_str() > after.unwrap_or_default());
+        Ok(page.take(limit as usize).map(|(key, _)| key.clone()).collect())
+    }
+
+    async fn set_key_expiry(&self, name: &str, expires: Option<EpochMs>) -> Result<(), StoreError> {
+        let mut inner = self.lock_in_term()?;
+        let (key, _) = inner.keys.get_mut(name).ok_or(StoreError::NotFound("key"))?;
+        key.expires = expires;
+        Ok(())
+    }
+
+    async fn remove_key(&self, name: &str) -> Result<(), StoreError> {
+        let removed = self.lock_in_term()?.keys.remove(name);
+        removed.map(drop).ok_or(StoreError::NotFound("key"))
+    }
+
+    async fn key_used(&self, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError> {
+        let mut inner = self.lock_in_term()?;
+        if let Some((key, _)) = inner.keys.values_mut().find(|(_, kept)| *kept == hash) {
+            key.last_used = Some(now);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl AuditLog for MemoryStore {
+    async fn begin_audit(&self, attempt: &Attempt) -> Result<i64, StoreError> {
+        let mut inner = self.lock_in_term()?;
+        let id = inner.audit.last().map_or(0, |last| last.id) + 1;
+        let attempt = attempt.clone();
+        let status = None;
+        inner.audit.push(AuditRecord { id, attempt, status });
+        Ok(id)
+    }
+
+    async fn finish_audit(&self, id: i64, status: u16, project: Option<&ProjectId>) -> Result<(), StoreError> {
+        let mut inner = self.lock_in_term()?;
+        if let Some(record) = inner.audit.iter_mut().find(|record| record.id == id) {
+            record.status = Some(status);
+            let known = record.attempt.project.take();
+            record.attempt.project = known.or(project.map(ToString::to_string));
+        }
+        Ok(())
+    }
+
+    async fn audit(
+        &self,
+        project: Option<&ProjectId>,
+        after: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let inner = self.lock();
+        let of_project = |record: &&AuditRecord| {
+            project.is_none_or(|project| record.attempt.project.as_deref() == Some(project.as_str()))
+        };
+        let ends = |record: &&AuditRecord| {
+            let path = project.is_some_and(|project| record.attempt.path == path_of(project));
+            let began = record.status.is_none_or(|status| status == 204 || status >= 500);
+            path && began && record.attempt.method == "DELETE"
+        };
+        let ended = inner
+            .audit
+            .iter()
+            .filter(of_project)
+            .filter(ends)
+            .map(|record| record.id)
+            .max();
+        let page = inner.audit.iter().rev().filter(of_project).filter(|record| {
+            record.id < after.unwrap_or(i64::MAX) && (project.is_none() || record.id > ended.unwrap_or_default())
+        });
+        Ok(page.take(limit as usize).cloned().collect())
+    }
+
+    async fn prune_audit(&self, before: EpochMs, rows_max: u32) -> Result<u64, StoreError> {
+        let mut inner = self.lock_in_term()?;
+        let rows = inner.audit.len();
+        inner.audit.retain(|record| record.attempt.at >= before);
+        let too_many = inner.audit.len().saturating_sub(rows_max as usize);
+        inner.audit.drain(..too_many);
+        Ok((rows - inner.audit.len()) as u64)
+    }
+}
+
+#[async_trait]
+impl Replays for MemoryStore {
+    async fn begin_replay(&self, new: &NewReplay) -> Result<Replay, StoreError> {
+        let mut inner = self.lock_in_term()?;
+        inner
+            .replays
+            .retain(|id, kept| id.key_hash != new.id.key_hash || kept.new.now >= new.expired);
+        let kept = inner.replays.keys().filter(|id| id.key_hash == new.id.key_hash).count();
+        if let Some(kept) = inner.replays.get_mut(&new.id) {
+            if kept.new.request_hash != new.request_hash {
+                return Ok(Replay::Other);
+            }
+            if let Some(answer) = &kept.answer {
+                return Ok(Replay::Done(answer.clone()));
+            }
+            if kept.new.lease > new.now {
+                return Ok(Replay::InProgress);
+            }
+            kept.new.lease = new.lease;
+            return Ok(Replay::Begun);
+        }
+        if kept >= new.rows_max as usize {
+            return Ok(Replay::Full);
+        }
+        let (new, answer) = (new.clone(), None);
+        inner.replays.insert(new.id.clone(), KeptReplay { new, answer });
+        Ok(Replay::Begun)
+    }
+
+    async fn extend_replay(&self, id: &ReplayId, lease: EpochMs) -> Result<(), StoreError> {
+        if let Some(kept) = self.lock_in_term()?.replays.get_mut(id) {
+            kept.new.lease = lease;
+        }
+        Ok(())
+    }
+
+    async fn finish_replay(&self, id: &ReplayId, answer: &Answer) -> Result<(), StoreError> {
+        if let Some(kept) = self.lock_in_term()?.replays.get_mut(id) {
+            kept.answer = Some(answer.clone());
+        }
+        Ok(())
+    }
+
+    async fn drop_replay(&self, id: &ReplayId) -> Result<(), StoreError> {
+        self.lock_in_term()?
+            .replays
+            .retain(|other, kept| other != id || kept.answer.is_some());
+        Ok(())
+    }
+
+    async fn prune_replays(&self, expired: EpochMs) -> Result<u64, StoreError> {
+        let mut inner = self.lock_in_term()?;
+        let rows = inner.replays.len();
+        inner.replays.retain(|_, kept| kept.new.now >= expired);
+        Ok((rows - inner.replays.len()) as u64)
+    }
 }
 
 #[tokio::test]

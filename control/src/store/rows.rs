@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use control_api::rest::{ComputeState, OperationKind, OperationState};
+use control_api::rest::{ComputeState, OperationKind, OperationState, Scope};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     ComputeRecord, Observed, ProjectRecord, Sleep, StoreError, SuspendAfter, Transition, UserRecord,
+    audit::{Attempt, AuditRecord},
+    keys::KeyRecord,
     operations::OperationRecord,
+    replays::{Answer, NewReplay, Replay},
 };
 use crate::{
     name::{NameError, ProjectId, UserName},
@@ -53,6 +56,39 @@ pub(super) struct UserRow {
     caching_sha2: Vec<u8>,
     admin: bool,
     created_ms: i64,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct KeyRow {
+    name: String,
+    scope: String,
+    project_id: Option<String>,
+    created_ms: i64,
+    expires_ms: Option<i64>,
+    last_used_ms: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct AuditRow {
+    id: i64,
+    at_ms: i64,
+    key_name: String,
+    method: String,
+    path: String,
+    project_id: Option<String>,
+    changed: Option<String>,
+    request_id: String,
+    status: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ReplayRow {
+    request_sha256: Vec<u8>,
+    lease_ms: i64,
+    status: Option<i64>,
+    content_type: Option<String>,
+    etag: Option<String>,
+    body: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -229,6 +265,68 @@ impl TryFrom<UserRow> for UserRecord {
             admin: row.admin,
             created: row.created_ms,
         })
+    }
+}
+
+impl TryFrom<KeyRow> for KeyRecord {
+    type Error = StoreError;
+
+    fn try_from(row: KeyRow) -> Result<Self, StoreError> {
+        let scope = Scope::ALL.into_iter().find(|scope| scope.as_str() == row.scope);
+        Ok(Self {
+            name: row.name,
+            scope: scope.ok_or_else(|| StoreError::Corrupt("api_keys.scope".into()))?,
+            project: row.project_id.map(|id| name(ProjectId::new(&id))).transpose()?,
+            created: row.created_ms,
+            expires: row.expires_ms,
+            last_used: row.last_used_ms,
+        })
+    }
+}
+
+impl TryFrom<AuditRow> for AuditRecord {
+    type Error = StoreError;
+
+    fn try_from(row: AuditRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            attempt: Attempt {
+                at: row.at_ms,
+                key_name: row.key_name,
+                method: row.method,
+                path: row.path,
+                project: row.project_id,
+                changed: row.changed,
+                request_id: row.request_id,
+            },
+            status: row
+                .status
+                .map(u16::try_from)
+                .transpose()
+                .map_err(corrupt("audit.status"))?,
+        })
+    }
+}
+
+impl ReplayRow {
+    /// What it means for who asks now; `Begun`: whoever began it is gone.
+    pub(super) fn replay(self, new: &NewReplay) -> Result<Replay, StoreError> {
+        if self.request_sha256 != new.request_hash {
+            return Ok(Replay::Other);
+        }
+        let Some(status) = self.status else {
+            return Ok(if self.lease_ms > new.now {
+                Replay::InProgress
+            } else {
+                Replay::Begun
+            });
+        };
+        Ok(Replay::Done(Answer {
+            status: u16::try_from(status).map_err(corrupt("replays.status"))?,
+            content_type: self.content_type,
+            etag: self.etag,
+            body: self.body.unwrap_or_default(),
+        }))
     }
 }
 

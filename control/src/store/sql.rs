@@ -8,17 +8,24 @@ use async_trait::async_trait;
 use control_api::rest::{ComputeState, OperationKind};
 use sqlx::{Pool, Transaction};
 
+#[path = "sql/audit.rs"]
+mod audit;
+#[path = "sql/keys.rs"]
+mod keys;
 #[path = "sql/operations.rs"]
 mod operations;
+#[path = "sql/replays.rs"]
+mod replays;
 
 use super::{BEGIN_READ, BEGIN_WRITE, Db, LOCK_PROJECT, LOCK_TERM, NOW_MS, SERIALISE_CREATES};
 use crate::{
     clock,
     config::UidRange,
     name::{DatabaseName, ProjectId, UserName},
+    secret::Verifiers,
     store::{
-        Access, ComputeRecord, EpochMs, Holder, LEADER, LeaseRecord, NewProject, NewUser, Observed, ProjectRecord,
-        Sleep, Store, StoreError, Touched, Transition, WholeProject,
+        Access, ComputeRecord, EpochMs, Expected, Holder, LEADER, LeaseRecord, NewProject, NewUser, Observed,
+        ProjectRecord, Sleep, Store, StoreError, Touched, Transition, WholeProject,
         operations::BY_API,
         rows::{self, ComputeRow, Of, ProjectRow, ServerRow, TransitionRow, UserRow},
     },
@@ -143,6 +150,18 @@ async fn read_accesses(
             access.removed_databases.push(rows::name(DatabaseName::new(&name))?);
         }
     }
+    let settings: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT project_id, name, value FROM project_settings WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
+    )
+    .bind(first)
+    .bind(last)
+    .fetch_all(&mut **tx)
+    .await?;
+    for (project_id, name, value) in settings {
+        if let Some(access) = accesses.get_mut(&project_id) {
+            access.settings.insert(name, value);
+        }
+    }
     Ok(accesses)
 }
 
@@ -196,13 +215,28 @@ async fn lock_project(tx: &mut Tx, id: &ProjectId) -> Result<(), StoreError> {
     found.map(drop).ok_or(StoreError::NotFound("project"))
 }
 
-/// The end of every change of users and databases. `change` is pending until a server has it.
-async fn commit_access(mut tx: Tx, id: &ProjectId, change: Option<(&str, &str)>) -> Result<Access, StoreError> {
+/// `lock_project`, where its access is still as the caller has read it.
+async fn lock_expected(tx: &mut Tx, id: &ProjectId, expected: Expected) -> Result<(), StoreError> {
+    lock_project(tx, id).await?;
+    let Some(expected) = expected else { return Ok(()) };
+    let now: i64 = sqlx::query_scalar("SELECT access_revision FROM projects WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_one(&mut **tx)
+        .await?;
+    if now == expected {
+        Ok(())
+    } else {
+        Err(StoreError::Changed)
+    }
+}
+
+/// The end of every change of users, databases and settings. What changed is pending until a server has it.
+async fn commit_access(mut tx: Tx, id: &ProjectId, changes: &[(&str, &str)]) -> Result<Access, StoreError> {
     sqlx::query("UPDATE projects SET access_revision = access_revision + 1 WHERE id = $1")
         .bind(id.as_str())
         .execute(&mut *tx)
         .await?;
-    if let Some((kind, name)) = change {
+    for (kind, name) in changes {
         sqlx::query(
             "INSERT INTO pending_changes (project_id, kind, name, revision) \
              SELECT p.id, $2, $3, p.access_revision FROM projects p WHERE p.id = $1 \
@@ -220,7 +254,7 @@ async fn commit_access(mut tx: Tx, id: &ProjectId, change: Option<(&str, &str)>)
             .bind(id.as_str())
             .fetch_optional(&mut *tx)
             .await?;
-    if change.is_some() && runs.is_some() {
+    if !changes.is_empty() && runs.is_some() {
         let begun = (OperationKind::Apply, "applying");
         operations::begin(&mut tx, id, begun, BY_API, None, clock::now()).await?;
     }
@@ -411,38 +445,90 @@ impl Store for SqlStore {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         insert_user(&mut tx, id, &user, now).await?;
-        commit_access(tx, id, Some(("user", user.name.as_str()))).await
+        commit_access(tx, id, &[("user", user.name.as_str())]).await
     }
 
-    async fn remove_user(&self, id: &ProjectId, name: &UserName) -> Result<Access, StoreError> {
+    async fn set_verifiers(
+        &self,
+        id: &ProjectId,
+        name: &UserName,
+        verifiers: &Verifiers,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
-        lock_project(&mut tx, id).await?;
+        lock_expected(&mut tx, id, expected).await?;
+        let result =
+            sqlx::query("UPDATE users SET native_sha1 = $3, caching_sha2 = $4 WHERE project_id = $1 AND name = $2")
+                .bind(id.as_str())
+                .bind(name.as_str())
+                .bind(&verifiers.native_sha1[..])
+                .bind(&verifiers.caching_sha2[..])
+                .execute(&mut *tx)
+                .await?;
+        found(result.rows_affected(), "user")?;
+        commit_access(tx, id, &[("user", name.as_str())]).await
+    }
+
+    async fn remove_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError> {
+        let mut tx = self.write().await?;
+        lock_expected(&mut tx, id, expected).await?;
         let result = sqlx::query("DELETE FROM users WHERE project_id = $1 AND name = $2")
             .bind(id.as_str())
             .bind(name.as_str())
             .execute(&mut *tx)
             .await?;
         found(result.rows_affected(), "user")?;
-        commit_access(tx, id, Some(("user", name.as_str()))).await
+        commit_access(tx, id, &[("user", name.as_str())]).await
     }
 
     async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         insert_database(&mut tx, id, name).await?;
-        commit_access(tx, id, Some(("database", name.as_str()))).await
+        commit_access(tx, id, &[("database", name.as_str())]).await
     }
 
-    async fn remove_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError> {
+    async fn set_settings(
+        &self,
+        id: &ProjectId,
+        changes: &BTreeMap<String, Option<String>>,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
-        lock_project(&mut tx, id).await?;
+        lock_expected(&mut tx, id, expected).await?;
+        for (name, value) in changes {
+            let statement = match value {
+                Some(_) => {
+                    "INSERT INTO project_settings (project_id, name, value) VALUES ($1, $2, $3) \
+                     ON CONFLICT (project_id, name) DO UPDATE SET value = excluded.value"
+                }
+                None => "DELETE FROM project_settings WHERE project_id = $1 AND name = $2",
+            };
+            let mut query = sqlx::query(statement).bind(id.as_str()).bind(name);
+            if let Some(value) = value {
+                query = query.bind(value);
+            }
+            query.execute(&mut *tx).await?;
+        }
+        let touched: Vec<_> = changes.keys().map(|name| ("setting", name.as_str())).collect();
+        commit_access(tx, id, &touched).await
+    }
+
+    async fn remove_database(
+        &self,
+        id: &ProjectId,
+        name: &DatabaseName,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
+        let mut tx = self.write().await?;
+        lock_expected(&mut tx, id, expected).await?;
         let result = sqlx::query("DELETE FROM databases WHERE project_id = $1 AND name = $2")
             .bind(id.as_str())
             .bind(name.as_str())
             .execute(&mut *tx)
             .await?;
         found(result.rows_affected(), "database")?;
-        commit_access(tx, id, Some(("database", name.as_str()))).await
+        commit_access(tx, id, &[("database", name.as_str())]).await
     }
 
     async fn pending(&self, id: &ProjectId) -> Result<(Access, Touched), StoreError> {
@@ -460,7 +546,13 @@ impl Store for SqlStore {
             .bind("database")
             .fetch_all(&mut *tx)
             .await?;
+        let settings = sqlx::query_scalar(names)
+            .bind(id.as_str())
+            .bind("setting")
+            .fetch_all(&mut *tx)
+            .await?;
         let touched = Touched {
+            settings,
             users: rows::names(&users, UserName::new)?,
             databases: rows::names(&databases, DatabaseName::new)?,
         };
@@ -512,6 +604,7 @@ impl Store for SqlStore {
              AND name IN (SELECT name FROM users WHERE project_id = $1)",
             "DELETE FROM pending_changes WHERE project_id = $1 AND kind = 'database' \
              AND name IN (SELECT name FROM databases WHERE project_id = $1)",
+            "DELETE FROM pending_changes WHERE project_id = $1 AND kind = 'setting'",
         ] {
             sqlx::query(added).bind(id.as_str()).execute(&mut *tx).await?;
         }
@@ -623,32 +716,11 @@ impl Store for SqlStore {
                 .await?;
         }
         if dropped {
-            return commit_access(tx, id, None).await;
+            return commit_access(tx, id, &[]).await;
         }
         let access = read_access(&mut tx, id).await?;
         tx.commit().await?;
         Ok(access)
-    }
-
-    async fn put_key(&self, name: &str, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        sqlx::query(
-            "INSERT INTO api_keys (name, key_sha256, created_ms) VALUES ($1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET key_sha256 = excluded.key_sha256, created_ms = excluded.created_ms",
-        )
-        .bind(name)
-        .bind(&hash[..])
-        .bind(now)
-        .execute(&mut *tx)
-        .await?;
-        Ok(tx.commit().await?)
-    }
-
-    async fn key_name(&self, hash: [u8; 32]) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT name FROM api_keys WHERE key_sha256 = $1")
-            .bind(&hash[..])
-            .fetch_optional(&self.pool)
-            .await?)
     }
 
     fn for_term(&self, term: i64) -> Arc<dyn Store> {

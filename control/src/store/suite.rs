@@ -2,6 +2,8 @@
 
 use control_api::rest::ComputeState;
 
+mod rest;
+
 use operations::{
     change_of_a_sleeping_project_is_no_operation, old_operations_are_forgotten,
     operations_follow_a_compute_through_its_life, operations_say_their_steps_and_outlive_the_project,
@@ -44,7 +46,7 @@ fn database(name: &str) -> DatabaseName {
 /// Runs each fact on its own store; `G` keeps alive what the store stands on.
 pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
     macro_rules! each {
-        ($($fact:ident),* $(,)?) => {$({
+        ($($fact:path),* $(,)?) => {$({
             let (_guard, store) = open().await;
             $fact(&store).await;
         })*};
@@ -69,6 +71,12 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         old_operations_are_forgotten,
         lease_has_one_holder_and_its_term_only_grows,
         writes_of_a_term_that_is_over_are_refused,
+        rest::settings_are_set_unset_and_pending_until_a_server_has_them,
+        rest::changes_hold_only_for_the_revision_that_was_seen,
+        rest::keys_are_kept_and_go_with_their_project,
+        rest::audit_is_read_from_its_end_and_ends_with_the_project,
+        rest::an_answer_is_given_again_until_it_expires,
+        rest::of_many_that_ask_at_once_one_begins,
     );
 }
 
@@ -116,7 +124,7 @@ async fn pages_in_the_order_of_ids(store: &impl Store) {
             store.add_database(&id(project), &database(user)).await.unwrap();
         }
     }
-    store.remove_database(&id("aaa"), &database("x")).await.unwrap();
+    store.remove_database(&id("aaa"), &database("x"), None).await.unwrap();
     let seen = Observed {
         version: "10.11".into(),
         databases: vec!["z".into()],
@@ -245,12 +253,18 @@ async fn users_and_databases_belong_to_a_project(store: &impl Store) {
 
     let access = store.access(&id("demo")).await.unwrap();
     assert_eq!((access.users.len(), access.databases.len()), (1, 1));
-    let without_user = store.remove_user(&id("demo"), &new_user("app").name).await.unwrap();
+    let without_user = store
+        .remove_user(&id("demo"), &new_user("app").name, None)
+        .await
+        .unwrap();
     assert!(without_user.users.is_empty() && without_user.revision > access.revision);
-    let gone = store.remove_user(&id("demo"), &new_user("app").name).await;
+    let gone = store.remove_user(&id("demo"), &new_user("app").name, None).await;
     assert!(matches!(gone, Err(StoreError::NotFound("user"))));
-    store.remove_database(&id("demo"), &database("app")).await.unwrap();
-    let gone = store.remove_database(&id("demo"), &database("app")).await;
+    store
+        .remove_database(&id("demo"), &database("app"), None)
+        .await
+        .unwrap();
+    let gone = store.remove_database(&id("demo"), &database("app"), None).await;
     assert!(matches!(gone, Err(StoreError::NotFound("database"))));
     let left = store.whole_project(&id("demo")).await.unwrap().access;
     assert!(left.users.is_empty() && left.databases.is_empty());
@@ -378,13 +392,14 @@ async fn forgets_databases_dropped_in_sql(store: &impl Store) {
 }
 
 async fn finds_a_key_by_its_hash_until_it_is_replaced(store: &impl Store) {
+    let name = async |hash| store.key(hash).await.unwrap().map(|key| key.name);
     store.put_key("up", [1; 32], 1).await.unwrap();
     store.put_key("other", [2; 32], 1).await.unwrap();
-    assert_eq!(store.key_name([1; 32]).await.unwrap().as_deref(), Some("up"));
+    assert_eq!(name([1; 32]).await.as_deref(), Some("up"));
     store.put_key("up", [3; 32], 2).await.unwrap();
-    assert_eq!(store.key_name([1; 32]).await.unwrap(), None);
-    assert_eq!(store.key_name([3; 32]).await.unwrap().as_deref(), Some("up"));
-    assert_eq!(store.key_name([2; 32]).await.unwrap().as_deref(), Some("other"));
+    assert_eq!(name([1; 32]).await, None);
+    assert_eq!(name([3; 32]).await.as_deref(), Some("up"));
+    assert_eq!(name([2; 32]).await.as_deref(), Some("other"));
 }
 
 async fn changes_are_pending_until_a_server_has_them(store: &impl Store) {
@@ -401,14 +416,17 @@ async fn changes_are_pending_until_a_server_has_them(store: &impl Store) {
     );
 
     store.add_user(&id("demo"), new_user("app"), 1).await.unwrap();
-    let removed = store.remove_database(&id("demo"), &database("first")).await.unwrap();
+    let removed = store
+        .remove_database(&id("demo"), &database("first"), None)
+        .await
+        .unwrap();
     assert_eq!(removed.removed_databases, [database("first")]);
     assert_eq!((touched().await.users.len(), touched().await.databases.len()), (1, 1));
 
     store.begin_start(&id("demo"), 2).await.unwrap();
     let left = Touched {
-        users: vec![],
         databases: vec![database("first")],
+        ..Touched::default()
     };
     assert_eq!(
         touched().await,
@@ -490,13 +508,20 @@ async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
         old.begin_delete(&demo),
         old.finish_delete(&demo),
         old.add_user(&demo, user.clone(), 1),
-        old.remove_user(&demo, &user.name),
+        old.remove_user(&demo, &user.name, None),
         old.add_database(&demo, &app),
-        old.remove_database(&demo, &app),
+        old.remove_database(&demo, &app, None),
         old.applied(&demo, 1),
         old.begin_start(&demo, 1),
         old.set_compute(&demo, &compute),
         old.set_observed(&demo, &Observed::default()),
+        old.set_verifiers(&demo, &user.name, &user.verifiers, None),
+        old.set_settings(&demo, &BTreeMap::new(), None),
+        old.put_key("up", [1; 32], 1),
+        old.remove_key("up"),
+        old.begin_audit(&rest::attempt(1, None, "POST")),
+        old.prune_audit(1, 1),
+        old.begin_replay(&rest::replay("a", 1, 1)),
     );
     assert_eq!(old.project(&demo).await.unwrap().compute, compute, "it may still read");
     new.begin_delete(&demo).await.unwrap();

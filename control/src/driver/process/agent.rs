@@ -1,11 +1,18 @@
 //! The conversation with an agent over its unix socket. Everything has a deadline: the other end may be a process that a
 //! tenant has taken over, so what it says is taken as data about that tenant's project and nothing else.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    time::Duration,
+};
 
-use control_api::agent::{
-    Account, Activity, AgentStatus, ApplyRequest, Database, LookRequest, Phase, QuiesceRequest, ResumeRequest, Server,
-    StatusRequest, StopRequest, agent_client::AgentClient,
+use control_api::{
+    agent::{
+        Account, Activity, AgentStatus, ApplyRequest, Database, LookRequest, Phase, QuiesceRequest, ResumeRequest,
+        Server, SettingsRequest, StatusRequest, StopRequest, agent_client::AgentClient,
+    },
+    settings::{self, Applies, Offer},
 };
 use tonic::{Response, Streaming, transport::Channel};
 
@@ -58,8 +65,18 @@ impl Agent {
             .map(tonic::Response::into_inner)
     }
 
-    pub(super) async fn apply(&mut self, access: &Access, touched: &Touched) -> Result<Observed, DriverError> {
-        let request = apply_request(access, touched);
+    pub(super) async fn settings(&mut self) -> Result<BTreeMap<String, String>, DriverError> {
+        let reply = answered(within(ANSWER_PATIENCE, self.client.settings(SettingsRequest {})).await)?;
+        Ok(reply.values.into_iter().collect())
+    }
+
+    pub(super) async fn apply(
+        &mut self,
+        access: &Access,
+        touched: &Touched,
+        offer: &Offer,
+    ) -> Result<Observed, DriverError> {
+        let request = apply_request(access, touched, offer);
         let reply = answered(within(APPLY_PATIENCE, self.client.apply(request)).await)?;
         Ok(observed(reply.server.unwrap_or_default()))
     }
@@ -118,7 +135,7 @@ async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<
 
 /// Everything that exists with what was touched: a new database has to be granted to all users, a new user has to be
 /// given all databases.
-fn apply_request(access: &Access, touched: &Touched) -> ApplyRequest {
+fn apply_request(access: &Access, touched: &Touched, offer: &Offer) -> ApplyRequest {
     let all_users = !touched.databases.is_empty();
     let all_databases = !touched.users.is_empty();
     let wanted_user = |user: &&UserRecord| all_users || touched.users.contains(&user.name);
@@ -136,7 +153,7 @@ fn apply_request(access: &Access, touched: &Touched) -> ApplyRequest {
     let databases = access.databases.iter().filter(wanted_database);
     let gone_databases = touched.databases.iter().filter(|name| !access.databases.contains(name));
     ApplyRequest {
-        settings: std::collections::HashMap::new(),
+        settings: live_settings(access, touched, offer),
         accounts: accounts
             .chain(gone_users.map(|name| Account {
                 user: name.to_string(),
@@ -155,6 +172,18 @@ fn apply_request(access: &Access, touched: &Touched) -> ApplyRequest {
             }))
             .collect(),
     }
+}
+
+/// What a running server takes of the touched settings; those that are not set any more get their default. A change of
+/// the character set changes the collation with it.
+fn live_settings(access: &Access, touched: &Touched, offer: &Offer) -> HashMap<String, String> {
+    let collation = touched.settings.iter().any(|name| name == "character_set_server");
+    let names = touched.settings.iter().map(String::as_str);
+    let live = names
+        .chain(collation.then_some("collation_server"))
+        .filter(|name| settings::find(name).is_ok_and(|setting| setting.applies == Applies::Live));
+    live.filter_map(|name| Some((name.to_owned(), settings::resolved(name, &access.settings, offer)?)))
+        .collect()
 }
 
 /// Whether it is that incarnation of that project, serving.
@@ -207,7 +236,7 @@ mod tests {
             revision: 1,
             users: vec![user("ann"), user("bob")],
             databases: vec![database("one"), database("two")],
-            removed_databases: vec![],
+            ..Access::default()
         }
     }
 
@@ -216,7 +245,7 @@ mod tests {
 
     /// Of accounts and of databases.
     fn names(touched: &Touched) -> (Names, Names) {
-        let request = apply_request(&access(), touched);
+        let request = apply_request(&access(), touched, &Offer::default());
         let accounts = request
             .accounts
             .into_iter()
@@ -232,12 +261,17 @@ mod tests {
     fn new_user_goes_with_all_databases_and_no_other_user() {
         let touched = Touched {
             users: vec![UserName::new("bob").unwrap()],
-            databases: vec![],
+            ..Touched::default()
         };
         let (accounts, databases) = names(&touched);
         assert_eq!(accounts, [("bob".into(), false)]);
         assert_eq!(databases, [("one".into(), false), ("two".into(), false)]);
-        assert_eq!(apply_request(&access(), &touched).accounts[0].native_sha1.len(), 20);
+        assert_eq!(
+            apply_request(&access(), &touched, &Offer::default()).accounts[0]
+                .native_sha1
+                .len(),
+            20
+        );
     }
 
     #[test]
@@ -245,9 +279,44 @@ mod tests {
         let touched = Touched {
             users: vec![UserName::new("eve").unwrap()],
             databases: vec![DatabaseName::new("three").unwrap()],
+            ..Touched::default()
         };
         let (accounts, databases) = names(&touched);
         assert!(accounts.contains(&("eve".into(), true)) && accounts.contains(&("ann".into(), false)));
         assert!(databases.contains(&("three".into(), true)));
+    }
+
+    #[test]
+    fn settings_that_are_not_set_any_more_get_their_default() {
+        fn pairs<T: FromIterator<(String, String)>>(pairs: &[(&str, &str)]) -> T {
+            pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
+        }
+        let offer = Offer {
+            defaults: pairs(&[("sql_mode", ""), ("wait_timeout", "28800"), ("ft_min_word_len", "4")]),
+            character_sets: pairs(&[("latin1", "latin1_swedish_ci")]),
+            ..Offer::default()
+        };
+        let mut access = access();
+        access.settings = pairs(&[
+            ("sql_mode", "ANSI_QUOTES"),
+            ("character_set_server", "latin1"),
+            ("max_error_count", "1"),
+        ]);
+        let touched = Touched {
+            settings: ["sql_mode", "wait_timeout", "ft_min_word_len", "character_set_server"]
+                .map(Into::into)
+                .into(),
+            ..Touched::default()
+        };
+        let expected = [
+            ("character_set_server", "latin1"),
+            ("collation_server", "latin1_swedish_ci"),
+            ("sql_mode", "ANSI_QUOTES"),
+            ("wait_timeout", "28800"),
+        ];
+        assert_eq!(
+            live_settings(&access, &touched, &offer),
+            pairs::<HashMap<_, _>>(&expected)
+        );
     }
 }
