@@ -6,13 +6,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Serverless MariaDB that you run yourself.
 #[derive(Debug, Parser)]
-#[command(name = "selkie", version, propagate_version = true)]
+#[command(name = "selkie", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused or failed; 2 wrong command line; 3 no control plane answers, or it cannot \
+    do it now: try again; 4 there is no such thing.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Common {
@@ -68,6 +71,16 @@ pub(crate) enum Verb {
     /// The compute of a project
     #[command(subcommand)]
     Compute(ComputeVerb),
+    /// Server variables of a project
+    #[command(subcommand)]
+    Settings(SettingsVerb),
+    /// API keys
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Who changed what and when, the latest first
+    Audit(Audit),
+    /// Print a completion script, as `selkie completion bash > /etc/bash_completion.d/selkie`
+    Completion { shell: clap_complete::Shell },
 }
 
 #[derive(Debug, Args)]
@@ -100,7 +113,9 @@ pub(crate) enum AgentVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProjectVerb {
+    /// All that the API key sees
     List,
+    /// Make a project, asleep
     Create {
         project: String,
         /// Size in compute units: 1 is 1 vCPU and 4 GiB
@@ -110,9 +125,8 @@ pub(crate) enum ProjectVerb {
         #[arg(long)]
         wake_timeout: Option<String>,
     },
-    Show {
-        project: String,
-    },
+    /// Everything of a project, and what sleeping loses
+    Show { project: String },
     /// Change when it falls asleep
     Set {
         project: String,
@@ -124,15 +138,18 @@ pub(crate) enum ProjectVerb {
         pinned_idle_timeout: Option<String>,
     },
     /// Stop its compute and remove its data for good
-    Delete {
-        project: String,
-    },
+    Delete { project: String },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserVerb {
+    /// Those made here; SQL may have made others
     List {
         project: String,
+    },
+    Show {
+        project: String,
+        user: String,
     },
     /// Make a user; a password that was not given is generated and printed once
     Create {
@@ -145,6 +162,15 @@ pub(crate) enum UserVerb {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Give a user another password; one that was not given is generated and printed once
+    SetPassword {
+        project: String,
+        user: String,
+        /// Read the password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Remove a user; sessions that it has stay until they end
     Delete {
         project: String,
         user: String,
@@ -153,14 +179,102 @@ pub(crate) enum UserVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DatabaseVerb {
-    List { project: String },
-    Create { project: String, database: String },
-    Delete { project: String, database: String },
+    /// Those made here and those made in SQL
+    List {
+        project: String,
+    },
+    Create {
+        project: String,
+        database: String,
+    },
+    /// Drop a database that was made here, with its data
+    Delete {
+        project: String,
+        database: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ComputeVerb {
+    /// Its state, and who keeps it awake
     Show { project: String },
+    /// Put it to sleep and wait until it sleeps
     Suspend { project: String },
+    /// Wake it and wait until it is ready
     Wake { project: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingsVerb {
+    /// Those that are set; with --all, those that could be, too
+    List {
+        project: String,
+        /// Also those that have their default
+        #[arg(long)]
+        all: bool,
+    },
+    /// One setting: value, default, what the running server has, what it takes
+    Get { project: String, name: String },
+    /// Set some; a running compute takes at once what it can, for the sessions that begin after it
+    Set {
+        project: String,
+        /// As sql_mode=ANSI or max_allowed_packet=64M
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = pair)]
+        settings: Vec<(String, String)>,
+    },
+    /// Give some their default again
+    Unset {
+        project: String,
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    match name {
+        "" => Err("the name before `=` is missing".into()),
+        _ => Ok((name.into(), value.into())),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    List,
+    Show {
+        name: String,
+    },
+    /// Make a key and print it, once
+    Create {
+        name: String,
+        /// admin: everything; project: one project; read-only: nothing is changed
+        #[arg(long, value_enum)]
+        scope: KeyScope,
+        /// The only project that it sees
+        #[arg(long)]
+        project: Option<String>,
+        /// Refused from then on, such as 90d
+        #[arg(long)]
+        expires_in: Option<String>,
+    },
+    /// End a key at once
+    Delete {
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyScope {
+    Admin,
+    Project,
+    ReadOnly,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// Of this project only
+    pub(crate) project: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
 }

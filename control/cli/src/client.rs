@@ -4,8 +4,8 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use control_api::rest::{
-    ChangeProject, Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Problem, Project,
-    ProjectCreated, ProjectList, UserCreated, UserList,
+    ChangeProject, ChangeUser, Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Key,
+    KeyList, Problem, Project, ProjectCreated, ProjectList, Setting, SettingList, User, UserCreated, UserList,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -13,9 +13,13 @@ use serde::de::DeserializeOwned;
 
 use crate::arguments::{Common, ComputeVerb, DatabaseVerb, ProjectVerb, UserVerb};
 use crate::demo::UpJson;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::settings::Settings;
 use crate::small_runtime;
+
+pub(crate) mod audit;
+pub(crate) mod keys;
+pub(crate) mod settings;
 
 /// A wake may take its 60 s, a delete has to stop a compute first.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -51,7 +55,7 @@ impl Rest {
         }
         let dir = Settings::load(common)?.data_dir;
         let Some(up) = UpJson::read(&dir)? else {
-            return Err(Failure(format!(
+            return Err(Failure::new(format!(
                 "no control plane known: {} has no up.json. Run `selkie up`, or name it with --data-dir, or with --url and SELKIE_API_KEY",
                 dir.display()
             )));
@@ -80,11 +84,11 @@ impl Rest {
             request = request.json(body);
         }
         request.send().await.map_err(|e| match e.is_connect() {
-            true => Failure(format!(
-                "no control plane answers at {}; is `selkie up` running?",
-                self.url
-            )),
-            false => Failure::of(&self.url, e),
+            true => Failure::of_kind(
+                Kind::Unavailable,
+                format!("no control plane answers at {}; is `selkie up` running?", self.url),
+            ),
+            false => Failure::of_kind(Kind::Unavailable, format!("{}: {e}", self.url)),
         })
     }
 
@@ -101,9 +105,10 @@ impl Rest {
         if status.is_success() {
             return Ok(response);
         }
+        let kind = kind_of(status);
         match response.json::<Problem>().await {
-            Ok(problem) => Err(Failure(format!("{} ({})", problem.detail, problem.code))),
-            Err(_) => Err(Failure(format!("the control plane answered {status}"))),
+            Ok(problem) => Err(Failure::of_kind(kind, told(&problem))),
+            Err(_) => Err(Failure::of_kind(kind, format!("the control plane answered {status}"))),
         }
     }
 
@@ -145,12 +150,33 @@ impl Rest {
     }
 }
 
+fn kind_of(status: StatusCode) -> Kind {
+    match status {
+        StatusCode::NOT_FOUND => Kind::NotFound,
+        StatusCode::TOO_MANY_REQUESTS => Kind::Unavailable,
+        status if status.is_server_error() => Kind::Unavailable,
+        _ => Kind::Failed,
+    }
+}
+
+/// In the control plane's words, with what to do where that is not in them.
+fn told(problem: &Problem) -> String {
+    let hint = match problem.code.as_str() {
+        "unauthorized" => "; see --api-key-file and SELKIE_API_KEY",
+        "project_not_found" => "; `selkie project list` shows those there are",
+        "forbidden" => "; `selkie key list`, with an admin key, shows what each may do",
+        "setting_not_allowed" => "; `selkie settings list PROJECT --all` shows those there are",
+        _ => "",
+    };
+    format!("{} ({}){hint}", problem.detail, problem.code)
+}
+
 pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure> {
     let rest = Rest::find(common)?;
     small_runtime()?.block_on(async {
         match verb {
             ProjectVerb::List => {
-                let projects = all_projects(&rest).await?;
+                let projects = all::<ProjectList>(&rest, "/projects").await?;
                 show(common, &projects, || {
                     table(&["PROJECT", "STATE", "CU", "CREATED"], projects.iter().map(project_row))
                 })
@@ -174,7 +200,11 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
             }
             ProjectVerb::Show { project } => {
                 let found: Project = rest.get(&path(&["projects", project])?).await?;
-                show(common, &found, || details(&project_details(&found)))
+                let text = match common.json {
+                    true => String::new(),
+                    false => whole(&rest, &found).await?,
+                };
+                show(common, &found, || text)
             }
             ProjectVerb::Set {
                 project,
@@ -208,16 +238,42 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
     small_runtime()?.block_on(async {
         match verb {
             UserVerb::List { project } => {
-                let list: UserList = rest.get(&path(&["projects", project, "users"])?).await?;
-                let row = |user: &control_api::rest::User| {
+                let users = all::<UserList>(&rest, &path(&["projects", project, "users"])?).await?;
+                let row = |user: &User| {
                     vec![
                         user.name.clone(),
                         if user.admin { "yes" } else { "no" }.into(),
                         user.created_at.clone(),
                     ]
                 };
-                show(common, &list.users, || {
-                    table(&["USER", "ADMIN", "CREATED"], list.users.iter().map(row))
+                show(common, &users, || {
+                    table(&["USER", "ADMIN", "CREATED"], users.iter().map(row))
+                })
+            }
+            UserVerb::Show { project, user } => {
+                let found: User = rest.get(&path(&["projects", project, "users", user])?).await?;
+                let admin = if found.admin { "yes" } else { "no" };
+                show(common, &found, || {
+                    details(&[
+                        ("user", found.name.clone()),
+                        ("logs in as", format!("{project}.{}", found.name)),
+                        ("admin", admin.into()),
+                        ("created", found.created_at.clone()),
+                    ])
+                })
+            }
+            UserVerb::SetPassword {
+                project,
+                user,
+                password_stdin,
+            } => {
+                let body = ChangeUser {
+                    password: given_password(*password_stdin)?,
+                };
+                let changed: UserCreated = rest.patch(&path(&["projects", project, "users", user])?, &body).await?;
+                show(common, &changed, || match &changed.password {
+                    Some(password) => format!("user {user} has a new password\n{password}\n"),
+                    None => format!("user {user} has a new password\n"),
                 })
             }
             UserVerb::Create {
@@ -226,14 +282,9 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
                 admin,
                 password_stdin,
             } => {
-                let password = if *password_stdin {
-                    Some(password_from_stdin()?)
-                } else {
-                    None
-                };
                 let body = CreateUser {
                     name: user.clone(),
-                    password,
+                    password: given_password(*password_stdin)?,
                     admin: *admin,
                 };
                 let made: UserCreated = rest.post(&path(&["projects", project, "users"])?, &body).await?;
@@ -257,12 +308,11 @@ pub(crate) fn database(common: &Common, verb: &DatabaseVerb) -> Result<(), Failu
     small_runtime()?.block_on(async {
         match verb {
             DatabaseVerb::List { project } => {
-                let list: DatabaseList = rest.get(&path(&["projects", project, "databases"])?).await?;
-                show(common, &list.databases, || {
-                    table(
-                        &["DATABASE"],
-                        list.databases.iter().map(|found| vec![found.name.clone()]),
-                    )
+                let databases = all::<DatabaseList>(&rest, &path(&["projects", project, "databases"])?).await?;
+                let made = |found: &Database| if found.made_by_api { "here" } else { "in SQL" }.to_owned();
+                show(common, &databases, || {
+                    let rows = databases.iter().map(|found| vec![found.name.clone(), made(found)]);
+                    table(&["DATABASE", "MADE"], rows)
                 })
             }
             DatabaseVerb::Create { project, database } => {
@@ -305,17 +355,23 @@ fn path(segments: &[&str]) -> Result<String, Failure> {
     for segment in segments {
         // These would walk the path, also when written as %2E.
         if matches!(*segment, "" | "." | "..") {
-            return Err(Failure(format!("`{segment}` is not a name")));
+            return Err(Failure::new(format!("`{segment}` is not a name")));
         }
         path.push('/');
-        for byte in segment.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => path.push(byte.into()),
-                _ => path.push_str(&format!("%{byte:02X}")),
-            }
-        }
+        path.push_str(&escaped(segment));
     }
     Ok(path)
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 #[derive(Serialize)]
@@ -323,17 +379,50 @@ struct Gone<'a> {
     deleted: &'a str,
 }
 
-async fn all_projects(rest: &Rest) -> Result<Vec<Project>, Failure> {
-    let mut all = Vec::new();
-    let mut page_at = "/projects".to_owned();
-    loop {
-        let page: ProjectList = rest.get(&page_at).await?;
-        all.extend(page.projects);
-        match page.next {
-            Some(next) => page_at = format!("/projects?after={next}"),
-            None => return Ok(all),
+/// A list of the REST API.
+trait List: DeserializeOwned {
+    type Item;
+
+    /// This page, and what the next comes after.
+    fn page(self) -> (Vec<Self::Item>, Option<String>);
+}
+
+macro_rules! lists {
+    ($($list:ident . $items:ident: $item:ty),*) => {$(
+        impl List for $list {
+            type Item = $item;
+
+            fn page(self) -> (Vec<$item>, Option<String>) {
+                (self.$items, self.next)
+            }
         }
+    )*};
+}
+
+lists! {
+    ProjectList.projects: Project,
+    UserList.users: User,
+    DatabaseList.databases: Database,
+    SettingList.settings: Setting,
+    KeyList.keys: Key
+}
+
+/// All pages of a list.
+async fn all<L: List>(rest: &Rest, path: &str) -> Result<Vec<L::Item>, Failure> {
+    let (mut all, mut next) = rest.get::<L>(path).await?.page();
+    while let Some(after) = next {
+        let (items, then) = rest
+            .get::<L>(&format!("{path}?after={}", escaped(&after)))
+            .await?
+            .page();
+        all.extend(items);
+        next = then;
     }
+    Ok(all)
+}
+
+fn given_password(stdin: bool) -> Result<Option<String>, Failure> {
+    stdin.then(password_from_stdin).transpose()
 }
 
 fn password_from_stdin() -> Result<String, Failure> {
@@ -341,8 +430,8 @@ fn password_from_stdin() -> Result<String, Failure> {
     std::io::stdin().lock().read_line(&mut line)?;
     let password = line.trim_end_matches(['\n', '\r']);
     if password.is_empty() {
-        return Err(Failure(
-            "standard input has no password on its first line (`--password-stdin`)".into(),
+        return Err(Failure::new(
+            "standard input has no password on its first line (`--password-stdin`)",
         ));
     }
     Ok(password.to_owned())
@@ -373,6 +462,50 @@ fn project_details(project: &Project) -> Vec<(&'static str, String)> {
     rows
 }
 
+/// Names that a line shows; the lists show all.
+const NAMED_MAX: usize = 20;
+
+/// Everything of a project, for people.
+async fn whole(rest: &Rest, project: &Project) -> Result<String, Failure> {
+    let of = |what| path(&["projects", &project.id, what]);
+    let users = all::<UserList>(rest, &of("users")?).await?;
+    let databases = all::<DatabaseList>(rest, &of("databases")?).await?;
+    let settings = all::<SettingList>(rest, &of("settings")?).await?;
+    let set = settings.iter().filter(|setting| setting.is_set);
+    let mut rows = project_details(project);
+    rows.push(("users", names(users.iter().map(|user| user.name.clone()))));
+    rows.push((
+        "databases",
+        names(databases.iter().map(|database| database.name.clone())),
+    ));
+    rows.push(("settings", names(set.map(settings::assignment))));
+    Ok(details(&rows) + WHAT_SLEEPING_LOSES)
+}
+
+/// docs/sleeping.md in short.
+const WHAT_SLEEPING_LOSES: &str = "
+what a sleep loses (docs/sleeping.md)
+  SET GLOBAL          the next start has the project's settings again: use `selkie settings set`
+  MEMORY tables       are there and empty
+  EVENTs              do not fire while it sleeps, and are not caught up with
+  tied sessions       with an open transaction, a temporary table, a lock of GET_LOCK() or LOCK TABLES: they keep it awake
+                      until pinned_idle_timeout, then end with an error that says so
+  everything else     stays: data, users, grants, settings, and the connections of idle clients
+";
+
+fn names(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    let mut shown = names[..names.len().min(NAMED_MAX)].join(", ");
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 if names.is_empty() => "none".into(),
+        0 => shown,
+        more => {
+            shown.push_str(&format!(" and {more} more"));
+            shown
+        }
+    }
+}
+
 fn compute_details(compute: &Compute) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("state", compute.state.as_str().to_owned()),
@@ -396,8 +529,12 @@ fn show(common: &Common, value: &impl Serialize, text: impl FnOnce() -> String) 
     } else {
         text()
     };
+    print(text.as_bytes())
+}
+
+pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text).and_then(|()| out.flush()) {
         // `selkie project list | head -1`.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),

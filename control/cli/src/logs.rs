@@ -30,8 +30,8 @@ pub(crate) fn to_stderr(filter: &str) {
 /// filter was asked for, else warnings.
 pub(crate) fn for_service(common: &Common, data_dir: &Path) -> Result<(), Failure> {
     let text = common.log.as_deref().unwrap_or(DEFAULT_FILTER);
-    let filter =
-        EnvFilter::try_new(text).map_err(|e| Failure(format!("`--log`/SELKIE_LOG: {text:?} is no filter: {e}")))?;
+    let filter = EnvFilter::try_new(text)
+        .map_err(|e| Failure::new(format!("`--log`/SELKIE_LOG: {text:?} is no filter: {e}")))?;
     let dir = data_dir.join("logs");
     std::fs::create_dir_all(&dir).map_err(|e| Failure::of(dir.display(), e))?;
     let path = dir.join("selkie.log");

@@ -15,7 +15,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Verb};
 use failure::Failure;
@@ -31,14 +31,25 @@ fn main() -> ExitCode {
         Verb::User(ref verb) => client::user(&arguments.common, verb),
         Verb::Database(ref verb) => client::database(&arguments.common, verb),
         Verb::Compute(ref verb) => client::compute(&arguments.common, verb),
+        Verb::Settings(ref verb) => client::settings::settings(&arguments.common, verb),
+        Verb::Key(ref verb) => client::keys::key(&arguments.common, verb),
+        Verb::Audit(ref wish) => client::audit::audit(&arguments.common, wish),
+        Verb::Completion { shell } => completion(shell),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.say();
-            ExitCode::FAILURE
+            failure.code()
         }
     }
+}
+
+/// Writes the shell's completion script; of a pipe that was closed nobody needs to know.
+fn completion(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "selkie", &mut script);
+    client::print(&script)
 }
 
 /// A runtime for short work: an agent, a call to REST.

@@ -85,7 +85,7 @@ fn make_data_dir(dir: &Path) -> Result<(), Failure> {
         .mode(0o711)
         .create(dir)
         .map_err(|e| {
-            Failure(format!(
+            Failure::new(format!(
                 "data directory {}: {e} (choose another with `--data-dir`)",
                 dir.display()
             ))

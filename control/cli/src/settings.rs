@@ -34,7 +34,7 @@ impl Settings {
         let mut figment = Figment::new();
         if let Some(path) = &common.config {
             if !path.is_file() {
-                return Err(Failure(format!(
+                return Err(Failure::new(format!(
                     "settings file {} is not there (`--config`)",
                     path.display()
                 )));
@@ -47,7 +47,7 @@ impl Settings {
         let raw: Raw = figment
             .merge(environment)
             .extract()
-            .map_err(|e| Failure(explain(&e, common)))?;
+            .map_err(|e| Failure::new(explain(&e, common)))?;
         let data_dir = common
             .data_dir
             .clone()
@@ -88,8 +88,8 @@ fn default_data_dir() -> Result<PathBuf, Failure> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
     match state.or_else(home) {
         Some(state) => Ok(state.join("selkie")),
-        None => Err(Failure(
-            "neither XDG_STATE_HOME nor HOME is set: say where data goes with `--data-dir`".into(),
+        None => Err(Failure::new(
+            "neither XDG_STATE_HOME nor HOME is set: say where data goes with `--data-dir`",
         )),
     }
 }

@@ -35,7 +35,7 @@ fn lock(data_dir: &Path) -> Result<std::fs::File, Failure> {
     let file = file.map_err(|e| Failure::of(path.display(), e))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(_taken) => Err(Failure(format!(
+        Err(_taken) => Err(Failure::new(format!(
             "another `selkie up` runs on {}: stop it, or choose another directory with `--data-dir`",
             data_dir.display()
         ))),

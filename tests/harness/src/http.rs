@@ -38,6 +38,17 @@ impl Response {
 
 /// Sends one request to `url` (`http://host:port/path`) with the bearer `key` and the JSON `body` where given.
 pub async fn request(method: &str, url: &str, key: Option<&str>, body: Option<&Value>) -> Response {
+    request_with(method, url, key, &[], body).await
+}
+
+/// The same with other headers.
+pub async fn request_with(
+    method: &str,
+    url: &str,
+    key: Option<&str>,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> Response {
     let rest = url
         .strip_prefix("http://")
         .unwrap_or_else(|| panic!("not an http URL: {url}"));
@@ -46,9 +57,13 @@ pub async fn request(method: &str, url: &str, key: Option<&str>, body: Option<&V
     let key = key
         .map(|key| format!("Authorization: Bearer {key}\r\n"))
         .unwrap_or_default();
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     let path = if path.is_empty() { "/" } else { path };
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{key}\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{key}{headers}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );

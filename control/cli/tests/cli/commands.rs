@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::stage::{ControlPlane, fails, selkie, succeeds};
+use crate::stage::{ControlPlane, fails, fails_with, selkie, succeeds};
 
 const COMPUTE: &str = r#"{"state":"ready","incarnation":7,"size_cu":0.25,"since":"2026-01-02T03:04:05Z","kept_awake_by":["1 command in flight"]}"#;
 
@@ -80,9 +80,12 @@ fn what_the_control_plane_refuses_is_told_in_its_words() {
         ("404 Not Found", problem.into()),
         ("502 Bad Gateway", "<html>".into()),
     ]);
-    let said = fails(&mut with(&control, &["project", "show", "nope"]));
-    assert_eq!(said, "selkie: project nope does not exist (project_not_found)\n");
-    let said = fails(&mut with(&control, &["project", "delete", "nope"]));
+    let said = fails_with(4, &mut with(&control, &["project", "show", "nope"]));
+    assert_eq!(
+        said,
+        "selkie: project nope does not exist (project_not_found); `selkie project list` shows those there are\n"
+    );
+    let said = fails_with(3, &mut with(&control, &["project", "delete", "nope"]));
     assert!(said.contains("502"), "{said}");
     drop(control.asked());
 }
@@ -92,7 +95,7 @@ fn names_cannot_lead_elsewhere() {
     let control = ControlPlane::start(vec![("200 OK", project("x"))]);
     let said = fails(&mut with(&control, &["project", "delete", ".."]));
     assert!(said.contains("`..` is not a name"), "{said}");
-    succeeds(&mut with(&control, &["project", "show", "../users?x"]));
+    succeeds(&mut with(&control, &["project", "show", "../users?x", "--json"]));
     assert_eq!(control.asked()[0].line, "GET /api/v1/projects/..%2Fusers%3Fx");
 }
 
@@ -104,7 +107,10 @@ fn a_control_plane_that_does_not_answer_is_named() {
         .local_addr()
         .unwrap();
     let url = format!("http://{address}");
-    let said = fails(selkie(&["--url", &url, "project", "list"]).env("SELKIE_API_KEY", "k"));
+    let said = fails_with(
+        3,
+        selkie(&["--url", &url, "project", "list"]).env("SELKIE_API_KEY", "k"),
+    );
     assert!(said.contains(&url) && said.contains("selkie up"), "{said}");
 }
 
@@ -119,4 +125,134 @@ fn the_key_may_stand_in_a_file() {
         &["compute", "show", "demo", "--api-key-file", &path],
     ));
     assert_eq!(control.asked()[0].authorization, "Bearer of-the-file");
+}
+
+#[test]
+fn a_project_is_shown_whole_with_what_sleeping_loses() {
+    let user = r#"{"users":[{"name":"app","admin":false,"created_at":"x"}]}"#;
+    let databases = r#"{"databases":[{"name":"shop","made_by_api":true},{"name":"old","made_by_api":false}]}"#;
+    let settings = format!(r#"{{"settings":[{SETTING},{UNSET}]}}"#);
+    let script = [project("demo"), user.into(), databases.into(), settings];
+    let control = ControlPlane::start(script.map(|body| ("200 OK", body)).into());
+    insta::assert_snapshot!(succeeds(&mut with(&control, &["project", "show", "demo"])));
+    drop(control.asked());
+}
+
+const SETTING: &str = r#"{"name":"sql_mode","value":"ANSI_QUOTES","is_set":true,"default":"","running":"ANSI_QUOTES","applies":"live","takes":"modes","description":"What SQL is accepted."}"#;
+const UNSET: &str = r#"{"name":"ft_min_word_len","value":"4","is_set":false,"default":"4","applies":"next_start","takes":"1 to 84","description":"The shortest word."}"#;
+
+#[test]
+fn settings_are_listed_shown_set_and_unset() {
+    let list = format!(r#"{{"settings":[{SETTING},{UNSET}]}}"#);
+    let set = format!(r#"{{"settings":[{SETTING}]}}"#);
+    let script = vec![
+        ("200 OK", list.clone()),
+        ("200 OK", list),
+        ("200 OK", UNSET.into()),
+        ("200 OK", set.clone()),
+        ("200 OK", set),
+    ];
+    let control = ControlPlane::start(script);
+    let run = |args: &[&str]| succeeds(&mut with(&control, &[&["settings"], args].concat()));
+    insta::assert_snapshot!(run(&["list", "demo"]), @r"
+    SETTING   VALUE        DEFAULT  RUNNING      APPLIES
+    sql_mode  ANSI_QUOTES           ANSI_QUOTES  live
+    ");
+    insta::assert_snapshot!(run(&["list", "demo", "--all"]), @r"
+    SETTING          VALUE        DEFAULT  RUNNING      APPLIES
+    sql_mode         ANSI_QUOTES           ANSI_QUOTES  live
+    ft_min_word_len  4            4        -            next start
+    ");
+    insta::assert_snapshot!(run(&["get", "demo", "ft_min_word_len"]), @r"
+    setting  ft_min_word_len
+    value    4
+    default  4
+    is set   no
+    applies  next start
+    takes    1 to 84
+    what     The shortest word.
+    ");
+    run(&["set", "demo", "sql_mode=ANSI=x", "wait_timeout=60"]);
+    run(&["unset", "demo", "sql_mode"]);
+    let asked = control.asked();
+    assert_eq!(asked[3].line, "PATCH /api/v1/projects/demo/settings");
+    let body = |at: usize| serde_json::from_str::<serde_json::Value>(&asked[at].body).unwrap();
+    assert_eq!(body(3), serde_json::json!({"sql_mode": "ANSI=x", "wait_timeout": "60"}));
+    assert_eq!(body(4), serde_json::json!({"sql_mode": null}));
+}
+
+#[test]
+fn keys_and_the_audit_log_are_shown() {
+    let key =
+        r#"{"name":"ci","scope":"project","project":"demo","created_at":"x","expires_at":"2027-01-01T00:00:00Z"}"#;
+    let made = r#"{"name":"ci","scope":"project","project":"demo","created_at":"x","key":"selkie_key_x"}"#;
+    let entry = |id| {
+        format!(
+            r#"{{"id":{id},"at":"2026-01-01T00:00:00Z","key":"ci","method":"POST","path":"/api/v1/projects/demo/users","project":"demo","changed":{{"name":"app"}},"status":201,"request_id":"r"}}"#
+        )
+    };
+    let script = vec![
+        ("200 OK", format!(r#"{{"keys":[{key}]}}"#)),
+        ("201 Created", made.into()),
+        (
+            "200 OK",
+            format!(r#"{{"entries":[{},{}],"next":"8"}}"#, entry(9), entry(8)),
+        ),
+        ("200 OK", format!(r#"{{"entries":[{}]}}"#, entry(7))),
+    ];
+    let control = ControlPlane::start(script);
+    let run = |args: &[&str]| succeeds(&mut with(&control, args));
+    insta::assert_snapshot!(run(&["key", "list"]), @r"
+    KEY  SCOPE    PROJECT  EXPIRES               LAST USED
+    ci   project  demo     2027-01-01T00:00:00Z  not yet
+    ");
+    let said = run(&[
+        "key",
+        "create",
+        "ci",
+        "--scope",
+        "project",
+        "--project",
+        "demo",
+        "--expires-in",
+        "90d",
+    ]);
+    assert_eq!(said, "key ci; it is told only now\nselkie_key_x\n");
+    let log = run(&["audit", "demo", "--limit", "3"]);
+    assert_eq!(log.lines().count(), 4, "{log}");
+    assert!(log.contains(r#"201     {"name":"app"}"#), "{log}");
+    let asked = control.asked();
+    let body: serde_json::Value = serde_json::from_str(&asked[1].body).unwrap();
+    let wanted = serde_json::json!({"name": "ci", "scope": "project", "project": "demo", "expires_in": "90d"});
+    assert_eq!(body, wanted);
+    assert_eq!(asked[2].line, "GET /api/v1/projects/demo/audit?limit=3");
+    assert_eq!(asked[3].line, "GET /api/v1/projects/demo/audit?limit=1&after=8");
+}
+
+#[test]
+fn a_password_is_changed_and_a_generated_one_is_told() {
+    let changed = r#"{"name":"app","admin":false,"created_at":"x","password":"generated"}"#;
+    let control = ControlPlane::start(vec![("200 OK", changed.into())]);
+    let said = succeeds(&mut with(&control, &["user", "set-password", "demo", "app"]));
+    assert_eq!(said, "user app has a new password\ngenerated\n");
+    let asked = control.asked();
+    assert_eq!(asked[0].line, "PATCH /api/v1/projects/demo/users/app");
+    assert_eq!(asked[0].body, "{}");
+}
+
+#[test]
+fn completion_is_written_for_each_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = succeeds(&mut selkie(&["completion", shell]));
+        for word in ["set-password", "settings", "audit"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    // bash itself reads it and completes with it.
+    let script = format!(
+        "{}\nCOMP_WORDS=(selkie comp); COMP_CWORD=1; _selkie selkie comp selkie; echo \"${{COMPREPLY[@]}}\"",
+        succeeds(&mut selkie(&["completion", "bash"]))
+    );
+    let said = succeeds(std::process::Command::new("bash").args(["-c", &script]));
+    assert!(said.contains("compute") && said.contains("completion"), "{said}");
 }

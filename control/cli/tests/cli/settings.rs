@@ -74,7 +74,19 @@ fn without_a_home_the_data_directory_must_be_given() {
 #[test]
 fn help_says_what_there_is() {
     insta::assert_snapshot!(succeeds(&mut selkie(&["--help"])));
-    for verb in ["up", "project", "user", "database", "compute", "gateway", "control"] {
+    for verb in [
+        "up",
+        "project",
+        "user",
+        "database",
+        "compute",
+        "settings",
+        "key",
+        "audit",
+        "completion",
+        "gateway",
+        "control",
+    ] {
         assert!(
             succeeds(&mut selkie(&[verb, "--help"])).contains("Usage: selkie"),
             "{verb}"

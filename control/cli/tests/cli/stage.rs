@@ -23,11 +23,16 @@ pub(crate) fn succeeds(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a command that fails says: on standard error, in one line.
+/// What a command that is refused or fails says: on standard error, in one line.
 pub(crate) fn fails(command: &mut Command) -> String {
+    fails_with(1, command)
+}
+
+/// The same with another exit code.
+pub(crate) fn fails_with(code: i32, command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let said = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(1), "{command:?}: {said}");
+    assert_eq!(status.code(), Some(code), "{command:?}: {said}");
     assert!(stdout.is_empty(), "{command:?}: {}", String::from_utf8_lossy(&stdout));
     assert!(
         said.starts_with("selkie: ") && said.lines().count() == 1,
