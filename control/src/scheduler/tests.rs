@@ -194,11 +194,11 @@ async fn tick_with_500_awake_of_100_000_projects() {
     let whole = plane.store.whole_projects(None, 1).await.unwrap().remove(0);
     for number in 0..100_000 {
         let mut whole = whole.clone();
-        whole.record.id = ProjectId::new(&format!("p{number}")).unwrap();
+        whole.record.id = ProjectId::new(&format!("p{}", 1_000_000 + number)).unwrap();
         plane.publisher().put(whole);
     }
     for number in 0..500 {
-        let id = ProjectId::new(&format!("p{}", number * 200)).unwrap();
+        let id = ProjectId::new(&format!("p{}", 1_000_000 + number * 200)).unwrap();
         plane.projects.activity.ready(&id, 1);
     }
     let scheduler = Scheduler::new(plane.projects.clone(), Some(AFTER));
