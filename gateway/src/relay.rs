@@ -318,6 +318,8 @@ struct Relay<'a, C, F> {
     pinned: Option<Pinned>,
     /// What the compute said before it went away.
     compute_said: Option<String>,
+    /// It ended this connection alone, because it was told to.
+    killed: bool,
     on_first_byte: Option<F>,
 }
 
@@ -377,6 +379,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             clock_changed: false,
             pinned: None,
             compute_said: None,
+            killed: false,
             on_first_byte: Some(on_first_byte),
         };
         relay.inject(replay, Own::Replay);

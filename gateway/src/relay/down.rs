@@ -18,6 +18,9 @@ use crate::stream::Readable;
 /// The longest answer to a command of ours that is kept; the inventory has its own, lower bound.
 const OWN_ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// ER_CONNECTION_KILLED: somebody ended this connection and no other.
+const CONNECTION_KILLED: u16 = 1927;
+
 impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
     /// True: something moved, so another turn may move more.
     pub(super) fn pump_down(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
@@ -187,6 +190,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             .filled()
             .get(at + 4..)
             .and_then(|payload| ErrPacket::decode(payload, capabilities).ok());
+        self.killed = said.as_ref().is_some_and(|err| err.code == CONNECTION_KILLED);
         self.compute_said = said.map(|err| String::from_utf8_lossy(err.message).into_owned());
         self.compute_closed = true;
         let rest = buffer.filled().len() - at;
@@ -225,8 +229,11 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             return self.own_ended(own, &answer, end);
         }
         self.around.metrics.response_ended(end.error.is_some());
-        if let Some(status) = end.status {
-            self.around.session.answered(status);
+        match end.status {
+            Some(status) => self.around.session.answered(status),
+            // What a statement did before it failed is in no report.
+            None if end.error.is_some() => self.around.session.tracked.hidden(),
+            None => {}
         }
         self.statement_answered(&due, end);
         if due.accounts && end.error.is_none() {

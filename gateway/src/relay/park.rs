@@ -201,6 +201,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         if !whole && !taken_back {
             return Err(error);
         }
+        if self.killed && self.around.running.draining().is_none() {
+            return Err(error);
+        }
         let told = error.told();
         let mut answers = Vec::new();
         if !taken_back {

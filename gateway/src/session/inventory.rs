@@ -14,7 +14,7 @@ use mysql_wire::capabilities::Capabilities;
 use mysql_wire::ok::OkPacket;
 use mysql_wire::session_track::{Change, changes};
 use mysql_wire::status::StatusFlags;
-use mysql_wire::text_rows::{self, Row};
+use mysql_wire::text_rows::{self, Row, TextRows};
 
 use super::life::Pin;
 use super::statements::Modes;
@@ -32,6 +32,8 @@ const SCALARS: &str = "SELECT ROW_COUNT(),FOUND_ROWS(),@@warning_count,@@error_c
     DATABASE(),CURRENT_ROLE(),@@character_set_client,@@character_set_results,@@collation_connection,@@in_transaction,\
     @@insert_id,@@rand_seed1,@@rand_seed2,@@sql_mode,@@autocommit LIMIT 1";
 const SCALARS_LEN: usize = 17;
+/// Among them, one that is text whatever it holds.
+const SQL_MODE: usize = 15;
 const WARNINGS: &str = "SHOW WARNINGS";
 /// Session variables that are not as a new session has them. Those left out are read elsewhere, cannot be set, or follow
 /// from others.
@@ -147,19 +149,21 @@ impl Inventory {
     }
 
     fn rows(&self, at: usize) -> Result<Vec<Row<'_>>, Pin> {
+        self.result(at).map(|result| result.rows)
+    }
+
+    fn result(&self, at: usize) -> Result<TextRows<'_>, Pin> {
         let answer = self.answers.get(at).ok_or(Pin::Unknown)?;
-        let (rows, rest) = text_rows::read(answer, self.capabilities).map_err(|_| Pin::Unknown)?;
-        if rest.is_empty() {
-            Ok(rows.rows)
-        } else {
-            Err(Pin::Unknown)
-        }
+        let (result, rest) = text_rows::read(answer, self.capabilities).map_err(|_| Pin::Unknown)?;
+        if rest.is_empty() { Ok(result) } else { Err(Pin::Unknown) }
     }
 
     fn read(&mut self, session: &mut Session) -> Result<Outcome, Pin> {
         let (variables, user_variables, counters, locks, timestamp, values) = (2, 3, 4, 5, 6, 7);
-        let scalars = self.rows(0)?;
-        let scalars = scalars
+        let read = self.result(0)?;
+        let results_collation = read.collations.get(SQL_MODE).map(u16::to_string);
+        let scalars = read
+            .rows
             .first()
             .filter(|row| row.len() == SCALARS_LEN)
             .ok_or(Pin::Unknown)?;
@@ -172,12 +176,16 @@ impl Inventory {
             return Err(Pin::Transaction);
         }
         counters.check(&scalars, session.statements.prepared_here())?;
-        if single(&self.rows(locks)?)? != "0" {
+        let locks = self.rows(locks)?;
+        if single(&locks)? != "0" {
             return Err(Pin::Lock);
         }
+        let collation = locks.first().and_then(|row| row.get(1).copied().flatten());
+        // SET NAMES with a collation makes it that of results, too, which shows in their columns alone.
+        let named = collation.is_some() && collation == results_collation.as_deref().map(str::as_bytes);
         let changed = read_variables(&self.rows(variables)?)?;
         if self.user_variables.is_none() {
-            let found = read_user_variables(&self.rows(user_variables)?)?;
+            let found = read_user_variables(&self.rows(user_variables)?, scalars.speaks_utf8())?;
             let question = question_for(&found);
             self.user_variables = Some(found);
             if let Some(question) = question {
@@ -186,7 +194,7 @@ impl Inventory {
                 return Ok(Outcome::Ask(questions));
             }
         }
-        let mut statements = vec![scalars.restore(&changed)?];
+        let mut statements = vec![scalars.restore(&changed, named)?];
         let row = match self.answers.get(values) {
             Some(_) => self.rows(values)?,
             None => Vec::new(),
@@ -290,6 +298,12 @@ impl Scalars {
         })
     }
 
+    /// Names come and go as UTF-8.
+    fn speaks_utf8(&self) -> bool {
+        let is_utf8 = |charset: &str| matches!(charset, "utf8mb4" | "utf8mb3");
+        is_utf8(&self.character_set_client) && self.character_set_results.as_deref().is_some_and(is_utf8)
+    }
+
     fn diagnostics(&self, show_warnings: Option<&Vec<u8>>) -> Diagnostics {
         Diagnostics {
             row_count: self.row_count.as_str().into(),
@@ -303,16 +317,19 @@ impl Scalars {
     }
 
     /// The statement that sets everything which has a name, in one go: each value is read under the modes of the login.
-    fn restore(&self, variables: &[(String, String)]) -> Result<String, Pin> {
+    fn restore(&self, variables: &[(String, String)], named: bool) -> Result<String, Pin> {
         let results = match &self.character_set_results {
             Some(charset) => quoted(charset)?,
             None => "NULL".into(),
         };
-        let mut set = format!(
-            "SET character_set_client={},character_set_results={results},collation_connection={}",
-            quoted(&self.character_set_client)?,
-            quoted(&self.collation_connection)?
-        );
+        let client = quoted(&self.character_set_client)?;
+        let collation = quoted(&self.collation_connection)?;
+        let mut set = match named && self.character_set_results.as_ref() == Some(&self.character_set_client) {
+            true => format!("SET NAMES {client} COLLATE {collation}"),
+            false => format!(
+                "SET character_set_client={client},character_set_results={results},collation_connection={collation}"
+            ),
+        };
         let [first, second] = &self.rand_seeds;
         let _ = write!(set, ",rand_seed1={},rand_seed2={}", number(first)?, number(second)?);
         if self.insert_id != "0" {
@@ -406,16 +423,16 @@ fn read_variables(rows: &[Row<'_>]) -> Result<Vec<(String, String)>, Pin> {
     Ok(variables)
 }
 
-fn read_user_variables(rows: &[Row<'_>]) -> Result<Vec<UserVariable>, Pin> {
+fn read_user_variables(rows: &[Row<'_>], utf8: bool) -> Result<Vec<UserVariable>, Pin> {
     if rows.len() > USER_VARIABLES_MAX {
         return Err(Pin::UserVariables);
     }
     rows.iter()
-        .map(|row| read_user_variable(row).ok_or(Pin::UserVariables))
+        .map(|row| read_user_variable(row, utf8).ok_or(Pin::UserVariables))
         .collect()
 }
 
-fn read_user_variable(row: &[Option<&[u8]>]) -> Option<UserVariable> {
+fn read_user_variable(row: &[Option<&[u8]>], utf8: bool) -> Option<UserVariable> {
     let [Some(name), Some(kind), value, charset] = row else {
         return None;
     };
@@ -425,7 +442,10 @@ fn read_user_variable(row: &[Option<&[u8]>]) -> Option<UserVariable> {
             .filter(|text| text.is_ascii())
             .map(str::to_owned)
     };
-    let name = ascii(name)?;
+    // Another character set would have to be translated both ways.
+    let name = String::from_utf8(name.to_vec())
+        .ok()
+        .filter(|name| utf8 || name.is_ascii())?;
     let Some(value) = value else {
         let kind = Kind::Literal("NULL".into());
         return Some(UserVariable { name, kind });

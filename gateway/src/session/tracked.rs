@@ -255,10 +255,16 @@ pub(crate) fn read_text(text: &[u8]) -> Read {
         } else if ends_with(before, b"get") && starts_with(after, b"lock") {
             read.may_hide = true;
         } else if ends_with(before, b"session") && starts_with(after, b"track_") {
-            read.sets_tracker = true;
+            read.sets_tracker = !only_reads(text);
         }
     }
     read
+}
+
+/// One statement that asks for something.
+fn only_reads(text: &[u8]) -> bool {
+    let asks = starts_with(text, b"select") || starts_with(text, b"show");
+    asks && memchr::memchr(b';', text).is_none()
 }
 
 fn first_word_hides(text: &[u8]) -> bool {

@@ -198,7 +198,7 @@ fn inventory(text: &str) -> Option<Vec<Vec<String>>> {
         ]
         .map(|name| row(&[name, "0"]))
         .to_vec(),
-        _ if text.contains("FROM information_schema.METADATA_LOCK_INFO") => vec![row(&["0"])],
+        _ if text.contains("FROM information_schema.METADATA_LOCK_INFO") => vec![row(&["0", "45"])],
         "SELECT @@timestamp LIMIT 1" => vec![row(&[&now])],
         _ => return None,
     })

@@ -2,6 +2,7 @@
 //! [`crate::response::ResponseScanner`] has seen to the end.
 
 use crate::capabilities::Capabilities;
+use crate::column::ColumnDefinition;
 use crate::frame::FrameHeader;
 use crate::lenenc::{Malformed, Reader};
 use crate::ok::OkPacket;
@@ -13,6 +14,8 @@ pub type Row<'a> = Vec<Option<&'a [u8]>>;
 /// One result set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TextRows<'a> {
+    /// The collation number of each column, where definitions came.
+    pub collations: Vec<u16>,
     /// Its rows.
     pub rows: Vec<Row<'a>>,
     /// Of the packet that ended it.
@@ -31,9 +34,10 @@ pub fn read(mut bytes: &[u8], capabilities: Capabilities) -> Result<(TextRows<'_
     }
     let columns = head.lenenc_int()?;
     let definitions = !capabilities.contains(Capabilities::MARIADB_CACHE_METADATA) || head.u8()? != 0;
+    let mut collations = Vec::new();
     if definitions {
         for _ in 0..columns {
-            packet(&mut bytes)?;
+            collations.push(ColumnDefinition::decode(packet(&mut bytes)?, capabilities)?.charset);
         }
     }
     if !deprecate_eof {
@@ -51,7 +55,14 @@ pub fn read(mut bytes: &[u8], capabilities: Capabilities) -> Result<(TextRows<'_
                         StatusFlags(eof.u16()?)
                     }
                 };
-                return Ok((TextRows { rows, status }, bytes));
+                return Ok((
+                    TextRows {
+                        collations,
+                        rows,
+                        status,
+                    },
+                    bytes,
+                ));
             }
             Some(0xff) => return Err(Malformed),
             _ => rows.push(row(payload, columns)?),
@@ -79,7 +90,7 @@ fn packet<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::column::{ColumnDefinition, text_result_set};
+    use crate::column::text_result_set;
     use crate::ok::ok_frame;
 
     #[test]
