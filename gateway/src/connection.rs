@@ -30,7 +30,7 @@ use crate::relay::{self, Ended, Surroundings};
 use crate::route::{ComputeView, Project, Running, Seat};
 use crate::session::{Identity, Session};
 use crate::stream::ClientStream;
-use crate::wake::{Cause, Phases, WakeError, jittered};
+use crate::wake::{Cause, Phases, WakeError, Wakes, jittered};
 
 /// How long a told client may take to read its error before the connection goes: closing at once would let the kernel
 /// throw the error away together with what the client had sent.
@@ -40,6 +40,8 @@ const CHANGE_USER_TRIES: u32 = 3;
 const CHANGE_USER_PAUSE: Duration = Duration::from_secs(1);
 /// A compute that goes away whenever this session is restored will do so again.
 const FRUITLESS_MAX: u32 = 3;
+/// ER_ACCESS_DENIED_ERROR.
+const ACCESS_DENIED: u16 = 1045;
 /// Pauses between tries to get a compute connection, before jitter.
 const ATTACH_RETRY_MIN: Duration = Duration::from_millis(5);
 const ATTACH_RETRY_MAX: Duration = Duration::from_millis(500);
@@ -339,9 +341,9 @@ impl Served {
         let asked = Instant::now();
         let cause = self.cause(command);
         let attach = Attach {
-            gateway: &self.gateway,
+            wakes: &self.gateway.wakes,
             project: &self.client.project,
-            session: &mut self.client.session,
+            dial: &mut self.client.session,
             cause,
             deadline: self.gateway.wakes.deadline(&self.client.project),
         };
@@ -577,20 +579,40 @@ async fn client_left(stream: &mut ClientStream, bytes: &mut Buffer) {
     }
 }
 
+/// How one try to connect to a compute goes: narrow, so that the loop around it runs in simulations, too.
+pub(crate) trait Dial {
+    type Connection;
+    async fn dial(&mut self, running: &Running) -> Result<Self::Connection, DialError>;
+    /// Its current database was dropped meanwhile; false: it has none, or has never used it.
+    fn go_on_without_database(&mut self) -> bool;
+}
+
+impl Dial for Session {
+    type Connection = ComputeConnection;
+
+    async fn dial(&mut self, running: &Running) -> Result<ComputeConnection, DialError> {
+        compute::connect(running, self).await
+    }
+
+    fn go_on_without_database(&mut self) -> bool {
+        self.was_attached() && self.identity.database.take().is_some()
+    }
+}
+
 /// Everything needed to get a compute connection.
-struct Attach<'a> {
-    gateway: &'a Gateway,
-    project: &'a Arc<Project>,
-    session: &'a mut Session,
-    cause: Cause,
-    deadline: Instant,
+pub(crate) struct Attach<'a, D> {
+    pub(crate) wakes: &'a Wakes,
+    pub(crate) project: &'a Arc<Project>,
+    pub(crate) dial: &'a mut D,
+    pub(crate) cause: Cause,
+    pub(crate) deadline: Instant,
 }
 
 /// A session's compute connection.
-struct Attached {
-    running: Arc<Running>,
-    seat: Seat,
-    connection: ComputeConnection,
+pub(crate) struct Attached<C> {
+    pub(crate) running: Arc<Running>,
+    pub(crate) seat: Seat,
+    pub(crate) connection: C,
     /// Where a wake was needed.
     phases: Option<Phases>,
     /// When control was first asked, where it had to be.
@@ -599,7 +621,7 @@ struct Attached {
 
 /// Why none could be had.
 #[derive(Debug, thiserror::Error)]
-enum AttachError {
+pub(crate) enum AttachError {
     #[error(transparent)]
     Wake(#[from] WakeError),
     #[error(transparent)]
@@ -628,16 +650,16 @@ impl ClientFacing for AttachError {
     }
 }
 
-impl Attach<'_> {
+impl<D: Dial> Attach<'_, D> {
     /// Wake, dial, log in, under one deadline. What may be tried again is tried again until then.
-    async fn run(self) -> Result<Attached, AttachError> {
+    pub(crate) async fn run(self) -> Result<Attached<D::Connection>, AttachError> {
         let mut pause = ATTACH_RETRY_MIN;
         let mut unreachable = None;
+        let mut denied_by = None;
         let mut phases = None;
         let asked = Instant::now();
         loop {
             let woken = self
-                .gateway
                 .wakes
                 .running(self.project, &self.cause, self.deadline, unreachable)
                 .await?;
@@ -645,7 +667,7 @@ impl Attach<'_> {
             let running = woken.running;
             // None: a drain has begun in this moment, and the view says so by now.
             let Some(seat) = running.seat() else { continue };
-            let error = match timeout_at(self.deadline, compute::connect(&running, self.session)).await {
+            let error = match timeout_at(self.deadline, self.dial.dial(&running)).await {
                 Ok(Ok(connection)) => {
                     return Ok(Attached {
                         running,
@@ -661,15 +683,18 @@ impl Attach<'_> {
             drop(seat);
             unreachable = match &error {
                 DialError::Unreachable(_) => Some(running.incarnation),
+                // Its secret is older than the server that answers: control was not heard since. One that control calls
+                // the present one is believed.
+                DialError::Refused(told) if told.code == ACCESS_DENIED && denied_by != Some(running.incarnation) => {
+                    denied_by = Some(running.incarnation);
+                    denied_by
+                }
                 DialError::NoPlace(_) => {
                     running.want_place();
                     None
                 }
                 // Its current database was dropped meanwhile: it goes on with none, as on a connection of its own.
-                DialError::NoDatabase(_) if self.session.was_attached() && self.session.identity.database.is_some() => {
-                    self.session.identity.database = None;
-                    continue;
-                }
+                DialError::NoDatabase(_) if self.dial.go_on_without_database() => continue,
                 _ => return Err(error.into()),
             };
             let again = Instant::now() + jittered(pause);

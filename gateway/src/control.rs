@@ -85,20 +85,19 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new(config: &ControlConfig, routes: Arc<Routes>) -> Result<Self, ControlError> {
-        let channel = Endpoint::from_shared(config.address.clone())?
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .connect_timeout(Duration::from_secs(5))
-            .connect_lazy();
-        let credentials = Credentials(token(&config.token_file)?);
+        let channel = endpoint(&config.address)?.connect_lazy();
+        Ok(Self::over(channel, token(&config.token_file)?, routes))
+    }
+
+    pub(crate) fn over(channel: Channel, token: MetadataValue<Ascii>, routes: Arc<Routes>) -> Self {
         let client =
-            GatewaysClient::with_interceptor(channel, credentials).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self {
+            GatewaysClient::with_interceptor(channel, Credentials(token)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Self {
             client,
             gateway_id: format!("{:016x}", rand::random::<u64>()).into(),
             routes,
             version: Arc::default(),
-        })
+        }
     }
 
     /// Keeps the routes true for as long as it runs; `known` turns true with the first snapshot. Cancel-safe.
@@ -307,6 +306,13 @@ impl AccountSource for Control {
             *reached = reply.version;
         }
     }
+}
+
+pub(crate) fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(address.to_owned())?
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .connect_timeout(Duration::from_secs(5)))
 }
 
 fn token(path: &Path) -> Result<MetadataValue<Ascii>, ControlError> {

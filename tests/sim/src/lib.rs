@@ -1,0 +1,40 @@
+//! Seeded simulations of gateways, control planes, agents and clients: one seed decides everything that happens, on a
+//! clock that nobody waits for. `docs/decisions/2026-11-25-simulation.md` says what is real in it and what is not.
+
+mod clients;
+mod entropy;
+mod machine;
+mod net;
+mod oracle;
+mod world;
+
+pub use oracle::{Verdict, excerpt};
+
+/// Runs one simulation, on a thread of its own: what a thread has drawn from its randomness cannot be taken back.
+///
+/// # Panics
+/// If something in the simulation does.
+#[must_use]
+pub fn run(seed: u64) -> Verdict {
+    let thread = std::thread::spawn(move || {
+        entropy::seed(seed);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without I/O");
+        runtime.block_on(world::simulate())
+    });
+    thread.join().expect("a simulation does not panic")
+}
+
+/// What to tell of a seed that failed.
+#[must_use]
+pub fn report(seed: u64, verdict: &Verdict) -> String {
+    let replay = format!("cargo run -p sim -- {seed}");
+    format!(
+        "seed {seed} breaks:\n  {}\nthe last that happened before:\n{}replay it, with everything that happens: {replay}",
+        verdict.broken.join("\n  "),
+        excerpt(verdict, 60)
+    )
+}

@@ -1,0 +1,58 @@
+//! `sim SEED` shows everything that happens in one simulation; `sim soak [FIRST]` runs one seed after the other until one
+//! breaks a rule.
+
+#![allow(clippy::print_stdout, reason = "the command line of people")]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |text: &str| text.parse::<u64>().ok();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["soak"] => soak(0),
+        ["soak", first] if number(first).is_some() => soak(number(first).unwrap_or_default()),
+        [seed] if number(seed).is_some() => show(number(seed).unwrap_or_default()),
+        _ => {
+            println!("usage: sim SEED | sim soak [FIRST SEED]");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(seed: u64) -> ExitCode {
+    let verdict = sim::run(seed);
+    verdict.trace.iter().for_each(|line| println!("{line}"));
+    let (computes, commands) = verdict.figures;
+    println!(
+        "{computes} computes and {commands} commands ran, {} rules broken",
+        verdict.broken.len()
+    );
+    if verdict.broken.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn soak(first: u64) -> ExitCode {
+    let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while !failed.load(Relaxed) {
+                    let seed = next.fetch_add(1, Relaxed);
+                    let verdict = sim::run(seed);
+                    if !verdict.broken.is_empty() {
+                        failed.store(true, Relaxed);
+                        println!("{}", sim::report(seed, &verdict));
+                    } else if seed % 1000 == 999 {
+                        println!("seeds {first} to {seed} hold");
+                    }
+                }
+            });
+        }
+    });
+    ExitCode::FAILURE
+}
