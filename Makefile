@@ -31,6 +31,8 @@ soak: ## Play seeds until one fails (CONTRIBUTING.md says how to play it again)
 	deploy/dev/install runtime
 	tests/install
 	cargo build --locked -p selkie
+	cargo build --locked -p sim
+	target/debug/sim soak & trap "kill $$!" EXIT; \
 	SOAK=1 cargo test --locked -p differential -- --ignored --nocapture seeds::sessions_see_no_difference
 
 check: ## Format, clippy, rustdoc, licences and sources of dependencies

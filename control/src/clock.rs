@@ -4,8 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use crate::store::EpochMs;
 
+#[cfg(feature = "sim")]
+thread_local! {
+    /// When the simulation of this thread began; its day is told by tokio's clock.
+    pub(crate) static SIMULATED_SINCE: std::cell::Cell<Option<tokio::time::Instant>> = const { std::cell::Cell::new(None) };
+}
+
 /// Now. A clock before 1970 counts as 1970.
 pub(crate) fn now() -> EpochMs {
+    #[cfg(feature = "sim")]
+    if let Some(began) = SIMULATED_SINCE.get() {
+        return crate::sim::DAY_MS + EpochMs::try_from(began.elapsed().as_millis()).unwrap_or_default();
+    }
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

@@ -337,6 +337,13 @@ impl Computes {
         self.keepers.wait().await;
     }
 
+    /// As if it were killed: nobody waits for the keepers to end.
+    #[cfg(feature = "sim")]
+    pub(crate) fn abandon(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.parts.end.cancel();
+    }
+
     /// Projects that have a keeper: all that are not at rest.
     fn busy(&self) -> Vec<ProjectId> {
         self.mailboxes

@@ -10,11 +10,16 @@ use control_api::control::{
 };
 use futures::Stream;
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
-    Request, Response, Status, Streaming, metadata::MetadataMap, service::interceptor::InterceptedService,
-    transport::server::TcpIncoming,
+    Request, Response, Status, Streaming,
+    metadata::MetadataMap,
+    service::interceptor::InterceptedService,
+    transport::server::{Connected, TcpIncoming},
 };
 
 use crate::{
@@ -51,14 +56,27 @@ pub(crate) async fn serve(
     token: &str,
     end: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    // The builder's own option does not reach connections that it is given; without it an answer to a wake waited for
+    // the client's delayed acknowledgement, 40 ms.
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+    serve_on(gateways, connections, token, end).await
+}
+
+/// The same on whatever connections come.
+pub(crate) async fn serve_on<C>(
+    gateways: Arc<impl Gateways>,
+    connections: impl Stream<Item = std::io::Result<C>>,
+    token: &str,
+    end: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let expected = key_hash(token);
     let server = GatewaysServer::from_arc(gateways).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let authenticated = InterceptedService::new(server, move |request: Request<()>| {
         check_token(request.metadata(), &expected).map(|()| request)
     });
-    // The builder's own option does not reach connections that it is given; without it an answer to a wake waited for
-    // the client's delayed acknowledgement, 40 ms.
-    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
         .add_service(authenticated)
         .serve_with_incoming_shutdown(connections, end.cancelled_owned())

@@ -26,6 +26,8 @@ mod run;
 mod scale;
 mod scheduler;
 mod secret;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -190,20 +190,8 @@ impl Plane {
         Ok(Reign { projects, led, over })
     }
 
-    /// Reads what there is and takes over what runs.
     async fn begin(&self, reign: &Reign) -> Result<(), StoreError> {
-        let Projects { store, publisher, .. } = &*reign.projects;
-        let mut after = None;
-        loop {
-            let page = store.whole_projects(after.as_deref(), LOAD_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.record.id.to_string());
-            for whole in page {
-                publisher.put(whole);
-            }
-        }
-        reign.projects.computes.adopt().await;
-        Ok(())
+        begin(&reign.projects).await
     }
 
     /// What takes a while and nobody has to wait for.
@@ -299,21 +287,41 @@ impl Reign {
         self.projects.publisher.disconnect_all();
     }
 
-    /// Stops acting and leaves everything as it is to the next.
     async fn leave(&self) {
-        // Before its keepers have ended: who asks again comes to the right one.
-        self.projects.publisher.disconnect_all();
-        if tokio::time::timeout(CLOSE_PATIENCE, self.projects.computes.leave())
-            .await
-            .is_err()
-        {
-            tracing::error!("keepers of computes were still busy when the lease was over");
+        leave(&self.projects).await;
+    }
+}
+
+/// Reads what there is and takes over what runs.
+pub(crate) async fn begin(projects: &Projects) -> Result<(), StoreError> {
+    let Projects { store, publisher, .. } = projects;
+    let mut after = None;
+    loop {
+        let page = store.whole_projects(after.as_deref(), LOAD_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.record.id.to_string());
+        for whole in page {
+            publisher.put(whole);
         }
+    }
+    projects.computes.adopt().await;
+    Ok(())
+}
+
+/// Stops acting and leaves everything as it is to the next control plane.
+pub(crate) async fn leave(projects: &Projects) {
+    // Before its keepers have ended: who asks again comes to the right one.
+    projects.publisher.disconnect_all();
+    if tokio::time::timeout(CLOSE_PATIENCE, projects.computes.leave())
+        .await
+        .is_err()
+    {
+        tracing::error!("keepers of computes were still busy when the lease was over");
     }
 }
 
 /// The template of the first start; what was interrupted.
-async fn prepare(projects: &Projects) {
+pub(crate) async fn prepare(projects: &Projects) {
     let fresh = async { Ok::<_, DriverError>((projects.driver.server().await?, projects.driver.offer().await?)) };
     match fresh.await {
         Ok((server, offer)) => projects.publisher.set_fresh_server(&server, offer),

@@ -4,13 +4,14 @@
 //! planes are not in here.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use control_api::rest::ComputeState;
+use control_api::{rest::ComputeState, settings::Offer};
 use tokio::{
     io::DuplexStream,
     sync::{mpsc, watch},
@@ -256,6 +257,14 @@ impl Driver for Hands {
         self.act(self.machine.resume(id.as_str())).await.map_err(DriverError)
     }
 
+    async fn offer(&self) -> Result<Arc<Offer>, DriverError> {
+        Ok(Arc::default())
+    }
+
+    async fn settings(&self, _id: &ProjectId) -> Result<BTreeMap<String, String>, DriverError> {
+        Ok(BTreeMap::new())
+    }
+
     async fn apply(&self, _id: &ProjectId, _access: &Access, _touched: &Touched) -> Result<Observed, DriverError> {
         Ok(observed())
     }
@@ -445,7 +454,8 @@ fn open(
     tasks.spawn(async move {
         drop(grpc::serve_on(Arc::new(service), ReceiverStream::new(connections), TOKEN, end).await);
     });
-    tasks.spawn(run::prepare(projects.clone()));
+    let preparing = projects.clone();
+    tasks.spawn(async move { run::prepare(&preparing).await });
     let scheduler = Scheduler::new(projects.clone(), Some(inner.suspend_after));
     tasks.spawn(scheduler.run(over.clone()));
     door

@@ -17,7 +17,7 @@ use crate::{
 
 pub(crate) mod audit;
 pub(crate) mod keys;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 pub(crate) mod memory;
 pub(crate) mod operations;
 mod postgres;

@@ -29,6 +29,8 @@ mod control;
 mod error;
 mod metrics;
 mod run;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod stream;
 
 pub use config::{Config, ConfigError, RawConfig};

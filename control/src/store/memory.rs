@@ -1,10 +1,10 @@
 //! A store without a database, for tests with a paused clock: a real one answers from threads of its own, and the clock
-//! would run away meanwhile. It passes the same suite, so what tests see of it is what a store does.
+//! would run away meanwhile, and for simulations. It passes the same suite, so what tests see of it is what a store does.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -20,9 +20,12 @@ use super::{
     replays::{Answer, NewReplay, Replay, ReplayId},
     *,
 };
-use crate::{clock, testing::Mortal};
+use crate::clock;
 
+pub(crate) mod mortal;
 mod operations;
+
+use mortal::Mortal;
 
 #[derive(Clone, Default)]
 pub(crate) struct MemoryStore {
@@ -32,6 +35,8 @@ pub(crate) struct MemoryStore {
     pub(crate) leases_hang: Arc<AtomicBool>,
     /// The control plane that has this handle: once it is dead, it writes nothing.
     pub(crate) mortal: Mortal,
+    /// What a keeper writes takes up to so long to arrive, and as long to be answered.
+    pub(crate) pace: Duration,
 }
 
 #[derive(Default)]
@@ -64,6 +69,7 @@ const NO_PROJECT: StoreError = StoreError::NotFound("project");
 
 impl MemoryStore {
     /// Everything that is kept of requests.
+    #[cfg(test)]
     pub(crate) fn kept(&self) -> (Vec<AuditRecord>, Vec<Option<Answer>>) {
         let inner = self.lock();
         let answers = inner.replays.values().map(|kept| kept.answer.clone());
@@ -71,7 +77,13 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap()
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn travel(&self) {
+        if !self.pace.is_zero() {
+            tokio::time::sleep(self.pace.mul_f64(rand::random())).await;
+        }
     }
 
     /// Users or databases have changed; where a compute runs, it has to be told.
@@ -440,6 +452,7 @@ impl Store for MemoryStore {
     }
 
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
+        self.travel().await;
         let compute = self.change(id, |kept| {
             let access = kept.whole.access.clone();
             kept.pending_users
@@ -457,11 +470,15 @@ impl Store for MemoryStore {
             })
         })?;
         self.lock().keep_compute(id, &compute);
-        self.with(id, |kept| Ok(kept.whole()))
+        let whole = self.with(id, |kept| Ok(kept.whole()));
+        self.travel().await;
+        whole
     }
 
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
+        self.travel().await;
         self.lock_in_term()?.keep_compute(id, compute);
+        self.travel().await;
         Ok(())
     }
 

@@ -131,7 +131,7 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    pub(crate) fn is_still_there(self) {
+    pub(crate) fn has_stayed(self) {
         if self.commands.is_closed() {
             let rule = format!("{}: an idle client was cut off although all is well", self.project);
             self.oracle.breaks(&rule);

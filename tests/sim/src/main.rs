@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |text: &str| text.parse::<u64>().ok();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["soak"] => soak(0),
+        ["soak"] => soak(rand::random::<u32>().into()),
         ["soak", first] if number(first).is_some() => soak(number(first).unwrap_or_default()),
         [seed] if number(seed).is_some() => show(number(seed).unwrap_or_default()),
         _ => {

@@ -124,7 +124,9 @@ impl Oracle {
     pub(crate) fn answered(&self, project: &str, command: u64, told: Told, text: &str) {
         self.note(&format!("{project}: command {command} is answered {told:?} {text}"));
         if told == Told::NotRun && !EXCUSES.iter().any(|excuse| text.contains(excuse)) {
-            self.breaks(&format!("{project}: command {command} is given up for no good reason: {text}"));
+            self.breaks(&format!(
+                "{project}: command {command} is given up for no good reason: {text}"
+            ));
         }
         let now = self.now();
         let mut inner = self.lock();

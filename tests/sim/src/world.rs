@@ -270,7 +270,7 @@ pub(crate) async fn simulate() -> Verdict {
     let idle = last.join_all().await;
     // They stay, idle, and are in nobody's way.
     world.falls_asleep().await;
-    idle.into_iter().flatten().for_each(|client| client.is_still_there());
+    idle.into_iter().flatten().for_each(|client| client.has_stayed());
     world.judge().await;
     world.oracle.verdict()
 }

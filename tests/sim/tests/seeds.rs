@@ -17,7 +17,7 @@ fn a_thousand_seeds_hold() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
-                    let mut failed = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    let failed = || failed.lock().unwrap_or_else(PoisonError::into_inner);
                     if seed >= SEEDS || failed().len() >= REPORTED_MAX {
                         return;
                     }

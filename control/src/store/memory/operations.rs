@@ -52,7 +52,7 @@ impl Inner {
         let ended = self.operations.values().rev();
         let ended = ended.filter(|operation| operation.project == *project && operation.ended.is_some());
         let old: Vec<_> = ended
-            .skip(usize::try_from(KEPT_PER_PROJECT).unwrap())
+            .skip(usize::try_from(KEPT_PER_PROJECT).unwrap_or(usize::MAX))
             .map(|old| old.id.clone())
             .collect();
         self.operations.retain(|id, _| !old.contains(id));
