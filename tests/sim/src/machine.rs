@@ -21,6 +21,9 @@ use crate::oracle::Oracle;
 /// An agent that hangs answers nothing; who asks waits for so long.
 const AGENT_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Nobody has another reason to stop a compute so soon after it was told that the compute works.
+const HEEDED_FOR: Duration = Duration::from_secs(1);
+
 /// See the head of this file.
 pub(crate) struct Machine {
     pub(crate) oracle: Arc<Oracle>,
@@ -48,6 +51,8 @@ struct Process {
     /// Fires when connections are cut.
     cut: CancellationToken,
     door: Mutex<Door>,
+    /// When the control plane was told last that something stands in the way of its suspend.
+    refused: Mutex<Option<Instant>>,
     news: Mutex<Option<News>>,
     connections: AtomicU32,
     statements: AtomicU32,
@@ -147,6 +152,7 @@ impl Machine {
             phase: watch::Sender::new(Phase::Starting),
             cut: CancellationToken::new(),
             door: Mutex::new(Door::Open),
+            refused: Mutex::default(),
             news: Mutex::default(),
             connections: AtomicU32::new(0),
             statements: AtomicU32::new(0),
@@ -194,6 +200,14 @@ impl Machine {
                 process.project, process.incarnation
             ));
         }
+        let refused = locked(&process.refused).is_some_and(|at| at.elapsed() < HEEDED_FOR);
+        let forced = *locked(&process.door) == Door::Shut;
+        if refused && connections > 0 && !forced && !self.hangs(&process.project) {
+            self.oracle.breaks(&format!(
+                "{}: {} is stopped with {connections} connections right after its agent said so",
+                process.project, process.incarnation
+            ));
+        }
         process.phase.send_replace(Phase::Going);
         process.cut.cancel();
         let (machine, process) = (self.clone(), process.clone());
@@ -224,6 +238,7 @@ impl Process {
             }
             n => {
                 *door = Door::Open;
+                *locked(&self.refused) = Some(Instant::now());
                 Some(format!("{n} connections"))
             }
         }

@@ -55,3 +55,10 @@ fn a_simulation_is_worth_its_name() {
         "{computes} computes and {commands} commands ran"
     );
 }
+
+/// A gateway cut off from control dialled a later incarnation with the secret of an earlier one.
+#[test]
+fn seed_23_tells_no_client_that_access_is_denied_by_another_incarnation() {
+    let verdict = sim::run(23);
+    assert!(verdict.broken.is_empty(), "{}", sim::report(23, &verdict));
+}
