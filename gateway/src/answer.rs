@@ -25,7 +25,6 @@ use tokio::time::{Instant, sleep_until};
 use crate::buffer::Buffer;
 use crate::drain::{SHUTDOWN_TEXT, Signal};
 use crate::error::{ClientFacing, ErrorKind, Told};
-use crate::relay::{no_cursor, unknown_statement};
 use crate::route::{ComputeView, Project, Server};
 use crate::session::{ResultsCharset, Session};
 use crate::stream::{ClientStream, Readable};
@@ -139,7 +138,10 @@ pub(crate) async fn until_more_is_wanted(
             }
             Some(Command::Statistics) => statistics(&mut out),
             Some(command @ (Command::StmtClose | Command::StmtReset | Command::StmtFetch)) => {
-                statement(&mut out, command, reader.payload(header).await?, session);
+                if !statement(&mut out, command, reader.payload(header).await?, session) {
+                    let bytes = reader.bytes.take().unwrap_or_else(Buffer::small);
+                    return Ok(Wanted::Compute { command, bytes });
+                }
             }
             Some(Command::SetOption) => set_option(&mut out, reader.payload(header).await?, session),
             Some(Command::ChangeUser) => return reader.change_user(header).await,
@@ -191,23 +193,20 @@ pub(crate) fn unknown_command() -> Told {
     Told::new(1047, "08S01", "Unknown command")
 }
 
-/// A session without a compute has no cursor and no parameter data.
-fn statement(out: &mut Vec<u8>, command: Command, payload: &[u8], session: &mut Session) {
-    let Some(said) = statement_id(payload) else {
-        *out = Told::new(1835, "HY000", "Malformed communication packet").frame(1);
-        return;
-    };
-    let id = match said {
-        LAST_PREPARED => session.statements.last_prepared(),
-        id => Some(id),
+/// A session without a compute has no cursor and no parameter data. False: there is no such statement, which a compute says
+/// in its own words.
+fn statement(out: &mut Vec<u8>, command: Command, payload: &[u8], session: &mut Session) -> bool {
+    let id = match statement_id(payload) {
+        Some(LAST_PREPARED) => session.statements.last_prepared(),
+        id => id,
     };
     let known = id.filter(|id| session.statements.get(*id).is_some());
     match (command, known) {
-        (Command::StmtClose, Some(id)) => drop(session.statements.close(id)),
+        (Command::StmtClose, id) => drop(id.and_then(|id| session.statements.close(id))),
         (Command::StmtReset, Some(_)) => ok_frame(out, 1, session.status(), session.capabilities),
-        (Command::StmtFetch, Some(_)) => *out = no_cursor(said),
-        (command, _) => *out = unknown_statement(command, said),
+        _ => return false,
     }
+    true
 }
 
 /// The counters of a server that sleeps.

@@ -45,7 +45,6 @@ mod up;
 
 pub(crate) use park::Config;
 use statement::{Capture, Reprepare};
-pub(crate) use statement::{no_cursor, unknown_statement};
 
 /// Commands sent on and not yet answered. More stay in the socket: the client's pipelining goes on, a batch at a time.
 const PIPELINED_MAX: usize = 256;

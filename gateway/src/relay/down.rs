@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::err::ErrPacket;
 use mysql_wire::ok::OkPacket;
-use mysql_wire::response::{End, Mark, ResponseEvent};
+use mysql_wire::response::{End, Expect, Mark, ResponseEvent};
 use mysql_wire::status::StatusFlags;
 
 use super::{Due, Own, Relay, RelayError, command_error, poll_read};
@@ -18,6 +18,8 @@ use crate::stream::Readable;
 /// The longest answer to a command of ours that is kept; the inventory has its own, lower bound.
 const OWN_ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// ER_PARSE_ERROR: the statement did nothing.
+const PARSE_ERROR: u16 = 1064;
 /// ER_CONNECTION_KILLED: somebody ended this connection and no other.
 const CONNECTION_KILLED: u16 = 1927;
 
@@ -232,7 +234,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         match end.status {
             Some(status) => self.around.session.answered(status),
             // What a statement did before it failed is in no report.
-            None if end.error.is_some() => self.around.session.tracked.hidden(),
+            None if due.expect == Expect::Results && end.error.is_some_and(|code| code != PARSE_ERROR) => {
+                self.around.session.tracked.hidden();
+            }
             None => {}
         }
         self.statement_answered(&due, end);

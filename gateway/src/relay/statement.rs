@@ -108,6 +108,10 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             .get(id)
             .map(|statement| (statement.compute_id, statement.text.is_some(), statement.parameters));
         let Some((compute_id, has_text, parameters)) = known else {
+            if !self.around.session.statements.is_compute_id(said) {
+                // The compute does not know it either, and says so in its own words.
+                return Translated::AsItIs;
+            }
             return Translated::Held(Hold::Answer(unknown_statement(command, said)));
         };
         let Some(compute_id) = compute_id else {
@@ -117,7 +121,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                     Hold::Answer(Vec::new())
                 }
                 Command::StmtReset => Hold::Answer(self.ok_frame()),
-                Command::StmtFetch => Hold::Answer(no_cursor(said)),
+                Command::StmtFetch if !has_text => Hold::Answer(no_cursor(said)),
                 _ if has_text => Hold::Reprepare(id),
                 _ => Hold::Answer(unknown_statement(command, said)),
             });
@@ -348,7 +352,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
 }
 
 /// As MariaDB answers for an id that it does not know; nothing, where the command has no answer.
-pub(crate) fn unknown_statement(command: Command, id: u32) -> Vec<u8> {
+fn unknown_statement(command: Command, id: u32) -> Vec<u8> {
     let given_to = match command {
         Command::StmtExecute => "mysqld_stmt_execute",
         Command::StmtBulkExecute => "mysqld_stmt_bulk_execute",
@@ -361,6 +365,6 @@ pub(crate) fn unknown_statement(command: Command, id: u32) -> Vec<u8> {
 }
 
 /// As MariaDB answers a fetch without a cursor.
-pub(crate) fn no_cursor(id: u32) -> Vec<u8> {
+fn no_cursor(id: u32) -> Vec<u8> {
     Told::new(1421, "HY000", format!("The statement ({id}) has no open cursor")).frame(1)
 }

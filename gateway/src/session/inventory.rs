@@ -57,8 +57,10 @@ const USER_VARIABLES: &str = "SELECT VARIABLE_NAME,VARIABLE_TYPE,VARIABLE_VALUE,
 const COUNTERS: &str = "SELECT VARIABLE_NAME,VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME IN \
     ('COM_CREATE_TEMPORARY_TABLE','COM_HA_OPEN','COM_PREPARE_SQL','COM_STMT_PREPARE','COM_STMT_CLOSE','COM_SAVEPOINT') \
     LIMIT 100";
-const LOCKS: &str =
-    "SELECT COUNT(*) FROM information_schema.METADATA_LOCK_INFO WHERE THREAD_ID=CONNECTION_ID() LIMIT 1";
+/// How many locks there are, and beside it the number of the connection's collation.
+const LOCKS: &str = "SELECT COUNT(*),(SELECT MAX(ID) FROM information_schema.COLLATIONS \
+    WHERE COLLATION_NAME=@@collation_connection) \
+    FROM information_schema.METADATA_LOCK_INFO WHERE THREAD_ID=CONNECTION_ID() LIMIT 1";
 /// Makes the tracker tell under which modes statements are prepared now: a variable that is set to what it is is reported, and
 /// nothing else that a client could ask for changes.
 pub(crate) const MODES: &str = "SET sql_mode=@@sql_mode,character_set_client=@@character_set_client,\

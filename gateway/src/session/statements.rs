@@ -119,6 +119,11 @@ impl Statements {
         self.last_prepared.filter(|id| self.by_id.contains_key(id))
     }
 
+    /// The present compute connection knows a statement of ours by this id.
+    pub(crate) fn is_compute_id(&self, id: u32) -> bool {
+        self.by_id.values().any(|statement| statement.compute_id == Some(id))
+    }
+
     pub(crate) fn get(&self, id: u32) -> Option<&Statement> {
         self.by_id.get(&id)
     }

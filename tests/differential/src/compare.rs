@@ -97,8 +97,10 @@ fn same(seen: &Packet, expected: &Packet, capabilities: u64) -> bool {
     let Some((head, mut changes)) = apart(seen) else {
         return false;
     };
-    let (expected_head, expected_changes) = apart(expected).unwrap_or_else(|| unchanged(&expected.payload));
+    let (expected_head, mut expected_changes) = apart(expected).unwrap_or_else(|| unchanged(&expected.payload));
     changes.retain(|change| change.first() != Some(&VARIABLE) || expected_changes.contains(change));
+    // Nor does a new connection say late what an old one put back, having begun with it as it is.
+    expected_changes.retain(|change| !is_time_zone(change) || changes.contains(change));
     let by_order = |mut changes: Vec<Vec<u8>>| {
         changes.sort_unstable();
         changes
@@ -106,6 +108,11 @@ fn same(seen: &Packet, expected: &Packet, capabilities: u64) -> bool {
     seen.seq == expected.seq
         && without_flag(head) == without_flag(expected_head)
         && by_order(changes) == by_order(expected_changes)
+}
+
+/// The one variable among those that clients hear of by default which steps set for a statement or in a procedure that fails.
+fn is_time_zone(change: &[u8]) -> bool {
+    change.first() == Some(&VARIABLE) && change.windows(9).any(|part| part == b"time_zone")
 }
 
 fn is_eof(packet: &Packet) -> bool {

@@ -429,10 +429,8 @@ fn error_and_diagnostics(w: &mut Writer<'_>) {
     for _ in 0..w.below(3) {
         w.say(&[
             "SHOW WARNINGS",
-            "SHOW ERRORS",
             "SHOW COUNT(*) WARNINGS",
             "SHOW COUNT(*) ERRORS",
-            "SHOW WARNINGS LIMIT 1",
             "SELECT 1 + 'abc'; GET DIAGNOSTICS CONDITION 1 @state = RETURNED_SQLSTATE, @errno = MYSQL_ERRNO, @said = MESSAGE_TEXT",
             "SELECT @@warning_count",
             "SELECT @@error_count",
@@ -650,7 +648,8 @@ fn execute_template(w: &mut Writer<'_>, slot: Slot, template: &Template, types: 
 fn value(w: &mut Writer<'_>, parameter: Parameter, types: bool) -> Value {
     let n = w.random.next_u32();
     match parameter {
-        Parameter::Whole if w.chance(10) => Value::Null,
+        // Told as NULL, a type cannot be left out for another value: the compute then reads what it read last.
+        Parameter::Whole if !types && w.chance(10) => Value::Null,
         Parameter::Whole => Value::LongLong(i64::from(n % 7)),
         Parameter::FreshId => Value::Long(w.fresh_id() as i32),
         Parameter::Text => Value::Text(w.one(&["q", "", "\u{fc}ber \u{1f9ad}", "x", "it's"])),
@@ -801,12 +800,12 @@ fn handler(w: &mut Writer<'_>) {
     }
 }
 
+/// LASTVAL is the connection's and forgotten at a park, which docs/sleeping.md says.
 fn sequence(w: &mut Writer<'_>) {
     for _ in 0..=w.below(2) {
         w.say(&[
             "SELECT NEXTVAL({h}.s)",
-            "SELECT LASTVAL({h}.s)",
-            "SELECT NEXT VALUE FOR {h}.s, PREVIOUS VALUE FOR {h}.s",
+            "SELECT NEXT VALUE FOR {h}.s",
             "SELECT SETVAL({h}.s, 50)",
             "DO NEXTVAL({h}.s)",
         ]);
