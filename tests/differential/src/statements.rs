@@ -279,7 +279,7 @@ fn setting(w: &mut Writer<'_>) {
             n / 4 % 2
         ),
         14 => format!(
-            "SET auto_increment_increment = {}, default_week_format = {}",
+            "SET div_precision_increment = {}, default_week_format = {}",
             n % 3 + 1,
             n % 7
         ),
