@@ -293,7 +293,13 @@ impl Player<'_> {
 
 /// A session that goes on after what it was told, reset, as a login leaves it; none where the connection is closed.
 async fn begun_anew(mut gateway: Side) -> Option<Side> {
-    for act in [Act::ResetConnection, Act::InitDb("{h}".into())] {
+    // A reset keeps the role.
+    let acts = [
+        Act::Query("SET ROLE NONE".into()),
+        Act::ResetConnection,
+        Act::InitDb("{h}".into()),
+    ];
+    for act in acts {
         match gateway.run(&act).await {
             Outcome::Answered(packets) => {
                 assert!(
