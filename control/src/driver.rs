@@ -117,5 +117,6 @@ pub(crate) fn spec_account(user: &UserRecord) -> SpecAccount {
         native_sha1_hex: hex(&user.verifiers.native_sha1),
         caching_sha2_hex: Some(hex(&user.verifiers.caching_sha2)),
         admin: user.admin,
+        known: user.known,
     }
 }

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod activity;
 mod bootstrap;
 mod clock;

@@ -105,12 +105,18 @@ impl Projects {
             .await
     }
 
-    /// Goes on with what the last control plane had begun and that is not a compute's.
-    pub(crate) async fn resume(&self) -> Result<(), StoreError> {
-        self.resume_deletes().await?;
+    /// The projects that the last control plane was making. To be asked before this one makes any: it would take its own
+    /// for theirs and prepare the same files twice at a time.
+    pub(crate) async fn interrupted(&self) -> Result<Vec<ProjectId>, StoreError> {
         let open = self.store.open_operations().await?;
-        for create in open.iter().filter(|operation| operation.kind == OperationKind::Create) {
-            let id = &create.project;
+        let creates = open.into_iter().filter(|open| open.kind == OperationKind::Create);
+        Ok(creates.map(|create| create.project).collect())
+    }
+
+    /// Goes on with what the last control plane had begun and that is not a compute's.
+    pub(crate) async fn resume(&self, interrupted: &[ProjectId]) -> Result<(), StoreError> {
+        self.resume_deletes().await?;
+        for id in interrupted {
             let prepared = self.driver.prepare(&self.store.project(id).await?).await;
             let error = prepared.err().map(|error| error.to_string());
             // Its first start prepares it then.

@@ -20,8 +20,8 @@ use tokio::sync::{
 };
 
 use crate::{
-    clock,
-    name::{ProjectId, database_pattern},
+    accounts, clock,
+    name::ProjectId,
     secret::GatewaySecret,
     store::{Access, ComputeRecord, Observed, Sleep, WholeProject},
 };
@@ -433,40 +433,13 @@ fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInf
     databases.dedup();
     proto::Project {
         id: id.to_string(),
-        users: users(entry),
+        users: accounts::users(&entry.access, entry.observed.as_ref()),
         databases,
         server: server(entry, fresh_server, offer),
         compute: Some(compute(entry)),
         wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),
         pinned_idle_timeout_ms: entry.sleep.pinned_idle_timeout_ms.unwrap_or_default(),
     }
-}
-
-/// API users have ALL on the project's databases; what the server itself grants them comes on top.
-fn users(entry: &Entry) -> Vec<proto::User> {
-    let of_project: Vec<_> = entry
-        .access
-        .databases
-        .iter()
-        .map(|name| database_pattern(name.as_str()))
-        .collect();
-    let granted = |name: &str| {
-        let mut patterns = of_project.clone();
-        let grants = entry.observed.iter().flat_map(|observed| &observed.grants);
-        let own = grants.filter(|grants| grants.user == name && grants.host == "%");
-        patterns.extend(own.flat_map(|grants| grants.patterns.iter().cloned()));
-        patterns.sort_unstable();
-        patterns.dedup();
-        patterns
-    };
-    let user = |user: &crate::store::UserRecord| proto::User {
-        name: user.name.to_string(),
-        native_sha1: user.verifiers.native_sha1.to_vec(),
-        caching_sha2: user.verifiers.caching_sha2.to_vec(),
-        admin: user.admin,
-        granted_databases: granted(user.name.as_str()),
-    };
-    entry.access.users.iter().map(user).collect()
 }
 
 /// What the project's server says of itself; while it does not run, what the next one will say.

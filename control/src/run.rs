@@ -322,12 +322,15 @@ pub(crate) async fn leave(projects: &Projects) {
 
 /// The template of the first start; what was interrupted.
 pub(crate) async fn prepare(projects: &Projects) {
+    // The first, while whoever makes a project still waits for the template.
+    let interrupted = projects.interrupted().await;
     let fresh = async { Ok::<_, DriverError>((projects.driver.server().await?, projects.driver.offer().await?)) };
     match fresh.await {
         Ok((server, offer)) => projects.publisher.set_fresh_server(&server, offer),
         Err(error) => tracing::error!(%error, "computes cannot start"),
     }
-    if let Err(error) = projects.resume().await {
+    let resumed = async { projects.resume(&interrupted?).await };
+    if let Err(error) = resumed.await {
         tracing::error!(%error, "cannot go on with what the last control plane had begun");
     }
 }

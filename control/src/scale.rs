@@ -44,7 +44,7 @@ fn filling(bytes: impl Fn(usize) -> String) -> Vec<String> {
              SELECT {id}, CASE WHEN i <= {AWAKE} THEN 'ready' ELSE 'suspended' END, 1, 1 FROM n"
         ),
         format!(
-            "{all} INSERT INTO servers (project_id, version, variables, databases, grants) SELECT {id}, \
+            "{all} INSERT INTO servers (project_id, version, variables, databases, accounts) SELECT {id}, \
              '10.11.19-MariaDB-0+deb12u1', '{{\"version_comment\":\"Debian 12\",\"max_allowed_packet\":\"16777216\"}}', \
              '[\"app\"]', '[]' FROM n"
         ),

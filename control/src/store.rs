@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::migrate::MigrateError;
 
 use crate::{
+    accounts::ObservedAccount,
     config::{StoreConfig, UidRange},
     name::{DatabaseName, ProjectId, UserName},
     secret::Verifiers,
@@ -186,6 +187,8 @@ pub(crate) struct UserRecord {
     pub(crate) verifiers: Verifiers,
     pub(crate) admin: bool,
     pub(crate) created: EpochMs,
+    /// A server has had it as it is here; from then on what the server says of the account counts.
+    pub(crate) known: bool,
 }
 
 /// Who may come in and where to: the part of a project that REST changes.
@@ -195,10 +198,13 @@ pub(crate) struct Access {
     pub(crate) revision: i64,
     pub(crate) users: Vec<UserRecord>,
     pub(crate) databases: Vec<DatabaseName>,
+    /// Of `databases` those that no server has been seen with.
+    pub(crate) new_databases: Vec<DatabaseName>,
     /// Removed here, and a server may still have them.
     pub(crate) removed_databases: Vec<DatabaseName>,
     /// Server variables that were set, as the server reports them.
     pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) removed_users: Vec<UserName>,
 }
 
 /// Of a change: it is made only where the access still has this revision. `None`: whatever was changed meanwhile.
@@ -224,17 +230,9 @@ pub(crate) struct Observed {
     pub(crate) version: String,
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) databases: Vec<String>,
-    pub(crate) grants: Vec<ObservedGrants>,
+    pub(crate) accounts: Vec<ObservedAccount>,
     /// Of two that one agent said the later has the higher number; not kept.
     pub(crate) look: u64,
-}
-
-/// The databases that one account has rights on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ObservedGrants {
-    pub(crate) user: String,
-    pub(crate) host: String,
-    pub(crate) patterns: Vec<String>,
 }
 
 /// Everything of one project, read at one moment.
@@ -328,7 +326,8 @@ pub(crate) trait Store: Keys + AuditLog + Replays + Operations + Send + Sync + '
     /// seconds are those from `ready` to the next state that is neither `ready` nor `draining`.
     async fn transitions(&self, id: &ProjectId, limit: u32) -> Result<Vec<Transition>, StoreError>;
     async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError>;
-    /// Keeps what the agent said. A database that was made here, was reported once and now is not, was dropped in SQL:
+    /// Keeps what the agent said. A user that a server had and has no more was dropped in SQL: it is forgotten. A
+    /// database that was made here, was reported once and now is not, was dropped in SQL:
     /// it is forgotten. Answers what is left.
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError>;
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 pub(crate) use crate::store::memory::mortal::Mortal;
 
 use crate::{
+    accounts::ObservedAccount,
     activity::Activity,
     compute::{Computes, Parts},
     driver::{Driver, DriverError, Quiesce, Quiet, Report, Running},
@@ -21,8 +22,11 @@ use crate::{
     name::ProjectId,
     projects::Projects,
     publish::Publisher,
-    secret::GatewaySecret,
-    store::{Access, NewProject, Observed, ProjectRecord, Store, Touched, WholeProject, memory::MemoryStore, suite},
+    secret::{GatewaySecret, hex},
+    store::{
+        Access, NewProject, Observed, ProjectRecord, Store, Touched, UserRecord, WholeProject, memory::MemoryStore,
+        suite,
+    },
 };
 
 /// What the next start does.
@@ -121,6 +125,21 @@ impl FakeDriver {
             observed: observed(&[]),
             reports,
         }
+    }
+}
+
+/// What a server says that has all of this.
+pub(crate) fn holding(access: &Access) -> Observed {
+    let databases: Vec<_> = access.databases.iter().map(|name| name.as_str()).collect();
+    let account = |user: &UserRecord| ObservedAccount {
+        user: user.name.to_string(),
+        host: "%".into(),
+        native_sha1: vec![hex(&user.verifiers.native_sha1)],
+        ..ObservedAccount::default()
+    };
+    Observed {
+        accounts: access.users.iter().map(account).collect(),
+        ..observed(&databases)
     }
 }
 
@@ -233,7 +252,7 @@ impl Driver for FakeDriver {
         let names = touched.settings.iter().filter(|name| live(name));
         running.extend(names.map(|name| (name.clone(), wanted[name].clone())));
         let held = self.held.lock().unwrap().clone();
-        Ok(held.unwrap_or_else(|| observed(&[])))
+        Ok(held.unwrap_or_else(|| holding(access)))
     }
 
     async fn offer(&self) -> Result<Arc<Offer>, DriverError> {

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::handshake::{Introduced, LOGIN_PACKET_BYTES_MAX, write_packet};
-use crate::route::{Access, DatabaseAccess, Project, User};
+use crate::route::{Access, DatabaseAccess, Project, Require, User};
 use crate::session::Identity;
 use crate::stream::{ClientStream, ReadError, read_packet};
 
@@ -49,6 +49,8 @@ pub(crate) enum AuthError {
         address: IpAddr,
         with_password: bool,
     },
+    #[error("the account '{0}' is locked")]
+    Locked(String),
     #[error("user '{user}' has no right on database '{database}'")]
     DatabaseDenied { user: String, database: String },
     #[error("database '{database}' does not exist")]
@@ -79,6 +81,7 @@ impl ClientFacing for AuthError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Denied { .. }
+            | Self::Locked(_)
             | Self::DatabaseDenied { .. }
             | Self::DatabaseUnknown { .. }
             | Self::CharacterSet(_) => ErrorKind::Denied,
@@ -98,6 +101,7 @@ impl ClientFacing for AuthError {
                 let text = format!("Access denied for user '{name}'@'{address}' (using password: {using})");
                 Some(Told::new(1045, "28000", text))
             }
+            Self::Locked(_) => Some(Told::new(4151, "HY000", "Access denied, this account is locked")),
             Self::DatabaseDenied { user, database } => {
                 let text = format!("Access denied for user '{user}'@'%' to database '{database}'");
                 Some(Told::new(1044, "42000", text))
@@ -134,6 +138,8 @@ pub(crate) struct Claim<'a> {
 /// A verifier of every kind for every name: what is not known gets one that nothing matches.
 struct Verifiers {
     native: [u8; 20],
+    /// Of an account with several passwords.
+    more_native: Vec<[u8; 20]>,
     caching_sha2: [u8; 32],
     known: bool,
 }
@@ -157,6 +163,7 @@ impl Decoy {
         Verifiers {
             native: user.and_then(|user| user.native).unwrap_or(native),
             caching_sha2: user.and_then(|user| user.caching_sha2).unwrap_or(decoy),
+            more_native: user.map(|user| user.more_native.clone()).unwrap_or_default(),
             known: user.is_some(),
         }
     }
@@ -208,13 +215,29 @@ pub(crate) async fn prove(
             Proof::of_native(&answer, &claim.nonce, &verifiers)
         }
     };
+    let denied = |with_password| AuthError::Denied {
+        name: claim.name.to_owned(),
+        address: claim.address,
+        with_password,
+    };
     match (proof, claim.project, access.user(claim.user)) {
-        (Proof::Right, Some(project), Some(_)) if verifiers.known => Ok(Arc::clone(project)),
-        (proof, _, _) => Err(AuthError::Denied {
-            name: claim.name.to_owned(),
-            address: claim.address,
-            with_password: proof != Proof::NoPassword,
-        }),
+        (Proof::Right, Some(project), Some(user)) if verifiers.known => {
+            // In MariaDB's order; nobody hears of this who has not proven the password.
+            if user.locked {
+                return Err(AuthError::Locked(claim.name.to_owned()));
+            }
+            let met = match user.require {
+                Require::Nothing => true,
+                Require::Tls => stream.is_tls(),
+                Require::Certificate => false,
+            };
+            if met {
+                Ok(Arc::clone(project))
+            } else {
+                Err(denied(true))
+            }
+        }
+        (proof, _, _) => Err(denied(proof != Proof::NoPassword)),
     }
 }
 
@@ -263,7 +286,12 @@ enum Proof {
 
 impl Proof {
     fn of_native(answer: &[u8], nonce: &[u8; 20], verifiers: &Verifiers) -> Self {
-        match native_password::verify(answer, nonce, &verifiers.native) {
+        let more = verifiers.more_native.iter();
+        let right = more.fold(
+            native_password::verify(answer, nonce, &verifiers.native),
+            |right, verifier| right | native_password::verify(answer, nonce, verifier),
+        );
+        match right {
             _ if answer.is_empty() => Self::NoPassword,
             true => Self::Right,
             false => Self::Wrong,

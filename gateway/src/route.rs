@@ -56,7 +56,21 @@ pub(crate) struct User {
     pub(crate) native: Option<[u8; 20]>,
     /// SHA256(SHA256(password)).
     pub(crate) caching_sha2: Option<[u8; 32]>,
+    /// Further passwords of the account, as `native`.
+    pub(crate) more_native: Vec<[u8; 20]>,
     granted_databases: Vec<Box<str>>,
+    pub(crate) locked: bool,
+    pub(crate) require: Require,
+}
+
+/// What an account requires of a connection, besides the password.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Require {
+    #[default]
+    Nothing,
+    Tls,
+    /// A client certificate, which the gateway does not ask for.
+    Certificate,
 }
 
 /// What a project's server says of itself.
@@ -479,6 +493,17 @@ impl From<&proto::User> for User {
             // A verifier of another length verifies nothing: the account then has none.
             native: said.native_sha1.as_slice().try_into().ok(),
             caching_sha2: said.caching_sha2.as_slice().try_into().ok(),
+            more_native: said
+                .more_native_sha1
+                .iter()
+                .filter_map(|verifier| verifier.as_slice().try_into().ok())
+                .collect(),
+            locked: said.locked,
+            require: match said.require() {
+                proto::Require::None => Require::Nothing,
+                proto::Require::Ssl => Require::Tls,
+                proto::Require::Certificate => Require::Certificate,
+            },
             granted_databases: said
                 .granted_databases
                 .iter()
@@ -664,6 +689,9 @@ mod tests {
         let user = User {
             native: None,
             caching_sha2: None,
+            more_native: Vec::new(),
+            locked: false,
+            require: Require::Nothing,
             granted_databases: vec!["demo".into(), r"my\_db".into()],
         };
         assert_eq!(access.database(&user, "demo"), DatabaseAccess::Granted);

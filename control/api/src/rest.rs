@@ -159,8 +159,20 @@ pub struct User {
     pub name: String,
     /// May also CREATE USER.
     pub admin: bool,
-    /// RFC 3339.
-    pub created_at: String,
+    /// RFC 3339; absent where it was made in SQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// `api` or `sql`: where it was made.
+    #[serde(default)]
+    #[schema(example = "api")]
+    pub source: String,
+    /// As in MariaDB; the gateway lets in users of host `%`.
+    #[serde(default)]
+    #[schema(example = "%")]
+    pub host: String,
+    /// Why it cannot log in; absent where it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Answer to POST /projects/{id}/users.

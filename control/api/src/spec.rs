@@ -55,9 +55,15 @@ pub struct Spec {
     /// Accounts that must exist when the compute is ready.
     #[serde(default)]
     pub accounts: Vec<SpecAccount>,
+    /// Accounts that must not exist when the compute is ready.
+    #[serde(default)]
+    pub removed_accounts: Vec<String>,
     /// Databases that must exist when the compute is ready.
     #[serde(default)]
     pub databases: Vec<String>,
+    /// Those of `databases` that no server has been told of: every account of `accounts` that is there gets rights on them.
+    #[serde(default)]
+    pub new_databases: Vec<String>,
     /// Server settings of the project ([`crate::settings::ALL`]), over the agent's own.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
@@ -80,6 +86,9 @@ pub struct SpecAccount {
     pub caching_sha2_hex: Option<String>,
     /// May also CREATE USER.
     pub admin: bool,
+    /// The server has had it as it should be: what was done to it in SQL since is the truth, also that it is gone.
+    #[serde(default)]
+    pub known: bool,
 }
 
 impl Spec {
@@ -236,7 +245,10 @@ mod tests {
                 native_sha1_hex: "cd".repeat(20),
                 caching_sha2_hex: None,
                 admin: false,
+                known: false,
             }],
+            removed_accounts: Vec::new(),
+            new_databases: Vec::new(),
             databases: vec!["app".into()],
             settings: BTreeMap::new(),
             start_timeout_ms: 60_000,

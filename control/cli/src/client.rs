@@ -243,24 +243,32 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
                     vec![
                         user.name.clone(),
                         if user.admin { "yes" } else { "no" }.into(),
-                        user.created_at.clone(),
+                        user.source.clone(),
+                        user.host.clone(),
+                        user.created_at.clone().unwrap_or_default(),
+                        user.reason.clone().unwrap_or_default(),
                     ]
                 };
                 show(common, &users, || {
-                    table(&["USER", "ADMIN", "CREATED"], users.iter().map(row))
+                    table(
+                        &["USER", "ADMIN", "MADE BY", "HOST", "CREATED", "CANNOT LOG IN BECAUSE"],
+                        users.iter().map(row),
+                    )
                 })
             }
             UserVerb::Show { project, user } => {
                 let found: User = rest.get(&path(&["projects", project, "users", user])?).await?;
                 let admin = if found.admin { "yes" } else { "no" };
-                show(common, &found, || {
-                    details(&[
-                        ("user", found.name.clone()),
-                        ("logs in as", format!("{project}.{}", found.name)),
-                        ("admin", admin.into()),
-                        ("created", found.created_at.clone()),
-                    ])
-                })
+                let mut rows = vec![
+                    ("user", found.name.clone()),
+                    ("logs in as", format!("{project}.{}", found.name)),
+                    ("admin", admin.into()),
+                    ("made by", found.source.clone()),
+                    ("host", found.host.clone()),
+                ];
+                rows.extend(found.created_at.clone().map(|created| ("created", created)));
+                rows.extend(found.reason.clone().map(|reason| ("cannot log in", reason)));
+                show(common, &found, || details(&rows))
             }
             UserVerb::SetPassword {
                 project,

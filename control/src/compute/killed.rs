@@ -214,7 +214,8 @@ impl Control {
             self.projects.publisher.put(whole);
         }
         self.projects.computes.adopt().await;
-        self.projects.resume().await.unwrap();
+        let interrupted = self.projects.interrupted().await.unwrap();
+        self.projects.resume(&interrupted).await.unwrap();
     }
 
     /// Until no operation is open; the deadline guards against hanging, on the paused clock.

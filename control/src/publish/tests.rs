@@ -1,8 +1,9 @@
 use super::*;
 use crate::{
+    accounts::ObservedAccount,
     name::{DatabaseName, UserName},
     secret::{Password, Verifiers},
-    store::{ObservedGrants, ProjectRecord, Sleep, UserRecord},
+    store::{ProjectRecord, Sleep, UserRecord},
     testing::observed,
 };
 
@@ -16,6 +17,7 @@ fn access(revision: i64, databases: &[&str]) -> Access {
         verifiers: Verifiers::of(&Password::new("p".into()).unwrap()),
         admin: false,
         created: 0,
+        known: false,
     };
     let databases = databases.iter().map(|name| DatabaseName::new(name).unwrap()).collect();
     Access {
@@ -127,12 +129,13 @@ fn gateway_that_falls_behind_is_disconnected_and_blocks_nobody() {
 fn users_have_the_projects_databases_as_patterns_and_what_the_server_grants() {
     let publisher = publisher();
     let mut seen = observed(&["my_db", "by_sql"]);
-    let grants = |user: &str, host: &str, pattern: &str| ObservedGrants {
+    let grants = |user: &str, host: &str, pattern: &str| ObservedAccount {
         user: user.into(),
         host: host.into(),
         patterns: vec![pattern.into()],
+        ..ObservedAccount::default()
     };
-    seen.grants = vec![
+    seen.accounts = vec![
         grants("app", "%", r"by\_sql"),
         grants("app", "10.%", "no"),
         grants("eve", "%", "no"),

@@ -25,7 +25,7 @@ use crate::{
     config::SIZE_CU,
     name::{DatabaseName, ProjectId},
     projects::ChangeError,
-    store::{Access, NewProject, ProjectRecord, StoreError},
+    store::{Access, NewProject, ProjectRecord, StoreError, WholeProject},
 };
 
 /// Wake timeouts outside of this are mistakes: shorter than any start, longer than any client waits.
@@ -164,6 +164,15 @@ pub(super) async fn access(state: &Rest, id: &str) -> Result<(ProjectId, Access)
     match state.projects.store.access(&checked).await {
         Err(StoreError::NotFound(_)) => Err(no_such("project", id)),
         found => Ok((checked, found?)),
+    }
+}
+
+/// A path's project with its access and what its server has been seen with.
+pub(super) async fn whole(state: &Rest, id: &str) -> Result<WholeProject, Problem> {
+    let checked = ProjectId::new(id).map_err(|_| no_such("project", id))?;
+    match state.projects.store.whole_project(&checked).await {
+        Err(StoreError::NotFound(_)) => Err(no_such("project", id)),
+        found => Ok(found?),
     }
 }
 

@@ -13,14 +13,15 @@ use super::{
     Problem, Rest, change,
     page::Page,
     problem::{Body, Params, no_such},
-    projects::{access, find, unless_changed},
+    projects::{find, unless_changed, whole},
     tag::{self, Conditions},
 };
 use crate::{
+    accounts::{self, ObservedAccount},
     clock,
     name::{ProjectId, UserName},
     secret::{Password, Verifiers},
-    store::{Access, NewUser, UserRecord},
+    store::{Access, NewUser, UserRecord, WholeProject},
 };
 
 /// A password that was given and checked, or made here. Of it only verifiers and what has to be told back are left.
@@ -68,7 +69,7 @@ pub(super) fn check(wish: rest::CreateUser) -> Result<Checked, Problem> {
 impl Checked {
     pub(super) fn created(&self, record: &UserRecord) -> rest::UserCreated {
         rest::UserCreated {
-            user: user(record),
+            user: user(record, None, &[]),
             password: self.generated.as_ref().map(Password::reveal),
         }
     }
@@ -99,6 +100,7 @@ pub(super) async fn create(
         verifiers,
         admin,
         created: now,
+        known: false,
     };
     let (projects, user) = (state.projects.clone(), checked.user.clone());
     state
@@ -122,7 +124,7 @@ pub(super) fn without_password(told: rest::UserCreated) -> rest::UserCreated {
     rest::UserCreated { password: None, ..told }
 }
 
-/// The users made through this API, in the order of their names.
+/// The users made through this API and those made in SQL, in the order of their names.
 #[utoipa::path(
     get, path = "/projects/{id}/users", tag = "users",
     params(("id" = String, Path, description = "The project."), Page),
@@ -136,13 +138,12 @@ pub(super) async fn list(
     Path(id): Path<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<rest::UserList>, Problem> {
-    let (_, access) = access(&state, &id).await?;
-    let (users, next) = page.of(&access.users, |user| user.name.to_string());
-    let users = users.into_iter().map(user).collect();
+    let whole = whole(&state, &id).await?;
+    let (users, next) = page.of(all(&whole), called);
     Ok(Json(rest::UserList { users, next }))
 }
 
-/// One user. `ETag` changes with the password, too.
+/// One user. `ETag` changes with the password that was given here, too.
 #[utoipa::path(
     get, path = "/projects/{id}/users/{name}", tag = "users",
     params(("id" = String, Path, description = "The project."), ("name" = String, Path, description = "The user.")),
@@ -157,9 +158,18 @@ pub(super) async fn show(
     Path((id, name)): Path<(String, String)>,
     conditions: Conditions,
 ) -> Result<Response, Problem> {
-    let (_, access) = access(&state, &id).await?;
-    let found = named(&access, &name)?;
-    conditions.answer(&user(found), &changeable(&state, found))
+    let whole = whole(&state, &id).await?;
+    let users = all(&whole);
+    let found = users
+        .iter()
+        .find(|user| user.name == name && user.host == "%")
+        .or_else(|| users.iter().find(|user| user.name == name))
+        .ok_or_else(|| no_such("user", &name))?;
+    match named(&whole.access, &name) {
+        Ok(record) => conditions.answer(found, &changeable(&state, record)),
+        // Nothing of a user made in SQL is changed here.
+        Err(_) => conditions.answer(found, found),
+    }
 }
 
 /// Gives a user another password. It holds when this answers; who is logged in stays.
@@ -195,7 +205,7 @@ pub(super) async fn change(
     });
     let (_, record) = changed.await?;
     let told = rest::UserCreated {
-        user: user(&record),
+        user: user(&record, None, &[]),
         password: secret.generated.as_ref().map(Password::reveal),
     };
     told_once(&state, StatusCode::OK, told, &record)
@@ -231,11 +241,14 @@ fn named<'a>(access: &'a Access, name: &str) -> Result<&'a UserRecord, Problem> 
     found.ok_or_else(|| no_such("user", name))
 }
 
-fn user(record: &UserRecord) -> rest::User {
+fn user(record: &UserRecord, account: Option<&ObservedAccount>, all: &[ObservedAccount]) -> rest::User {
     rest::User {
         name: record.name.to_string(),
-        admin: record.admin,
-        created_at: clock::rfc3339(record.created),
+        admin: account.map_or(record.admin, |account| account.admin),
+        created_at: Some(clock::rfc3339(record.created)),
+        source: "api".into(),
+        host: "%".into(),
+        reason: account.and_then(|account| accounts::reason(account, all)),
     }
 }
 
@@ -244,5 +257,47 @@ fn changeable(state: &Rest, record: &UserRecord) -> (rest::User, [u8; 32]) {
     let mixed = Sha256::new()
         .chain_update(*state.tag_secret)
         .chain_update(record.verifiers.native_sha1);
-    (user(record), mixed.finalize().into())
+    (user(record, None, &[]), mixed.finalize().into())
+}
+
+fn sql_user(account: &ObservedAccount, all: &[ObservedAccount]) -> rest::User {
+    rest::User {
+        name: account.user.clone(),
+        admin: account.admin,
+        created_at: None,
+        source: "sql".into(),
+        host: account.host.clone(),
+        reason: accounts::reason(account, all),
+    }
+}
+
+/// Those made by API and those that the server has besides, in the order of what they are called.
+fn all(whole: &WholeProject) -> Vec<rest::User> {
+    let access = &whole.access;
+    let seen = whole.observed.as_ref().map_or(&[][..], |observed| &observed.accounts);
+    let by_api = access.users.iter().map(|record| {
+        let name = record.name.as_str();
+        user(
+            record,
+            seen.iter().find(|account| record.known && account.is(name)),
+            seen,
+        )
+    });
+    let by_sql = seen.iter().filter(|account| {
+        let made = access.users.iter().any(|record| account.is(record.name.as_str()));
+        let removed = access.removed_users.iter().any(|name| account.is(name.as_str()));
+        !made && !removed
+    });
+    let mut users: Vec<_> = by_api.chain(by_sql.map(|account| sql_user(account, seen))).collect();
+    users.sort_by_cached_key(called);
+    users
+}
+
+/// No two of a project are called the same.
+fn called(user: &rest::User) -> String {
+    if user.host == "%" && !user.name.contains('@') {
+        user.name.clone()
+    } else {
+        format!("{}@{}", user.name, user.host)
+    }
 }

@@ -20,7 +20,10 @@ use super::{
     replays::{Answer, NewReplay, Replay, ReplayId},
     *,
 };
-use crate::clock;
+use crate::{
+    accounts::{Fate, fate},
+    clock,
+};
 
 pub(crate) mod mortal;
 mod operations;
@@ -181,6 +184,11 @@ impl Kept {
             .keys()
             .filter(|name| !access.databases.contains(name));
         access.removed_databases = gone.cloned().collect();
+        let gone = self.pending_users.keys();
+        let gone = gone.filter(|name| access.users.iter().all(|user| user.name != **name));
+        access.removed_users = gone.cloned().collect();
+        let new = access.databases.iter().filter(|name| !self.seen.contains(name));
+        access.new_databases = new.cloned().collect();
         access
     }
 
@@ -217,6 +225,7 @@ impl Store for MemoryStore {
             verifiers: user.verifiers,
             admin: user.admin,
             created: new.now,
+            known: false,
         };
         let compute = ComputeRecord {
             state: ComputeState::Suspended,
@@ -330,6 +339,7 @@ impl Store for MemoryStore {
                 verifiers: user.verifiers,
                 admin: user.admin,
                 created: now,
+                known: false,
             };
             users.push(record);
             users.sort_by(|one, other| one.name.cmp(&other.name));
@@ -349,7 +359,9 @@ impl Store for MemoryStore {
         let result = self.change(id, |kept| {
             kept.expect(expected)?;
             let user = kept.whole.access.users.iter_mut().find(|user| user.name == *name);
-            user.ok_or(StoreError::NotFound("user"))?.verifiers = verifiers.clone();
+            let user = user.ok_or(StoreError::NotFound("user"))?;
+            user.verifiers = verifiers.clone();
+            user.known = false;
             Ok(kept.touch_user(name))
         })?;
         self.apply_begun(id);
@@ -440,6 +452,11 @@ impl Store for MemoryStore {
 
     async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
         let none_left = self.change(id, |kept| {
+            let pending = kept.pending_users.clone();
+            kept.whole.access.revision += i64::from(pending.values().any(|pending| *pending <= revision));
+            for user in &mut kept.whole.access.users {
+                user.known |= pending.get(&user.name).is_some_and(|pending| *pending <= revision);
+            }
             kept.pending_users.retain(|_, pending| *pending > revision);
             kept.pending_databases.retain(|_, pending| *pending > revision);
             kept.pending_settings.retain(|_, pending| *pending > revision);
@@ -497,12 +514,23 @@ impl Store for MemoryStore {
 
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {
         self.change(id, |kept| {
+            let users = kept.whole.access.users.len();
+            let mut arrived = false;
+            kept.whole.access.users.retain_mut(|user| {
+                let fate = fate(user, observed);
+                user.known |= fate == Fate::Arrived;
+                arrived |= fate == Fate::Arrived;
+                fate != Fate::Gone
+            });
+            let changed = arrived || kept.whole.access.users.len() < users;
+            let seen = kept.seen.clone();
             let exists = |name: &DatabaseName| observed.databases.iter().any(|seen| seen == name.as_str());
             let databases = &mut kept.whole.access.databases;
             let before = databases.len();
             databases.retain(|name| exists(name) || !kept.seen.contains(name));
-            kept.whole.access.revision += i64::from(databases.len() < before);
+            let dropped = databases.len() < before;
             kept.seen = databases.iter().filter(|name| exists(name)).cloned().collect();
+            kept.whole.access.revision += i64::from(changed || dropped || kept.seen != seen);
             kept.whole.observed = Some(observed.clone());
             Ok(kept.access())
         })

@@ -56,6 +56,7 @@ pub(super) struct UserRow {
     caching_sha2: Vec<u8>,
     admin: bool,
     created_ms: i64,
+    known: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -96,7 +97,7 @@ pub(super) struct ServerRow {
     pub(super) version: String,
     pub(super) variables: String,
     pub(super) databases: String,
-    pub(super) grants: String,
+    pub(super) accounts: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -264,6 +265,7 @@ impl TryFrom<UserRow> for UserRecord {
             },
             admin: row.admin,
             created: row.created_ms,
+            known: row.known,
         })
     }
 }
@@ -346,7 +348,7 @@ impl TryFrom<&Observed> for ServerRow {
             version: observed.version.clone(),
             variables: json(&observed.variables, "servers.variables")?,
             databases: json(&observed.databases, "servers.databases")?,
-            grants: json(&observed.grants, "servers.grants")?,
+            accounts: json(&observed.accounts, "servers.accounts")?,
         })
     }
 }
@@ -358,7 +360,7 @@ impl TryFrom<ServerRow> for Observed {
         Ok(Self {
             variables: parse(&row.variables, "servers.variables")?,
             databases: parse(&row.databases, "servers.databases")?,
-            grants: parse(&row.grants, "servers.grants")?,
+            accounts: parse(&row.accounts, "servers.accounts")?,
             version: row.version,
             look: 0,
         })

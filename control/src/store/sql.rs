@@ -19,6 +19,7 @@ mod replays;
 
 use super::{BEGIN_READ, BEGIN_WRITE, Db, LOCK_PROJECT, LOCK_TERM, NOW_MS, SERIALISE_CREATES};
 use crate::{
+    accounts::{Fate, fate},
     clock,
     config::UidRange,
     name::{DatabaseName, ProjectId, UserName},
@@ -112,7 +113,7 @@ async fn read_accesses(
     };
     let mut accesses: BTreeMap<String, Access> = revisions.into_iter().map(access).collect();
     let users = sqlx::query_as::<_, Of<UserRow>>(
-        "SELECT project_id, name, native_sha1, caching_sha2, admin, created_ms FROM users \
+        "SELECT project_id, name, native_sha1, caching_sha2, admin, created_ms, known FROM users \
          WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
     )
     .bind(first)
@@ -124,29 +125,38 @@ async fn read_accesses(
             access.users.push(row.try_into()?);
         }
     }
-    let databases: Vec<(String, String)> = sqlx::query_as(
-        "SELECT project_id, name FROM databases WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
+    let databases: Vec<(String, String, bool)> = sqlx::query_as(
+        "SELECT project_id, name, seen FROM databases WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
     )
     .bind(first)
     .bind(last)
     .fetch_all(&mut **tx)
     .await?;
-    for (project_id, name) in databases {
+    for (project_id, name, seen) in databases {
         if let Some(access) = accesses.get_mut(&project_id) {
-            access.databases.push(rows::name(DatabaseName::new(&name))?);
+            let name = rows::name(DatabaseName::new(&name))?;
+            access.new_databases.extend((!seen).then(|| name.clone()));
+            access.databases.push(name);
         }
     }
-    let removed: Vec<(String, String)> = sqlx::query_as(
-        "SELECT c.project_id, c.name FROM pending_changes c WHERE c.project_id BETWEEN $1 AND $2 \
-         AND c.kind = 'database' AND NOT EXISTS (SELECT 1 FROM databases d \
-         WHERE d.project_id = c.project_id AND d.name = c.name) ORDER BY c.project_id, c.name",
+    let removed: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT c.project_id, c.kind, c.name FROM pending_changes c WHERE c.project_id BETWEEN $1 AND $2 \
+         AND c.kind IN ('user', 'database') AND NOT (c.kind = 'database' AND EXISTS (SELECT 1 FROM databases d \
+         WHERE d.project_id = c.project_id AND d.name = c.name)) \
+         AND NOT (c.kind = 'user' AND EXISTS (SELECT 1 FROM users u \
+         WHERE u.project_id = c.project_id AND u.name = c.name)) ORDER BY c.project_id, c.name",
     )
     .bind(first)
     .bind(last)
     .fetch_all(&mut **tx)
     .await?;
-    for (project_id, name) in removed {
-        if let Some(access) = accesses.get_mut(&project_id) {
+    for (project_id, kind, name) in removed {
+        let Some(access) = accesses.get_mut(&project_id) else {
+            continue;
+        };
+        if kind == "user" {
+            access.removed_users.push(rows::name(UserName::new(&name))?);
+        } else {
             access.removed_databases.push(rows::name(DatabaseName::new(&name))?);
         }
     }
@@ -177,7 +187,7 @@ async fn read_wholes(tx: &mut Tx, records: Vec<ProjectRecord>) -> Result<Vec<Who
     };
     let mut accesses = read_accesses(tx, &first.id, &last.id).await?;
     let servers = sqlx::query_as::<_, Of<ServerRow>>(
-        "SELECT project_id, version, variables, databases, grants FROM servers WHERE project_id BETWEEN $1 AND $2",
+        "SELECT project_id, version, variables, databases, accounts FROM servers WHERE project_id BETWEEN $1 AND $2",
     )
     .bind(first.id.as_str())
     .bind(last.id.as_str())
@@ -457,14 +467,16 @@ impl Store for SqlStore {
     ) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
         lock_expected(&mut tx, id, expected).await?;
-        let result =
-            sqlx::query("UPDATE users SET native_sha1 = $3, caching_sha2 = $4 WHERE project_id = $1 AND name = $2")
-                .bind(id.as_str())
-                .bind(name.as_str())
-                .bind(&verifiers.native_sha1[..])
-                .bind(&verifiers.caching_sha2[..])
-                .execute(&mut *tx)
-                .await?;
+        // Not known: it counts as it is here until a server has it so, whatever the server has meanwhile.
+        let result = sqlx::query(
+            "UPDATE users SET native_sha1 = $3, caching_sha2 = $4, known = FALSE WHERE project_id = $1 AND name = $2",
+        )
+        .bind(id.as_str())
+        .bind(name.as_str())
+        .bind(&verifiers.native_sha1[..])
+        .bind(&verifiers.caching_sha2[..])
+        .execute(&mut *tx)
+        .await?;
         found(result.rows_affected(), "user")?;
         commit_access(tx, id, &[("user", name.as_str())]).await
     }
@@ -561,11 +573,20 @@ impl Store for SqlStore {
 
     async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM pending_changes WHERE project_id = $1 AND revision <= $2")
-            .bind(id.as_str())
-            .bind(revision)
-            .execute(&mut *tx)
-            .await?;
+        for change in [
+            // First, for what it looks at: of two readings the one that knows of it is the later.
+            "UPDATE projects SET access_revision = access_revision + 1 WHERE id = $1 AND EXISTS (SELECT name FROM \
+             pending_changes WHERE project_id = $1 AND kind = 'user' AND revision <= $2)",
+            "UPDATE users SET known = TRUE WHERE project_id = $1 AND name IN (SELECT name FROM pending_changes \
+             WHERE project_id = $1 AND kind = 'user' AND revision <= $2)",
+            "DELETE FROM pending_changes WHERE project_id = $1 AND revision <= $2",
+        ] {
+            sqlx::query(change)
+                .bind(id.as_str())
+                .bind(revision)
+                .execute(&mut *tx)
+                .await?;
+        }
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM pending_changes WHERE project_id = $1")
             .bind(id.as_str())
             .fetch_one(&mut *tx)
@@ -685,22 +706,22 @@ impl Store for SqlStore {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         sqlx::query(
-            "INSERT INTO servers (project_id, version, variables, databases, grants) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO servers (project_id, version, variables, databases, accounts) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (project_id) DO UPDATE SET version = excluded.version, variables = excluded.variables, \
-             databases = excluded.databases, grants = excluded.grants",
+             databases = excluded.databases, accounts = excluded.accounts",
         )
         .bind(id.as_str())
         .bind(&row.version)
         .bind(&row.variables)
         .bind(&row.databases)
-        .bind(&row.grants)
+        .bind(&row.accounts)
         .execute(&mut *tx)
         .await?;
         let made_here: Vec<(String, bool)> = sqlx::query_as("SELECT name, seen FROM databases WHERE project_id = $1")
             .bind(id.as_str())
             .fetch_all(&mut *tx)
             .await?;
-        let mut dropped = false;
+        let mut changed = false;
         for (name, seen) in made_here {
             let exists = observed.databases.contains(&name);
             let statement = match (exists, seen) {
@@ -708,17 +729,30 @@ impl Store for SqlStore {
                 (false, true) => "DELETE FROM databases WHERE project_id = $1 AND name = $2",
                 _ => continue,
             };
-            dropped |= seen;
+            changed = true;
             sqlx::query(statement)
                 .bind(id.as_str())
                 .bind(&name)
                 .execute(&mut *tx)
                 .await?;
         }
-        if dropped {
+        let access = read_access(&mut tx, id).await?;
+        for user in &access.users {
+            let statement = match fate(user, observed) {
+                Fate::Arrived => "UPDATE users SET known = TRUE WHERE project_id = $1 AND name = $2",
+                Fate::Gone => "DELETE FROM users WHERE project_id = $1 AND name = $2",
+                Fate::Unchanged => continue,
+            };
+            changed = true;
+            sqlx::query(statement)
+                .bind(id.as_str())
+                .bind(user.name.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        if changed {
             return commit_access(tx, id, &[]).await;
         }
-        let access = read_access(&mut tx, id).await?;
         tx.commit().await?;
         Ok(access)
     }

@@ -10,7 +10,10 @@ use operations::{
 };
 
 use super::*;
-use crate::secret::Password;
+use crate::{
+    accounts::{Limits, ObservedAccount},
+    secret::{Password, hex},
+};
 
 mod operations;
 
@@ -64,6 +67,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         keeps_when_a_project_sleeps,
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
+        a_user_is_the_servers_once_a_server_has_had_it,
         finds_a_key_by_its_hash_until_it_is_replaced,
         operations_follow_a_compute_through_its_life,
         operations_say_their_steps_and_outlive_the_project,
@@ -202,7 +206,7 @@ async fn sorts_names_by_their_bytes(store: &impl Store) {
     for name in ["amy", "Zoe", "_x"] {
         store.add_user(&id("demo"), new_user(name), 1).await.unwrap();
     }
-    let access = store.access(&id("demo")).await.unwrap();
+    let access = store.whole_project(&id("demo")).await.unwrap().access;
     let names: Vec<_> = access.users.iter().map(|user| user.name.as_str()).collect();
     assert_eq!(names, ["Zoe", "_x", "amy"]);
 }
@@ -251,7 +255,7 @@ async fn users_and_databases_belong_to_a_project(store: &impl Store) {
         Err(StoreError::Exists("database"))
     ));
 
-    let access = store.access(&id("demo")).await.unwrap();
+    let access = store.whole_project(&id("demo")).await.unwrap().access;
     assert_eq!((access.users.len(), access.databases.len()), (1, 1));
     let without_user = store
         .remove_user(&id("demo"), &new_user("app").name, None)
@@ -367,10 +371,16 @@ async fn forgets_databases_dropped_in_sql(store: &impl Store) {
     let seen = |names: &[&str]| Observed {
         version: "10.11.19-MariaDB".into(),
         databases: names.iter().map(ToString::to_string).collect(),
-        grants: vec![ObservedGrants {
+        accounts: vec![ObservedAccount {
             user: "app".into(),
             host: "%".into(),
+            native_sha1: vec!["ab".into()],
+            limits: Limits {
+                queries_per_hour: -1,
+                ..Limits::default()
+            },
             patterns: vec![r"a\_b".into()],
+            ..ObservedAccount::default()
         }],
         ..Observed::default()
     };
@@ -389,6 +399,63 @@ async fn forgets_databases_dropped_in_sql(store: &impl Store) {
     assert!(dropped.databases.is_empty());
     let gone = store.set_observed(&id("none"), &seen(&[])).await;
     assert!(matches!(gone, Err(StoreError::NotFound("project"))));
+}
+
+async fn a_user_is_the_servers_once_a_server_has_had_it(store: &impl Store) {
+    let new = NewProject {
+        user: Some(new_user("app")),
+        ..new_project("demo")
+    };
+    let first = store.create_project(new).await.unwrap().access;
+    let account = |hash: String| ObservedAccount {
+        user: "app".into(),
+        host: "%".into(),
+        native_sha1: vec![hash],
+        ..ObservedAccount::default()
+    };
+    let seen = |accounts: Vec<ObservedAccount>| Observed {
+        accounts,
+        ..Observed::default()
+    };
+    let known = |access: &Access| access.users.iter().map(|user| user.known).collect::<Vec<_>>();
+    let other = store
+        .set_observed(&id("demo"), &seen(vec![account("00".repeat(20))]))
+        .await
+        .unwrap();
+    assert_eq!(known(&other), [false], "another password: not told of this one yet");
+    let none = store.set_observed(&id("demo"), &seen(vec![])).await.unwrap();
+    assert_eq!(known(&none), [false], "not made yet is not dropped");
+    let own = account(hex(&first.users[0].verifiers.native_sha1));
+    let arrived = store.set_observed(&id("demo"), &seen(vec![own])).await.unwrap();
+    assert_eq!(known(&arrived), [true]);
+    assert!(arrived.revision > first.revision);
+    let changed = store
+        .set_observed(&id("demo"), &seen(vec![account("00".repeat(20))]))
+        .await
+        .unwrap();
+    assert_eq!(known(&changed), [true]);
+    let dropped = store.set_observed(&id("demo"), &seen(vec![])).await.unwrap();
+    assert!(dropped.users.is_empty());
+    let again = store.add_user(&id("demo"), new_user("app"), 1).await.unwrap();
+    assert_eq!(known(&again), [false], "made anew");
+    store.applied(&id("demo"), again.revision).await.unwrap();
+    let applied = store.whole_project(&id("demo")).await.unwrap().access;
+    assert_eq!(known(&applied), [true]);
+    assert!(applied.revision > again.revision, "the later reading is known");
+
+    let other = Verifiers::of(&Password::new("by API".into()).unwrap());
+    let app = UserName::new("app").unwrap();
+    let by_api = store.set_verifiers(&id("demo"), &app, &other, None).await.unwrap();
+    assert_eq!(known(&by_api), [false], "REST's password wins until a server has it");
+    let before = seen(vec![account("00".repeat(20))]);
+    let before = store.set_observed(&id("demo"), &before).await.unwrap();
+    assert_eq!((known(&before), &before.users[0].verifiers), (vec![false], &other));
+    store.applied(&id("demo"), by_api.revision).await.unwrap();
+    let applied = store.access(&id("demo")).await.unwrap();
+    assert_eq!(known(&applied), [true]);
+
+    let removed = store.remove_user(&id("demo"), &app, None).await.unwrap();
+    assert_eq!(removed.removed_users.len(), 1, "a server may still have it");
 }
 
 async fn finds_a_key_by_its_hash_until_it_is_replaced(store: &impl Store) {
@@ -442,7 +509,15 @@ async fn changes_are_pending_until_a_server_has_them(store: &impl Store) {
         [database("later")],
         "what came meanwhile stays"
     );
-    assert!(store.access(&id("demo")).await.unwrap().removed_databases.is_empty());
+    assert!(
+        store
+            .whole_project(&id("demo"))
+            .await
+            .unwrap()
+            .access
+            .removed_databases
+            .is_empty()
+    );
 }
 
 fn holder(name: &str) -> Holder {

@@ -3,6 +3,7 @@
 //! compute's life; it asks control nothing, so that it goes on when control is gone. What it is told stands in a
 //! [`Spec`].
 
+mod accounts;
 mod clone;
 mod door;
 mod error;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use control_api::agent::{AccountGrants, Activity, Server};
+use control_api::agent::{Activity, Server};
 use control_api::settings::{self, Offer};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
+use crate::accounts;
 use crate::error::Error;
 use crate::sql::{self, AGENT_USER};
 
@@ -75,8 +76,8 @@ pub(crate) async fn offer(conn: &mut Conn) -> Result<Offer, Error> {
     })
 }
 
-/// Version, variables, databases, grants.
-pub(crate) async fn server(conn: &mut Conn) -> Result<Server, Error> {
+/// Version, variables, databases, accounts; an account that the gateway cannot use is set right first.
+pub(crate) async fn server(conn: &mut Conn, gateway_hash: &str) -> Result<Server, Error> {
     let query = format!(
         "SELECT LOWER(VARIABLE_NAME), VARIABLE_VALUE FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME IN ({VARIABLES})"
     );
@@ -85,28 +86,14 @@ pub(crate) async fn server(conn: &mut Conn) -> Result<Server, Error> {
         "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({SYSTEM_DATABASES}) ORDER BY 1"
     );
     let databases: Vec<String> = conn.query(query).await?;
-    let rows: Vec<(String, String, String)> = conn
-        .query("SELECT User, Host, Db FROM mysql.db ORDER BY User, Host, Db")
-        .await?;
-    let mut grants: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for (user, host, pattern) in rows {
-        grants.entry((user, host)).or_default().push(pattern);
-    }
     let variables: std::collections::HashMap<_, _> = variables.into_iter().collect();
     let version = variables.get("version").cloned().unwrap_or_default();
-    let grants = grants
-        .into_iter()
-        .map(|((user, host), database_patterns)| AccountGrants {
-            user,
-            host,
-            database_patterns,
-        });
     Ok(Server {
         version,
         variables,
         databases,
-        grants: grants.collect(),
         look: 0,
+        accounts: accounts::look(conn, gateway_hash).await?,
     })
 }
 

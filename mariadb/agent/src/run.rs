@@ -1,6 +1,6 @@
 //! One compute from start to end: mariadbd, the agent's connection to it, the socket for control.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::process::{self, Process};
 use crate::server::Server;
 use crate::service::{self, ASKED_MAX, Asked};
 use crate::sql::{self, Account};
-use crate::{Exit, observe};
+use crate::{Exit, accounts, observe};
 
 /// Databases and grants change by SQL too; logins are checked against what is seen here.
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
@@ -145,7 +145,7 @@ impl Compute {
             patience => patience,
         };
         let ready = {
-            let become_ready = become_ready(&self.spec, &mut process, &password);
+            let become_ready = become_ready(&self.spec, &mut process, &password, &self.gateway_hash);
             tokio::select! {
                 ready = become_ready => Some(ready?),
                 () = shutdown.cancelled() => None,
@@ -296,7 +296,10 @@ impl Compute {
     async fn look(&mut self, password: &str) {
         let looked = async {
             let mut conn = self.connection(password).await?;
-            let seen = (observe::server(&mut conn).await?, observe::activity(&mut conn).await?);
+            let seen = (
+                observe::server(&mut conn, &self.gateway_hash).await?,
+                observe::activity(&mut conn).await?,
+            );
             self.conn = Some(conn);
             Ok::<_, Error>(seen)
         };
@@ -328,61 +331,50 @@ impl Compute {
     async fn apply(&mut self, request: proto::ApplyRequest) -> Result<proto::Server, Error> {
         let mut statements = vec![sql::PREAMBLE.to_owned()];
         if !request.accounts.is_empty() || !request.databases.is_empty() {
-            statements.extend(self.statements(&request));
+            let there = accounts::names(self.connected()?).await?;
+            statements.extend(self.statements(&request, &there));
         }
         statements.extend(sql::set_global(&request.settings.into_iter().collect())?);
+        let hash = self.gateway_hash.clone();
         let conn = self.connected()?;
         for statement in statements {
             conn.query_drop(statement).await?;
         }
-        let server = observe::server(conn).await?;
+        let server = observe::server(conn, &hash).await?;
         self.publish(|status, _| status.server = Some(numbered(server, status.server.as_ref())));
         Ok(self.status.borrow().server.clone().unwrap_or_default())
     }
 
-    /// What makes the server be as asked. Every account that is or becomes one of the API's has rights on every database of
-    /// the project.
-    fn statements(&mut self, request: &proto::ApplyRequest) -> Vec<String> {
+    /// What makes the server be as asked; `there` are the accounts that it has.
+    fn statements(&self, request: &proto::ApplyRequest, there: &BTreeSet<String>) -> Vec<String> {
         let mut statements = Vec::new();
+        let mut databases = Vec::new();
         for database in &request.databases {
-            self.spec.databases.retain(|known| *known != database.name);
             if database.absent {
                 statements.push(sql::drop_database(&database.name));
-                statements.extend(
-                    self.spec
-                        .accounts
-                        .iter()
-                        .map(|known| sql::revoke_database(&known.user, &database.name)),
-                );
+                let accounts = request.accounts.iter().filter(|account| !account.absent);
+                statements.extend(accounts.map(|account| sql::revoke_database(&account.user, &database.name)));
             } else {
                 statements.push(sql::create_database(&database.name));
-                self.spec.databases.push(database.name.clone());
+                databases.push(database.name.clone());
             }
         }
-        let mut passwords = Vec::new();
         for account in &request.accounts {
-            self.spec.accounts.retain(|known| known.user != account.user);
             if account.absent {
                 statements.push(sql::drop_account(&account.user));
-            } else {
-                passwords.push(sql::set_password(&account.user, &sql::hex(&account.native_sha1)));
-                self.spec.accounts.push(control_api::spec::SpecAccount {
-                    user: account.user.clone(),
-                    native_sha1_hex: sql::hex(&account.native_sha1),
-                    caching_sha2_hex: None,
+            } else if !account.known {
+                let wanted = Account {
+                    user: &account.user,
+                    native_sha1_hex: &sql::hex(&account.native_sha1),
                     admin: account.admin,
-                });
+                };
+                statements.extend(sql::account(&wanted, &self.gateway_hash, &databases));
+            } else if there.contains(&account.user) {
+                let grant = |database: &String| sql::grant(&account.user, account.admin, database);
+                statements.extend(databases.iter().map(grant));
             }
         }
-        for known in &self.spec.accounts {
-            let account = Account {
-                user: &known.user,
-                native_sha1_hex: &known.native_sha1_hex,
-                admin: known.admin,
-            };
-            statements.extend(sql::account(&account, &self.gateway_hash, &self.spec.databases));
-        }
-        statements.extend(passwords);
+        // What a REVOKE would leave in memory, and what was written into a row.
         statements.push("FLUSH PRIVILEGES".into());
         statements
     }
@@ -404,10 +396,36 @@ fn silent() -> Error {
     }
 }
 
-async fn become_ready(spec: &Spec, process: &mut Process, password: &str) -> Result<(Conn, proto::Server), Error> {
+async fn become_ready(
+    spec: &Spec,
+    process: &mut Process,
+    password: &str,
+    gateway_hash: &str,
+) -> Result<(Conn, proto::Server), Error> {
     process.greeted(spec.start_timeout()).await?;
+    let first_look = first_look(spec, password, gateway_hash);
+    timeout(spec.start_timeout(), first_look)
+        .await
+        .unwrap_or(Err(Error::Silent))
+}
+
+/// Grants the databases that no server has had to the accounts that one has had, and looks at what there is.
+async fn first_look(spec: &Spec, password: &str, gateway_hash: &str) -> Result<(Conn, proto::Server), Error> {
     let mut conn = observe::connect(&spec.server_socket(), password).await?;
-    let said = observe::server(&mut conn).await?;
+    if !spec.new_databases.is_empty() {
+        let there = accounts::names(&mut conn).await?;
+        let known = spec.accounts.iter();
+        let known: Vec<_> = known
+            .filter(|account| account.known && there.contains(&account.user))
+            .collect();
+        for account in known {
+            for database in &spec.new_databases {
+                conn.query_drop(sql::grant(&account.user, account.admin, database))
+                    .await?;
+            }
+        }
+    }
+    let said = observe::server(&mut conn, gateway_hash).await?;
     Ok((conn, said))
 }
 

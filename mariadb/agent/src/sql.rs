@@ -43,17 +43,13 @@ fn identifier(name: &str) -> String {
 
 /// A database's name as the pattern that grants use.
 fn pattern(name: &str) -> String {
-    let escaped: String = name
-        .chars()
-        .flat_map(|c| {
-            if matches!(c, '_' | '%' | '\\') {
-                vec!['\\', c]
-            } else {
-                vec![c]
-            }
-        })
-        .collect();
-    identifier(&escaped)
+    identifier(&escaped(name))
+}
+
+/// A name as the pattern that matches nothing else.
+pub(crate) fn escaped(name: &str) -> String {
+    let escape = |c| matches!(c, '_' | '%' | '\\').then_some('\\').into_iter().chain([c]);
+    name.chars().flat_map(escape).collect()
 }
 
 /// What every list of statements begins with: a project may have set both for its own sessions.
@@ -98,9 +94,9 @@ pub(crate) fn revoke_database(user: &str, database: &str) -> String {
     )
 }
 
-/// Makes the account where it is not, with the tenant's method first and the gateway's second, and sets the gateway's
-/// where it is: one statement on one row, so that a password the tenant changes at the same moment is not undone. It
-/// comes last, since a GRANT writes back the methods that the server has in memory.
+/// Makes the account where it is not, with the tenant's method first and the gateway's second, and makes the password be
+/// as given where it is: one statement on one row. It comes last, since a GRANT writes back the methods that the server has
+/// in memory.
 pub(crate) fn account(account: &Account<'_>, gateway_hash: &str, databases: &[String]) -> Vec<String> {
     let user = quoted(account.user);
     let own = quoted(&native_hash_of(account.native_sha1_hex));
@@ -112,27 +108,38 @@ pub(crate) fn account(account: &Account<'_>, gateway_hash: &str, databases: &[St
     statements.extend(
         databases
             .iter()
-            .map(|database| format!("GRANT ALL PRIVILEGES ON {}.* TO {user}@'%'", pattern(database))),
+            .map(|database| grant(account.user, account.admin, database)),
     );
     if account.admin {
         statements.push(format!("GRANT CREATE USER ON *.* TO {user}@'%'"));
     }
     // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts made by API.
     statements.push(format!(
-        "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.auth_or', JSON_ARRAY(JSON_OBJECT(), \
+        "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.selkie_gateway', {gateway}, \
+         '$.plugin', 'mysql_native_password', '$.authentication_string', {own}, '$.auth_or', JSON_ARRAY(JSON_OBJECT(), \
          JSON_OBJECT('plugin', 'mysql_native_password', 'authentication_string', {gateway}))) \
          WHERE Host='%' AND User={user}"
     ));
     statements
 }
 
-/// Sets an account's password, for one that was given another by API.
-pub(crate) fn set_password(user: &str, native_sha1_hex: &str) -> String {
+/// All rights on a database; who may make accounts may also give them rights.
+pub(crate) fn grant(user: &str, admin: bool, database: &str) -> String {
+    let option = if admin { " WITH GRANT OPTION" } else { "" };
     format!(
-        "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.plugin', 'mysql_native_password', '$.authentication_string', {}) \
-         WHERE Host='%' AND User={}",
-        quoted(&native_hash_of(native_sha1_hex)),
+        "GRANT ALL PRIVILEGES ON {}.* TO {}@'%'{option}",
+        pattern(database),
         quoted(user)
+    )
+}
+
+/// Exchanges the gateway's hash of an earlier incarnation for this one's, wherever it stands in an account's row: a hash is
+/// like nothing else in there.
+fn exchange_gateway_hash(gateway_hash: &str) -> String {
+    format!(
+        "UPDATE mysql.global_priv SET Priv=REPLACE(Priv, JSON_VALUE(Priv, '$.selkie_gateway'), {}) \
+         WHERE JSON_VALUE(Priv, '$.selkie_gateway') LIKE '*________________________________________'",
+        quoted(gateway_hash)
     )
 }
 
@@ -153,21 +160,17 @@ pub(crate) fn init_file(spec: &Spec, agent_password: &str) -> Result<String, Err
         format!("GRANT ALL PRIVILEGES ON *.* TO {agent} WITH GRANT OPTION"),
     ];
     statements.extend(spec.databases.iter().map(|name| create_database(name)));
-    for known in &spec.accounts {
+    statements.extend(spec.removed_accounts.iter().map(|user| drop_account(user)));
+    for new in spec.accounts.iter().filter(|account| !account.known) {
         let wanted = Account {
-            user: &known.user,
-            native_sha1_hex: &known.native_sha1_hex,
-            admin: known.admin,
+            user: &new.user,
+            native_sha1_hex: &new.native_sha1_hex,
+            admin: new.admin,
         };
         statements.extend(account(&wanted, &gateway_hash, &spec.databases));
     }
-    let kept: Vec<_> = std::iter::once("''".to_owned())
-        .chain(spec.accounts.iter().map(|known| quoted(&known.user)))
-        .collect();
-    statements.push(format!(
-        "DELETE FROM mysql.global_priv WHERE Host='%' AND JSON_VALUE(Priv, '$.selkie')=1 AND User NOT IN ({})",
-        kept.join(",")
-    ));
+    // After all GRANTs: they write back what the server has in memory.
+    statements.push(exchange_gateway_hash(&gateway_hash));
     statements.push(
         "DELETE FROM mysql.db WHERE NOT EXISTS (SELECT 1 FROM mysql.global_priv g WHERE g.Host=mysql.db.Host AND g.User=mysql.db.User)"
             .into(),

@@ -200,6 +200,8 @@ async fn first_start(
         // No account gets it.
         gateway_secret_hex: "00".into(),
         accounts: Vec::new(),
+        removed_accounts: Vec::new(),
+        new_databases: Vec::new(),
         databases: Vec::new(),
         settings: BTreeMap::new(),
         start_timeout_ms: 0,
@@ -211,7 +213,7 @@ async fn first_start(
         let mut started = process::start(server, &spec, &password)?;
         started.greeted(START_PATIENCE).await?;
         let mut conn = observe::connect(&spec.server_socket(), &password).await?;
-        let said = observe::server(&mut conn).await?;
+        let said = observe::server(&mut conn, "").await?;
         let offer = observe::offer(&mut conn).await?;
         // The next start makes it anew; a template has nobody's account.
         mysql_async::prelude::Queryable::query_drop(

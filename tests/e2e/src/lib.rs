@@ -29,4 +29,5 @@ mod suspend_idle;
 mod tls;
 mod two_control_planes;
 mod user_create;
+mod users_in_sql;
 mod wake;

@@ -9,8 +9,8 @@ use std::{
 
 use control_api::{
     agent::{
-        Account, Activity, AgentStatus, ApplyRequest, Database, LookRequest, Phase, QuiesceRequest, ResumeRequest,
-        Server, SettingsRequest, StatusRequest, StopRequest, agent_client::AgentClient,
+        self as proto, Account, Activity, AgentStatus, ApplyRequest, Database, LookRequest, Phase, QuiesceRequest,
+        ResumeRequest, SeenAccount, Server, SettingsRequest, StatusRequest, StopRequest, agent_client::AgentClient,
     },
     settings::{self, Applies, Offer},
 };
@@ -18,8 +18,10 @@ use tonic::{Response, Streaming, transport::Channel};
 
 use super::{Doing, DriverError, Quiesce, Quiet};
 use crate::{
+    accounts::{Limits, ObservedAccount, Require},
     name::DatabaseName,
-    store::{Access, Observed, ObservedGrants, Touched, UserRecord},
+    secret::hex,
+    store::{Access, Observed, Touched, UserRecord},
 };
 
 /// A local agent answers in a millisecond; on a machine that swaps, in a second.
@@ -145,6 +147,7 @@ fn apply_request(access: &Access, touched: &Touched, offer: &Offer) -> ApplyRequ
         native_sha1: user.verifiers.native_sha1.to_vec(),
         admin: user.admin,
         absent: false,
+        known: user.known || !touched.users.contains(&user.name),
     });
     let gone_users = touched
         .users
@@ -202,17 +205,36 @@ pub(super) fn doing(activity: Activity) -> Doing {
 }
 
 pub(super) fn observed(server: Server) -> Observed {
-    let grants = server.grants.into_iter().map(|grants| ObservedGrants {
-        user: grants.user,
-        host: grants.host,
-        patterns: grants.database_patterns,
-    });
     Observed {
         version: server.version,
         variables: server.variables.into_iter().collect(),
         databases: server.databases,
-        grants: grants.collect(),
+        accounts: server.accounts.into_iter().map(account).collect(),
         look: server.look,
+    }
+}
+
+fn account(seen: SeenAccount) -> ObservedAccount {
+    let limits = seen.limits.unwrap_or_default();
+    ObservedAccount {
+        native_sha1: seen.native_sha1.iter().map(|bytes| hex(bytes)).collect(),
+        require: match seen.require() {
+            proto::Require::None => Require::None,
+            proto::Require::Ssl => Require::Ssl,
+            proto::Require::X509 | proto::Require::Specified => Require::Certificate,
+        },
+        limits: Limits {
+            queries_per_hour: limits.queries_per_hour,
+            updates_per_hour: limits.updates_per_hour,
+            connections_per_hour: limits.connections_per_hour,
+            user_connections: limits.user_connections,
+        },
+        user: seen.user,
+        host: seen.host,
+        other_plugins: seen.other_plugins,
+        locked: seen.locked,
+        admin: seen.admin,
+        patterns: seen.database_patterns,
     }
 }
 
@@ -230,6 +252,7 @@ mod tests {
             verifiers: Verifiers::of(&Password::new("p".into()).unwrap()),
             admin: false,
             created: 0,
+            known: false,
         };
         let database = |name| DatabaseName::new(name).unwrap();
         Access {

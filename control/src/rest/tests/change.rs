@@ -1,10 +1,17 @@
 //! Idempotency keys, the audit log, entity tags.
 
 use axum::{body::Body, extract::Request};
+use control_api::control as proto;
 use serde_json::{Value, json};
 
 use super::{Api, KEY};
-use crate::store::replays::Replays;
+use crate::{
+    accounts::{self, ObservedAccount},
+    name::ProjectId,
+    secret::hex,
+    store::{Observed, Store, replays::Replays},
+    testing::holding,
+};
 
 /// Status, headers and body.
 type Whole = (u16, axum::http::HeaderMap, Value);
@@ -353,6 +360,76 @@ async fn a_password_is_changed_by_api() {
         api.call("PATCH", &format!("{USERS}/nobody"), Some(json!({}))).await.1["code"],
         "user_not_found"
     );
+}
+
+/// What is published of the demo project's user, and how a server says that it has it.
+async fn published(api: &Api) -> (proto::User, Observed) {
+    let whole = api.plane.store.whole_project(&demo()).await.unwrap();
+    let mut users = accounts::users(&whole.access, whole.observed.as_ref());
+    (users.remove(0), holding(&whole.access))
+}
+
+fn demo() -> ProjectId {
+    ProjectId::new("demo").unwrap()
+}
+
+#[tokio::test]
+async fn a_password_by_api_wins_over_what_the_server_has_until_it_is_applied() {
+    let api = Api::with_demo().await;
+    api.post(USERS, json!({"name": "app", "password": "one"})).await;
+    let (made, mut seen) = published(&api).await;
+    api.plane.store.set_observed(&demo(), &seen).await.unwrap();
+    let by_sql = vec![0x5a; 20];
+    seen.accounts[0].native_sha1 = vec![hex(&by_sql)];
+    api.plane.store.set_observed(&demo(), &seen).await.unwrap();
+    assert_eq!(published(&api).await.0.native_sha1, by_sql);
+
+    let app = format!("{USERS}/app");
+    let (status, _) = api.call("PATCH", &app, Some(json!({"password": "two"}))).await;
+    assert_eq!(status, 200);
+    api.plane.store.set_observed(&demo(), &seen).await.unwrap();
+    let (changed, has_it) = published(&api).await;
+    assert!(changed.native_sha1 != by_sql && changed.native_sha1 != made.native_sha1);
+
+    api.plane.store.set_observed(&demo(), &has_it).await.unwrap();
+    api.plane.store.set_observed(&demo(), &seen).await.unwrap();
+    let now = published(&api).await.0.native_sha1;
+    assert_eq!(now, by_sql, "changed in SQL after it was applied");
+}
+
+#[tokio::test]
+async fn users_made_in_sql_are_shown_and_listed_in_pages() {
+    let api = Api::with_demo().await;
+    api.post(USERS, json!({"name": "app", "password": "one"})).await;
+    let (_, mut seen) = published(&api).await;
+    for (name, host) in [("eve", "%"), ("eve", "10.%"), ("app", "10.%")] {
+        let account = ObservedAccount {
+            user: name.into(),
+            host: host.into(),
+            ..seen.accounts[0].clone()
+        };
+        seen.accounts.push(account);
+    }
+    api.plane.store.set_observed(&demo(), &seen).await.unwrap();
+    let (mut read, mut after) = (Vec::new(), String::new());
+    loop {
+        let (_, page) = api.get(&format!("{USERS}?limit=1{after}")).await;
+        let user = &page["users"][0];
+        read.push(["name", "host", "source"].map(|field| user[field].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={}", next.replace('%', "%25"));
+    }
+    assert_eq!(
+        read,
+        [
+            ["app", "%", "api"],
+            ["app", "10.%", "sql"],
+            ["eve", "%", "sql"],
+            ["eve", "10.%", "sql"]
+        ]
+    );
+    let (status, shown) = api.get(&format!("{USERS}/eve")).await;
+    assert_eq!((status, &shown["host"]), (200, &json!("%")));
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ pub(super) async fn operations_say_their_steps_and_outlive_the_project(store: &i
         .await
         .unwrap();
     assert_eq!(latest(store).await.error.as_deref(), Some("lock wait"));
-    let revision = store.access(&id("demo")).await.unwrap().revision;
+    let revision = store.whole_project(&id("demo")).await.unwrap().access.revision;
     store.applied(&id("demo"), revision).await.unwrap();
     let applied = latest(store).await;
     assert_eq!((applied.state, applied.error), (OperationState::Done, None));

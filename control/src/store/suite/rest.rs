@@ -31,6 +31,8 @@ pub(super) async fn settings_are_set_unset_and_pending_until_a_server_has_them(s
     assert_eq!(access.settings, BTreeMap::from([("wait_timeout".into(), "61".into())]));
     let whole = store.whole_project(&id("demo")).await.unwrap();
     assert_eq!(whole.access, access);
+    let removed = (&access.removed_users[..], &access.removed_databases[..]);
+    assert_eq!(removed, (&[][..], &[][..]), "a setting is neither");
     let (_, touched) = store.pending(&id("demo")).await.unwrap();
     assert_eq!(touched.settings, ["sql_mode", "wait_timeout"]);
     store.applied(&id("demo"), access.revision).await.unwrap();

@@ -1,8 +1,8 @@
-use control_api::agent::{Account, ApplyRequest, Database, LookRequest};
+use control_api::agent::{Account, ApplyRequest, Database, LookRequest, Require, SeenAccount};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
-use crate::stage::{Stage, account, native_sha1};
+use crate::stage::{Compute, Stage, account, native_sha1};
 
 /// MariaDB's error number.
 async fn refusal(conn: &mut Conn, statement: &str) -> u16 {
@@ -60,6 +60,7 @@ async fn a_password_the_tenant_sets_is_kept_and_the_gateway_still_gets_in() {
     assert!(compute.login("app", b"second").await.is_ok());
     compute.stop().await;
 
+    stage.spec.accounts[0].known = true;
     stage.spec.incarnation = 2;
     stage.spec.gateway_secret_hex = "41".repeat(32);
     let compute = stage.ready().await;
@@ -91,6 +92,7 @@ async fn accounts_of_the_api_that_are_gone_are_gone_at_the_next_start() {
     compute.stop().await;
 
     stage.spec.accounts.remove(0);
+    stage.spec.removed_accounts = vec!["app".into()];
     let compute = stage.ready().await;
     assert!(compute.login("app", b"a").await.is_err(), "an account that was deleted");
     assert!(
@@ -108,11 +110,25 @@ async fn what_is_applied_to_a_running_compute_holds_at_once_and_twice() {
     let compute = stage.ready().await;
     let mut agent = compute.agent().await;
     let request = ApplyRequest {
-        accounts: vec![Account {
-            user: "new".into(),
-            native_sha1: native_sha1(b"n"),
-            ..Account::default()
-        }],
+        accounts: vec![
+            Account {
+                user: "new".into(),
+                native_sha1: native_sha1(b"n"),
+                ..Account::default()
+            },
+            Account {
+                user: "app".into(),
+                native_sha1: native_sha1(b"not touched"),
+                known: true,
+                ..Account::default()
+            },
+            Account {
+                user: "dropped in SQL".into(),
+                native_sha1: native_sha1(b"d"),
+                known: true,
+                ..Account::default()
+            },
+        ],
         databases: vec![
             Database {
                 name: "fresh".into(),
@@ -135,6 +151,7 @@ async fn what_is_applied_to_a_running_compute_holds_at_once_and_twice() {
             .await
             .unwrap();
     }
+    assert!(compute.login("dropped in SQL", b"d").await.is_err(), "made again");
     let gone = ApplyRequest {
         accounts: vec![Account {
             user: "new".into(),
@@ -169,5 +186,136 @@ async fn a_look_sees_what_was_there_when_it_was_asked_for() {
         last = server.look;
     }
     drop(app);
+    compute.stop().await;
+}
+
+/// The gateway's secret as the password that it is.
+fn gateway(byte: u8) -> Vec<u8> {
+    vec![byte; 32]
+}
+
+async fn seen(compute: &Compute, user: &str) -> Option<SeenAccount> {
+    let server = compute
+        .agent()
+        .await
+        .look(LookRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .server
+        .unwrap();
+    server
+        .accounts
+        .into_iter()
+        .find(|account| account.user == user && account.host == "%")
+}
+
+async fn boss() -> (Stage, Compute, Conn) {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("boss", "b", true)];
+    stage.spec.databases = vec!["app".into()];
+    stage.spec.gateway_secret_hex = "41".repeat(32);
+    let compute = stage.ready().await;
+    let boss = compute.login("boss", b"b").await.unwrap();
+    (stage, compute, boss)
+}
+
+/// Of an account after a statement.
+type Holds = fn(&SeenAccount) -> bool;
+
+#[tokio::test]
+async fn after_every_statement_the_gateway_gets_in_and_the_wish_is_known() {
+    let (mut stage, compute, mut boss) = boss().await;
+    let locked = |seen: &SeenAccount| seen.locked;
+    let open = |seen: &SeenAccount| !seen.locked && seen.require() == Require::None;
+    let steps: &[(&str, Holds)] = &[
+        ("CREATE USER t IDENTIFIED BY 'one'", open),
+        ("ALTER USER t IDENTIFIED BY 'two'", |seen| {
+            seen.native_sha1 == [native_sha1(b"two")]
+        }),
+        ("ALTER USER t ACCOUNT LOCK", locked),
+        ("GRANT SELECT ON app.* TO t", |seen| {
+            seen.locked && seen.database_patterns == ["app"]
+        }),
+        ("ALTER USER t ACCOUNT UNLOCK", open),
+        ("ALTER USER t REQUIRE SSL", |seen| seen.require() == Require::Ssl),
+        ("ALTER USER t REQUIRE ISSUER '/CN=x'", |seen| {
+            seen.require() == Require::Specified
+        }),
+        (
+            "ALTER USER t WITH MAX_USER_CONNECTIONS 1 MAX_QUERIES_PER_HOUR 2",
+            |seen| {
+                let limits = seen.limits.unwrap();
+                (limits.user_connections, limits.queries_per_hour) == (1, 2) && seen.require() == Require::Specified
+            },
+        ),
+        ("ALTER USER t REQUIRE NONE WITH MAX_USER_CONNECTIONS 0", |seen| {
+            seen.require() == Require::None && seen.limits.unwrap().user_connections == 0
+        }),
+        ("CREATE OR REPLACE USER t IDENTIFIED BY 'six'", |seen| {
+            seen.native_sha1 == [native_sha1(b"six")] && seen.limits.unwrap().queries_per_hour == 0
+        }),
+    ];
+    for (statement, holds) in steps {
+        boss.query_drop(*statement)
+            .await
+            .unwrap_or_else(|why| panic!("{statement}: {why}"));
+        let seen = seen(&compute, "t")
+            .await
+            .unwrap_or_else(|| panic!("{statement}: not seen"));
+        assert!(holds(&seen), "{statement}: {seen:?}");
+        let mut t = compute
+            .login("t", &gateway(0x41))
+            .await
+            .unwrap_or_else(|why| panic!("{statement}: {why}"));
+        let user: Option<String> = t.query_first("SELECT CURRENT_USER()").await.unwrap();
+        assert_eq!(user.as_deref(), Some("t@%"));
+    }
+    let mut t = compute.login("t", b"six").await.unwrap();
+    t.query_drop("SET PASSWORD = PASSWORD('seven')").await.unwrap();
+    assert_eq!(seen(&compute, "t").await.unwrap().native_sha1, [native_sha1(b"seven")]);
+    assert!(compute.login("t", &gateway(0x41)).await.is_ok());
+    drop(t);
+    boss.query_drop("ALTER USER t REQUIRE SSL ACCOUNT LOCK; RENAME USER t TO u")
+        .await
+        .unwrap();
+    assert!(seen(&compute, "t").await.is_none());
+    drop(boss);
+    compute.stop().await;
+
+    stage.spec.accounts[0].known = true;
+    stage.spec.gateway_secret_hex = "42".repeat(32);
+    let compute = stage.ready().await;
+    let kept = seen(&compute, "u").await.unwrap();
+    assert!(kept.locked && kept.require() == Require::Ssl, "over a sleep");
+    assert!(compute.login("u", &gateway(0x42)).await.is_ok());
+    assert!(compute.login("u", &gateway(0x41)).await.is_err(), "an old secret opens");
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn rights_come_by_roles_too_and_what_is_dropped_in_sql_stays_dropped() {
+    let (mut stage, compute, mut boss) = boss().await;
+    boss.query_drop(
+        "CREATE ROLE reader; CREATE ROLE outer_role; GRANT SELECT ON app.* TO reader; GRANT reader TO outer_role; \
+         CREATE USER t IDENTIFIED BY 'x'; GRANT outer_role TO t",
+    )
+    .await
+    .unwrap();
+    assert!(
+        seen(&compute, "t").await.unwrap().database_patterns.is_empty(),
+        "no role is on at login"
+    );
+    let mut t = compute.login("t", b"x").await.unwrap();
+    t.query_drop("SET DEFAULT ROLE outer_role").await.unwrap();
+    drop(t);
+    assert_eq!(seen(&compute, "t").await.unwrap().database_patterns, ["app"]);
+    boss.query_drop("DROP USER boss").await.unwrap();
+    assert!(seen(&compute, "boss").await.is_none());
+    drop(boss);
+    compute.stop().await;
+    stage.spec.accounts[0].known = true;
+    let compute = stage.ready().await;
+    assert!(seen(&compute, "boss").await.is_none(), "made again by the start");
     compute.stop().await;
 }

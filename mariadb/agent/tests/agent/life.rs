@@ -22,11 +22,11 @@ async fn a_compute_says_when_it_is_ready_what_it_holds_and_how_busy_it_is() {
     assert_eq!(server.databases, ["app"]);
     assert_eq!(
         server
-            .grants
+            .accounts
             .iter()
-            .map(|grants| grants.user.as_str())
+            .map(|account| (account.user.as_str(), account.database_patterns.as_slice()))
             .collect::<Vec<_>>(),
-        ["app"]
+        [("app", &["app".to_owned()][..])]
     );
 
     let mut app = compute.login("app", b"a").await.unwrap();

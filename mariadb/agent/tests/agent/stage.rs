@@ -70,7 +70,9 @@ impl Stage {
             size_cu: 0.25,
             gateway_secret_hex: "ab".repeat(32),
             accounts: Vec::new(),
+            removed_accounts: Vec::new(),
             databases: Vec::new(),
+            new_databases: Vec::new(),
             settings: BTreeMap::new(),
             start_timeout_ms: 60_000,
             stop_timeout_ms: 60_000,
@@ -104,6 +106,7 @@ pub(crate) fn account(user: &str, password: &str, admin: bool) -> SpecAccount {
         native_sha1_hex: hex(&native_sha1(password.as_bytes())),
         caching_sha2_hex: None,
         admin,
+        known: false,
     }
 }
 

@@ -1,0 +1,221 @@
+//! What a server's accounts mean: who of them can log in through the gateway, why the others cannot, and what a gateway is
+//! told of them. A user made by API counts as REST made it until a server has had it so; from then on what the server says
+//! is the truth, also that the account is gone.
+
+use std::fmt;
+
+use control_api::control as proto;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{DatabaseName, database_pattern},
+    secret::hex,
+    store::{Access, Observed, UserRecord},
+};
+
+/// An account as the agent saw it last.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ObservedAccount {
+    pub(crate) user: String,
+    pub(crate) host: String,
+    /// SHA1(SHA1(password)) in hex; one of them suffices.
+    pub(crate) native_sha1: Vec<String>,
+    /// Plugins that the gateway does not check.
+    pub(crate) other_plugins: Vec<String>,
+    pub(crate) locked: bool,
+    pub(crate) require: Require,
+    pub(crate) limits: Limits,
+    pub(crate) admin: bool,
+    pub(crate) patterns: Vec<String>,
+}
+
+/// What an account requires of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Require {
+    #[default]
+    None,
+    Ssl,
+    Certificate,
+}
+
+/// 0: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) queries_per_hour: i64,
+    pub(crate) updates_per_hour: i64,
+    pub(crate) connections_per_hour: i64,
+    pub(crate) user_connections: i64,
+}
+
+impl fmt::Debug for ObservedAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservedAccount")
+            .field("user", &self.user)
+            .field("host", &self.host)
+            .field("locked", &self.locked)
+            .field("require", &self.require)
+            .field("patterns", &self.patterns)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ObservedAccount {
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.host == "%" && self.user == name
+    }
+
+    pub(crate) fn has(&self, native_sha1: &[u8; 20]) -> bool {
+        self.native_sha1.contains(&hex(native_sha1))
+    }
+}
+
+/// What a server says of a user that was made by API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It has it as it is here, for the first time.
+    Arrived,
+    /// It was dropped or renamed in SQL.
+    Gone,
+    Unchanged,
+}
+
+pub(crate) fn fate(user: &UserRecord, observed: &Observed) -> Fate {
+    let account = observed.accounts.iter().find(|account| account.is(user.name.as_str()));
+    match account {
+        Some(account) if !user.known && account.has(&user.verifiers.native_sha1) => Fate::Arrived,
+        None if user.known => Fate::Gone,
+        _ => Fate::Unchanged,
+    }
+}
+
+/// Why nobody can log in through the gateway as this account, whatever the password; fit for people to read.
+pub(crate) fn reason(account: &ObservedAccount, all: &[ObservedAccount]) -> Option<String> {
+    if account.user.is_empty() {
+        return Some("it has no name".into());
+    }
+    if account.host != "%" {
+        return Some(format!(
+            "its host is '{}'; the gateway lets in accounts of host '%'",
+            account.host
+        ));
+    }
+    // The gateway comes to the server as localhost, and MariaDB takes the account with the more exact host.
+    let before = all.iter().find(|other| {
+        let named = other.user.is_empty() || other.user == account.user;
+        named && matches!(other.host.as_str(), "localhost" | "localhos_" | "local%" | "localhost%")
+    });
+    if let Some(other) = before {
+        return Some(format!("'{}'@'{}' stands before it", other.user, other.host));
+    }
+    if account.native_sha1.is_empty() {
+        return Some(match account.other_plugins.first() {
+            Some(plugin) => format!("it is proven by {plugin}, which the gateway does not check"),
+            None => "it has no password".into(),
+        });
+    }
+    if account.locked {
+        return Some("it is locked".into());
+    }
+    (account.require == Require::Certificate)
+        .then(|| "it requires a client certificate, which the gateway does not ask for".into())
+}
+
+/// Everybody whom a gateway may let in.
+pub(crate) fn users(access: &Access, observed: Option<&Observed>) -> Vec<proto::User> {
+    let accounts = observed.map_or(&[][..], |observed| &observed.accounts);
+    let find = |name: &str| accounts.iter().find(|account| account.is(name));
+    let by_api = access
+        .users
+        .iter()
+        .filter_map(|user| match (user.known, find(user.name.as_str())) {
+            (true, Some(account)) => usable(account, accounts).then(|| seen_user(user, account, access)),
+            // Dropped in SQL; the store is about to forget it.
+            (true, None) => None,
+            (false, account) => Some(made_user(user, account, access)),
+        });
+    let others = accounts.iter().filter(|account| {
+        let name = account.user.as_str();
+        let by_api = access.users.iter().any(|user| user.name.as_str() == name);
+        let removed = access.removed_users.iter().any(|user| user.as_str() == name);
+        !by_api && !removed && usable(account, accounts)
+    });
+    let mut users: Vec<_> = by_api.chain(others.map(sql_user)).collect();
+    users.sort_by(|one, other| one.name.cmp(&other.name));
+    users
+}
+
+/// Those who cannot log in although their password is right are told why, so the gateway must know them.
+fn usable(account: &ObservedAccount, all: &[ObservedAccount]) -> bool {
+    let told_why = ObservedAccount {
+        locked: false,
+        require: Require::None,
+        ..account.clone()
+    };
+    reason(&told_why, all).is_none()
+}
+
+fn on_databases<'a>(names: impl IntoIterator<Item = &'a DatabaseName>) -> Vec<String> {
+    names.into_iter().map(|name| database_pattern(name.as_str())).collect()
+}
+
+/// As REST made it: all rights on all databases.
+fn made_user(user: &UserRecord, account: Option<&ObservedAccount>, access: &Access) -> proto::User {
+    proto::User {
+        name: user.name.to_string(),
+        native_sha1: user.verifiers.native_sha1.to_vec(),
+        caching_sha2: user.verifiers.caching_sha2.to_vec(),
+        admin: user.admin,
+        granted_databases: merged(account, on_databases(&access.databases)),
+        ..proto::User::default()
+    }
+}
+
+/// As the server says, and with the databases that it is about to be given.
+fn seen_user(user: &UserRecord, account: &ObservedAccount, access: &Access) -> proto::User {
+    let as_made = account.has(&user.verifiers.native_sha1);
+    proto::User {
+        caching_sha2: if as_made {
+            user.verifiers.caching_sha2.to_vec()
+        } else {
+            Vec::new()
+        },
+        granted_databases: merged(Some(account), on_databases(&access.new_databases)),
+        ..sql_user(account)
+    }
+}
+
+fn sql_user(account: &ObservedAccount) -> proto::User {
+    let mut verifiers = account.native_sha1.iter().filter_map(|text| crate::secret::unhex(text));
+    let limits = account.limits;
+    proto::User {
+        name: account.user.clone(),
+        native_sha1: verifiers.next().unwrap_or_default(),
+        more_native_sha1: verifiers.collect(),
+        caching_sha2: Vec::new(),
+        admin: account.admin,
+        granted_databases: account.patterns.clone(),
+        locked: account.locked,
+        require: match account.require {
+            Require::None => proto::Require::None,
+            Require::Ssl => proto::Require::Ssl,
+            Require::Certificate => proto::Require::Certificate,
+        }
+        .into(),
+        limits: (limits != Limits::default()).then_some(proto::AccountLimits {
+            queries_per_hour: limits.queries_per_hour,
+            updates_per_hour: limits.updates_per_hour,
+            connections_per_hour: limits.connections_per_hour,
+            user_connections: limits.user_connections,
+        }),
+    }
+}
+
+fn merged(account: Option<&ObservedAccount>, mut patterns: Vec<String>) -> Vec<String> {
+    patterns.extend(account.into_iter().flat_map(|account| account.patterns.iter().cloned()));
+    patterns.sort_unstable();
+    patterns.dedup();
+    patterns
+}
+
+#[cfg(test)]
+mod tests;

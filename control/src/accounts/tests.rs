@@ -1,0 +1,114 @@
+use super::*;
+use crate::{
+    name::UserName,
+    secret::{Password, Verifiers},
+};
+
+fn account(user: &str, host: &str) -> ObservedAccount {
+    ObservedAccount {
+        user: user.into(),
+        host: host.into(),
+        native_sha1: vec!["ab".repeat(20)],
+        ..ObservedAccount::default()
+    }
+}
+
+fn made(name: &str, known: bool) -> UserRecord {
+    UserRecord {
+        name: UserName::new(name).unwrap(),
+        verifiers: Verifiers::of(&Password::new("p".into()).unwrap()),
+        admin: false,
+        created: 0,
+        known,
+    }
+}
+
+fn told(users: Vec<UserRecord>, accounts: Vec<ObservedAccount>) -> Vec<proto::User> {
+    let access = Access {
+        users,
+        databases: vec![DatabaseName::new("a_b").unwrap()],
+        removed_users: vec![UserName::new("removed").unwrap()],
+        ..Access::default()
+    };
+    let observed = Observed {
+        accounts,
+        ..Observed::default()
+    };
+    super::users(&access, Some(&observed))
+}
+
+#[test]
+fn every_reason_is_told() {
+    let with = |change: fn(&mut ObservedAccount)| {
+        let mut account = account("u", "%");
+        change(&mut account);
+        reason(&account, &[account.clone()]).unwrap_or_default()
+    };
+    assert_eq!(with(|_| ()), "");
+    assert!(with(|account| account.user.clear()).contains("no name"));
+    assert!(with(|account| account.host = "10.%".into()).contains("10.%"));
+    assert!(with(|account| account.native_sha1.clear()).contains("no password"));
+    let socket = with(|account| {
+        account.native_sha1.clear();
+        account.other_plugins = vec!["unix_socket".into()];
+    });
+    assert!(socket.contains("unix_socket"));
+    assert!(with(|account| account.locked = true).contains("locked"));
+    assert!(with(|account| account.require = Require::Certificate).contains("certificate"));
+    assert_eq!(with(|account| account.require = Require::Ssl), "");
+    for before in [account("u", "localhost"), account("", "localhost")] {
+        assert!(reason(&account("u", "%"), &[before]).is_some());
+    }
+    assert!(reason(&account("u", "%"), &[account("other", "localhost")]).is_none());
+}
+
+#[test]
+fn a_user_of_the_api_is_as_rest_made_it_until_a_server_has_had_it_so() {
+    let mut seen = account("app", "%");
+    seen.patterns = vec!["x".into()];
+    let new = told(vec![made("app", false)], vec![seen.clone()]);
+    assert_eq!(new[0].native_sha1, made("app", false).verifiers.native_sha1);
+    assert_eq!(new[0].granted_databases, [r"a\_b", "x"]);
+    // Its password was changed in SQL: the other verifier is of the old one.
+    let changed = told(vec![made("app", true)], vec![seen.clone()]);
+    assert_eq!(changed[0].native_sha1, [0xab; 20]);
+    assert!(changed[0].caching_sha2.is_empty());
+    assert_eq!(
+        changed[0].granted_databases,
+        ["x"],
+        "what was revoked in SQL stays revoked"
+    );
+    seen.native_sha1 = vec![hex(&made("app", true).verifiers.native_sha1)];
+    assert_eq!(told(vec![made("app", true)], vec![seen])[0].caching_sha2.len(), 32);
+    assert!(told(vec![made("app", true)], vec![]).is_empty(), "dropped in SQL");
+}
+
+#[test]
+fn gateways_know_whom_they_can_let_in_or_tell_why_not() {
+    let locked = ObservedAccount {
+        locked: true,
+        require: Require::Certificate,
+        limits: Limits {
+            user_connections: 1,
+            ..Limits::default()
+        },
+        native_sha1: vec!["ab".repeat(20), "cd".repeat(20)],
+        ..account("locked", "%")
+    };
+    let empty = ObservedAccount {
+        native_sha1: vec![],
+        ..account("empty", "%")
+    };
+    let others = [
+        account("removed", "%"),
+        account("", "%"),
+        account("far", "10.%"),
+        empty,
+        locked,
+    ];
+    let told = told(vec![], others.to_vec());
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].locked && told[0].require() == proto::Require::Certificate);
+    assert_eq!(told[0].more_native_sha1, [vec![0xcd; 20]]);
+    assert_eq!(told[0].limits.unwrap().user_connections, 1);
+}

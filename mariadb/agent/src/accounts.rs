@@ -1,0 +1,359 @@
+//! The accounts of a server, read exactly: `mysql.global_priv` and what grants rights on databases.
+//!
+//! In: the rows of the privilege tables. Out: what each account of a tenant is proven by, requires and may use, and what
+//! has to be changed in its row so that the gateway gets in: its method stands behind the tenant's own, and what the tenant
+//! wishes to be enforced on clients (ACCOUNT LOCK, REQUIRE, resource limits) stands aside under a key that MariaDB keeps
+//! and ignores, because over the unix socket it would refuse the gateway. A statement of the tenant's writes its own keys
+//! again, also for "none": so the later wish is always known. A row is only replaced where it still is what was read, so
+//! that no concurrent change is ever undone; docs/decisions/2026-11-25-accounts-made-in-sql.md has the reasons.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use control_api::agent::{AccountLimits, Require, SeenAccount};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use serde_json::{Map, Value, json};
+
+use crate::error::Error;
+
+/// A row that is changed by a tenant again and again while we set it right is left to the next look.
+const ROUNDS_MAX: usize = 3;
+const NATIVE: &str = "mysql_native_password";
+/// The hash of the gateway's method as it was last written into this row.
+const GATEWAY_KEY: &str = "selkie_gateway";
+/// What the tenant wishes and the row must not say.
+const WISH_KEY: &str = "selkie_wish";
+/// Written together by REQUIRE.
+const REQUIRE_KEYS: [&str; 4] = ["ssl_type", "ssl_cipher", "x509_issuer", "x509_subject"];
+const LOCK_KEY: &str = "account_locked";
+const LIMIT_KEYS: [&str; 4] = [
+    "max_questions",
+    "max_updates",
+    "max_connections",
+    "max_user_connections",
+];
+
+/// Accounts of the server, of its packages and of Selkie; control refuses them as users.
+const RESERVED: [&str; 5] = ["root", "mysql", "mariadb.sys", "public", "debian-sys-maint"];
+/// MariaDB's bit of CREATE USER.
+const CREATE_USER: u64 = 1 << 25;
+/// Global rights that open every database: the DB_ACLS of MariaDB 10.11.
+const ON_DATABASES: u64 = 0x2de7_3c3f;
+
+/// A row of `mysql.global_priv`.
+#[derive(Debug, Clone)]
+struct Row {
+    host: String,
+    user: String,
+    text: String,
+    privileges: Map<String, Value>,
+}
+
+/// The accounts as they are, after setting right what keeps the gateway out.
+pub(crate) async fn look(conn: &mut Conn, gateway_hash: &str) -> Result<Vec<SeenAccount>, Error> {
+    let mut rows = read(conn).await?;
+    for _ in 0..ROUNDS_MAX {
+        if !set_right(conn, &rows, gateway_hash).await? {
+            break;
+        }
+        rows = read(conn).await?;
+    }
+    let rights = Rights::read(conn).await?;
+    let seen = rows.iter().filter(|row| row.is_of_tenant());
+    Ok(seen.map(|row| row.seen(gateway_hash, &rights)).collect())
+}
+
+/// The users of host `%` that are there.
+pub(crate) async fn names(conn: &mut Conn) -> Result<BTreeSet<String>, Error> {
+    let names: Vec<String> = conn.query("SELECT User FROM mysql.global_priv WHERE Host='%'").await?;
+    Ok(names.into_iter().collect())
+}
+
+async fn read(conn: &mut Conn) -> Result<Vec<Row>, Error> {
+    let rows: Vec<(String, String, String)> = conn
+        .query("SELECT Host, User, Priv FROM mysql.global_priv ORDER BY User, Host")
+        .await?;
+    let parsed = rows.into_iter().filter_map(|(host, user, text)| {
+        // The table's own check lets only JSON in; what is no object is no account.
+        let privileges = serde_json::from_str(&text).ok()?;
+        Some(Row {
+            host,
+            user,
+            text,
+            privileges,
+        })
+    });
+    Ok(parsed.collect())
+}
+
+/// Whether any row was not as it must be.
+async fn set_right(conn: &mut Conn, rows: &[Row], gateway_hash: &str) -> Result<bool, Error> {
+    let mut any = false;
+    for row in rows {
+        let Some(right) = row.set_right(gateway_hash) else {
+            continue;
+        };
+        any = true;
+        let replace = "UPDATE mysql.global_priv SET Priv=? WHERE Host=? AND User=? AND Priv=?";
+        conn.exec_drop(
+            replace,
+            (Value::Object(right).to_string(), &row.host, &row.user, &row.text),
+        )
+        .await?;
+    }
+    if any {
+        conn.query_drop("FLUSH PRIVILEGES").await?;
+    }
+    Ok(any)
+}
+
+impl Row {
+    fn is_role(&self) -> bool {
+        self.privileges.get("is_role").is_some_and(is_on)
+    }
+
+    fn is_of_tenant(&self) -> bool {
+        let name = self.user.to_lowercase();
+        !self.is_role() && !RESERVED.contains(&name.as_str()) && !name.starts_with("selkie")
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.privileges.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Plugin and what it checks against, in the order in which the server tries them. An empty object in `auth_or` stands
+    /// for the one at the top.
+    fn methods(&self) -> Vec<(&str, &str)> {
+        let top = || (self.text("plugin"), self.text("authentication_string"));
+        match self.privileges.get("auth_or").and_then(Value::as_array) {
+            Some(methods) => methods
+                .iter()
+                .map(|method| match method.get("plugin").and_then(Value::as_str) {
+                    Some(plugin) => (plugin, string(method, "authentication_string")),
+                    None => top(),
+                })
+                .collect(),
+            None => vec![top()],
+        }
+    }
+
+    /// The row as it must be; `None` where it is.
+    fn set_right(&self, gateway_hash: &str) -> Option<Map<String, Value>> {
+        if !self.is_of_tenant() || self.host != "%" || self.user.is_empty() {
+            return None;
+        }
+        let mut right = self.privileges.clone();
+        let provable = self
+            .methods()
+            .iter()
+            .any(|(plugin, data)| native(plugin, data).is_some());
+        if provable {
+            add_gateway(&mut right, gateway_hash);
+        }
+        set_wishes_aside(&mut right);
+        (right != self.privileges).then_some(right)
+    }
+
+    /// What a key says: the row's own, since a statement has written it after what was set aside.
+    fn wish(&self, key: &str) -> Option<&Value> {
+        let aside = || self.privileges.get(WISH_KEY).and_then(|wish| wish.get(key));
+        self.privileges.get(key).or_else(aside)
+    }
+
+    fn number(&self, key: &str) -> i64 {
+        self.wish(key).and_then(Value::as_i64).unwrap_or_default()
+    }
+
+    fn access(&self) -> u64 {
+        self.privileges
+            .get("access")
+            .and_then(Value::as_u64)
+            .unwrap_or_default()
+    }
+
+    fn seen(&self, gateway_hash: &str, rights: &Rights) -> SeenAccount {
+        let stale = self.text(GATEWAY_KEY);
+        let own: Vec<_> = self
+            .methods()
+            .into_iter()
+            .filter(|(plugin, data)| *plugin != NATIVE || (*data != gateway_hash && *data != stale))
+            .collect();
+        let known = |plugin: &str| matches!(plugin, NATIVE | "mysql_old_password" | "");
+        SeenAccount {
+            user: self.user.clone(),
+            host: self.host.clone(),
+            native_sha1: own.iter().filter_map(|(plugin, data)| native(plugin, data)).collect(),
+            other_plugins: own
+                .iter()
+                .filter(|(plugin, _)| !known(plugin))
+                .map(|(plugin, _)| (*plugin).to_owned())
+                .collect(),
+            locked: self.wish(LOCK_KEY).is_some_and(is_on),
+            require: match self.number("ssl_type") {
+                1 => Require::Ssl,
+                2 => Require::X509,
+                3 => Require::Specified,
+                _ => Require::None,
+            }
+            .into(),
+            limits: Some(AccountLimits {
+                queries_per_hour: self.number("max_questions"),
+                updates_per_hour: self.number("max_updates"),
+                connections_per_hour: self.number("max_connections"),
+                user_connections: self.number("max_user_connections"),
+            }),
+            admin: self.access() & CREATE_USER != 0,
+            database_patterns: rights.of(self),
+        }
+    }
+}
+
+fn string<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn is_on(value: &Value) -> bool {
+    value.as_bool().unwrap_or_default() || value.as_i64().is_some_and(|number| number != 0)
+}
+
+/// The 20 bytes of `*HEX`; no password and `invalid` have none.
+fn native(plugin: &str, data: &str) -> Option<Vec<u8>> {
+    let hash = data.strip_prefix('*').filter(|_| matches!(plugin, NATIVE | ""))?;
+    crate::sql::bytes(hash).filter(|bytes| bytes.len() == 20)
+}
+
+/// Puts the gateway's method behind the others, in the place of the one of an earlier incarnation.
+fn add_gateway(row: &mut Map<String, Value>, hash: &str) {
+    let stale = row
+        .get(GATEWAY_KEY)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    row.insert(GATEWAY_KEY.into(), json!(hash));
+    let is_at_top =
+        |row: &Map<String, Value>, hash: &str| row.get("authentication_string").and_then(Value::as_str) == Some(hash);
+    // The server itself writes a native method at the top where a tenant's own is another.
+    if is_at_top(row, hash) {
+        return;
+    }
+    if !stale.is_empty() && is_at_top(row, &stale) {
+        row.insert("authentication_string".into(), json!(hash));
+        return;
+    }
+    let methods = row.entry("auth_or").or_insert_with(|| json!([{}]));
+    let Some(methods) = methods.as_array_mut() else {
+        return;
+    };
+    if methods
+        .iter()
+        .any(|method| string(method, "authentication_string") == hash)
+    {
+        return;
+    }
+    methods.retain(|method| stale.is_empty() || string(method, "authentication_string") != stale);
+    methods.push(json!({"plugin": NATIVE, "authentication_string": hash}));
+}
+
+/// Moves what would refuse the gateway under our own key, and takes back what a later statement says otherwise.
+fn set_wishes_aside(row: &mut Map<String, Value>) {
+    let limits = LIMIT_KEYS.iter().map(std::slice::from_ref);
+    let groups = [&REQUIRE_KEYS[..], &[LOCK_KEY]].into_iter().chain(limits);
+    for keys in groups {
+        let Some(said) = row.get(keys[0]) else { continue };
+        let wished = is_on(said);
+        let set_aside = row.get(WISH_KEY).and_then(|wish| wish.get(keys[0])).is_some();
+        if !wished && !set_aside {
+            continue;
+        }
+        let moved: Vec<_> = keys.iter().filter_map(|key| row.remove_entry(*key)).collect();
+        let wish = row.entry(WISH_KEY).or_insert_with(|| json!({}));
+        let Some(wish) = wish.as_object_mut() else { continue };
+        for key in keys {
+            wish.remove(*key);
+        }
+        if wished {
+            wish.extend(moved);
+        }
+    }
+    if row.get(WISH_KEY).and_then(Value::as_object).is_some_and(Map::is_empty) {
+        row.remove(WISH_KEY);
+    }
+}
+
+/// Who may use which databases, and which roles belong to whom.
+#[derive(Default)]
+struct Rights {
+    /// Patterns by user and host; roles have no host.
+    patterns: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Roles granted to a user and host.
+    roles: BTreeMap<(String, String), Vec<String>>,
+    /// Roles whose global rights open every database.
+    open_roles: BTreeSet<String>,
+}
+
+impl Rights {
+    async fn read(conn: &mut Conn) -> Result<Self, Error> {
+        let mut rights = Self::default();
+        let patterns: Vec<(String, String, String)> = conn.query("SELECT User, Host, Db FROM mysql.db").await?;
+        for (user, host, pattern) in patterns {
+            rights.patterns.entry((user, host)).or_default().insert(pattern);
+        }
+        // Rights on parts of a database open it, too; these names are no patterns.
+        let names: Vec<(String, String, String)> = conn
+            .query(
+                "SELECT User, Host, Db FROM mysql.tables_priv UNION SELECT User, Host, Db FROM mysql.columns_priv \
+                 UNION SELECT User, Host, Db FROM mysql.procs_priv",
+            )
+            .await?;
+        for (user, host, name) in names {
+            let patterns = rights.patterns.entry((user, host)).or_default();
+            patterns.insert(crate::sql::escaped(&name));
+        }
+        let roles: Vec<(String, String, String)> =
+            conn.query("SELECT User, Host, Role FROM mysql.roles_mapping").await?;
+        for (user, host, role) in roles {
+            rights.roles.entry((user, host)).or_default().push(role);
+        }
+        let open: Vec<(String, String)> = conn
+            .query("SELECT User, Priv FROM mysql.global_priv WHERE Host='' AND JSON_VALUE(Priv, '$.is_role')")
+            .await?;
+        for (role, text) in open {
+            let privileges: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+            if privileges.get("access").and_then(Value::as_u64).unwrap_or_default() & ON_DATABASES != 0 {
+                rights.open_roles.insert(role);
+            }
+        }
+        Ok(rights)
+    }
+
+    /// By itself, by PUBLIC, and by the role that is on when it logs in, with the roles granted to that one.
+    fn of(&self, row: &Row) -> Vec<String> {
+        let mut roles = vec!["PUBLIC".to_owned()];
+        roles.extend(Some(row.text("default_role").to_owned()).filter(|role| !role.is_empty()));
+        let mut at = 0;
+        while let Some(role) = roles.get(at) {
+            let granted = self.roles.get(&(role.clone(), String::new()));
+            let more: Vec<_> = granted
+                .into_iter()
+                .flatten()
+                .filter(|more| !roles.contains(more))
+                .cloned()
+                .collect();
+            roles.extend(more);
+            at += 1;
+        }
+        let everything = row.access() & ON_DATABASES != 0 || roles.iter().any(|role| self.open_roles.contains(role));
+        if everything {
+            return vec!["%".into()];
+        }
+        let own = self.patterns.get(&(row.user.clone(), row.host.clone()));
+        let of_roles = roles
+            .iter()
+            .filter_map(|role| self.patterns.get(&(role.clone(), String::new())));
+        let all: BTreeSet<_> = own.into_iter().chain(of_roles).flatten().cloned().collect();
+        all.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Users that a tenant makes in SQL log in like those made by API: with the statement's OK, asleep and awake, and what the
+//! statement asks of them holds at the gateway.
+
+use harness::client::{error_code, run, value};
+use harness::{Endpoint, Project, Selkie};
+use serde_json::Value;
+
+/// A project with an admin, who is logged in.
+async fn with_boss<'a>(selkie: &'a Selkie, name: &str) -> (Project<'a>, Endpoint, mysql_async::Conn) {
+    let project = selkie.project(name).await;
+    let boss = project.admin("boss", "boss pw").await;
+    let conn = boss.connect().await;
+    (project, boss, conn)
+}
+
+fn user(project: &Project<'_>, name: &str, password: &str) -> Endpoint {
+    project
+        .endpoint
+        .with_user(&format!("{}.{name}", project.id))
+        .with_password(password)
+        .with_database("")
+}
+
+/// What REST says of one user.
+async fn listed(selkie: &Selkie, project: &Project<'_>, name: &str) -> Option<Value> {
+    let users = selkie
+        .rest("GET", &format!("/projects/{}/users", project.id), None)
+        .await
+        .json();
+    let users = users["users"].as_array().expect("a list").clone();
+    users.into_iter().find(|user| user["name"] == name)
+}
+
+#[tokio::test]
+async fn every_statement_holds_with_its_ok() {
+    let selkie = Selkie::shared().await;
+    let (project, _, mut boss) = with_boss(selkie, "sql-users").await;
+    let refused = async |name: &str, password: &str| error_code(user(&project, name, password).try_connect().await);
+    run(&mut boss, "CREATE USER ann IDENTIFIED BY 'one'").await;
+    let mut ann = user(&project, "ann", "one").connect().await;
+    assert_eq!(value(&mut ann, "SELECT CURRENT_USER()").await.as_deref(), Some("ann@%"));
+    let in_app = || user(&project, "ann", "one").with_database("app");
+    assert_eq!(error_code(in_app().try_connect().await), 1044, "no right on it yet");
+    run(&mut boss, "GRANT SELECT ON app.* TO ann").await;
+    in_app().connect().await;
+    run(&mut boss, "REVOKE SELECT ON app.* FROM ann").await;
+    assert_eq!(error_code(in_app().try_connect().await), 1044);
+
+    // A new password ends the old one at once, and no session.
+    run(&mut boss, "ALTER USER ann IDENTIFIED BY 'two'").await;
+    assert_eq!(refused("ann", "one").await, 1045);
+    user(&project, "ann", "two").connect().await;
+    assert_eq!(value(&mut ann, "SELECT 1").await.as_deref(), Some("1"), "cut off");
+    run(&mut ann, "SET PASSWORD = PASSWORD('three')").await;
+    assert_eq!(refused("ann", "two").await, 1045);
+    assert_eq!(value(&mut ann, "SELECT 2").await.as_deref(), Some("2"), "cut off");
+    let mut again = user(&project, "ann", "three").connect().await;
+    assert_eq!(
+        value(&mut again, "SELECT 3").await.as_deref(),
+        Some("3"),
+        "the gateway's own access"
+    );
+
+    // A stranger is told nothing of it, whoever knows the password is.
+    run(&mut boss, "ALTER USER ann ACCOUNT LOCK").await;
+    assert_eq!(
+        (refused("ann", "no").await, refused("ann", "three").await),
+        (1045, 4151)
+    );
+    assert_eq!(
+        value(&mut ann, "SELECT 4").await.as_deref(),
+        Some("4"),
+        "a lock is for logins"
+    );
+    run(&mut boss, "ALTER USER ann REQUIRE SSL ACCOUNT UNLOCK").await;
+    assert_eq!(refused("ann", "three").await, 1045, "in the clear");
+    run(&mut boss, "ALTER USER ann REQUIRE NONE").await;
+    user(&project, "ann", "three").connect().await;
+
+    run(&mut boss, "RENAME USER ann TO `first.last`").await;
+    assert_eq!(refused("ann", "three").await, 1045);
+    user(&project, "first.last", "three").connect().await;
+    run(&mut boss, "SELECT 1; /*!50003 DROP USER `first.last` */").await;
+    assert_eq!(refused("first.last", "three").await, 1045);
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn they_log_in_asleep_and_after_it_and_what_is_dropped_stays_dropped() {
+    let selkie = Selkie::shared().await;
+    let (project, boss, mut conn) = with_boss(selkie, "sql-asleep").await;
+    run(
+        &mut conn,
+        "CREATE USER `Zo\u{eb}` IDENTIFIED BY 'z'; GRANT ALL ON app.* TO `Zo\u{eb}`; ALTER USER boss IDENTIFIED BY 'new pw'; \
+         DROP USER app",
+    )
+    .await;
+    drop(conn);
+    project.suspend().await;
+    let zoe = user(&project, "Zo\u{eb}", "z").with_database("app");
+    let mut zoe = zoe.connect().await;
+    let boss = boss.with_password("new pw");
+    assert_eq!(error_code(boss.with_password("boss pw").try_connect().await), 1045);
+    assert_eq!(
+        error_code(user(&project, "zo\u{eb}", "z").try_connect().await),
+        1045,
+        "names have a case"
+    );
+    assert_eq!(error_code(project.endpoint.try_connect().await), 1045, "dropped");
+    boss.connect().await;
+    assert_eq!(project.compute().await.state, "suspended", "no login wakes");
+    run(&mut zoe, "CREATE TABLE t (a INT)").await;
+    let mut boss = boss.connect().await;
+    assert_eq!(
+        value(&mut boss, "SELECT CURRENT_USER()").await.as_deref(),
+        Some("boss@%")
+    );
+    assert_eq!(
+        error_code(project.endpoint.try_connect().await),
+        1045,
+        "made again by the start"
+    );
+    assert!(listed(selkie, &project, "app").await.is_none());
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn who_cannot_log_in_is_listed_with_the_reason() {
+    let selkie = Selkie::shared().await;
+    let (project, _, mut boss) = with_boss(selkie, "sql-reasons").await;
+    run(
+        &mut boss,
+        "CREATE USER far@'10.%' IDENTIFIED BY 'x'; CREATE USER empty; CREATE USER shut IDENTIFIED BY 'x' ACCOUNT LOCK; \
+         CREATE USER cert IDENTIFIED BY 'x' REQUIRE X509; CREATE USER fine IDENTIFIED BY 'x'",
+    )
+    .await;
+    for (name, code, reason) in [
+        ("far", 1045, "10.%"),
+        ("empty", 1045, "no password"),
+        ("shut", 4151, "locked"),
+        ("cert", 1045, "certificate"),
+    ] {
+        assert_eq!(
+            error_code(user(&project, name, "x").try_connect().await),
+            code,
+            "{name}"
+        );
+        let listed = listed(selkie, &project, name)
+            .await
+            .unwrap_or_else(|| panic!("{name} is not listed"));
+        assert_eq!(listed["source"], "sql");
+        assert!(
+            listed["reason"].as_str().is_some_and(|told| told.contains(reason)),
+            "{listed}"
+        );
+    }
+    let fine = listed(selkie, &project, "fine").await.expect("listed");
+    assert!(fine.get("reason").is_none(), "{fine}");
+    assert_eq!(listed(selkie, &project, "boss").await.expect("listed")["source"], "api");
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn an_expired_password_lets_in_to_set_another() {
+    let selkie = Selkie::shared().await;
+    let (project, _, mut boss) = with_boss(selkie, "sql-expired").await;
+    run(&mut boss, "CREATE USER old IDENTIFIED BY 'x' PASSWORD EXPIRE").await;
+    let mut old = user(&project, "old", "x").connect().await;
+    use mysql_async::prelude::Queryable;
+    assert_eq!(error_code(old.query_drop("SELECT 1").await), 1820);
+    run(&mut old, "SET PASSWORD = PASSWORD('y')").await;
+    assert_eq!(value(&mut old, "SELECT 1").await.as_deref(), Some("1"));
+    user(&project, "old", "y").connect().await;
+    selkie.logs.check();
+}
