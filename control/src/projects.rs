@@ -25,6 +25,14 @@ pub(crate) struct Projects {
     pub(crate) activity: Arc<Activity>,
 }
 
+/// What another control plane had begun and that is not a compute's. To be read before anybody is served: what this one
+/// begins itself looks the same in the store.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupted {
+    creates: Vec<ProjectId>,
+    deletes: Vec<ProjectRecord>,
+}
+
 /// Why a change was not made, or not everywhere.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
@@ -105,19 +113,27 @@ impl Projects {
             .await
     }
 
-    /// The projects that the last control plane was making. To be asked before this one makes any: it would take its own
-    /// for theirs and prepare the same files twice at a time.
-    pub(crate) async fn interrupted(&self) -> Result<Vec<ProjectId>, StoreError> {
-        let open = self.store.open_operations().await?;
-        let creates = open.into_iter().filter(|open| open.kind == OperationKind::Create);
-        Ok(creates.map(|create| create.project).collect())
+    /// To be asked before anybody is served.
+    pub(crate) async fn interrupted(&self) -> Result<Interrupted, StoreError> {
+        let mut open = self.store.open_operations().await?;
+        open.retain(|operation| operation.kind == OperationKind::Create);
+        Ok(Interrupted {
+            creates: open.into_iter().map(|operation| operation.project).collect(),
+            deletes: self.store.deleting().await?,
+        })
     }
 
-    /// Goes on with what the last control plane had begun and that is not a compute's.
-    pub(crate) async fn resume(&self, interrupted: &[ProjectId]) -> Result<(), StoreError> {
-        self.resume_deletes().await?;
-        for id in interrupted {
-            let prepared = self.driver.prepare(&self.store.project(id).await?).await;
+    /// Goes on with what was interrupted.
+    pub(crate) async fn resume(&self, interrupted: Interrupted) -> Result<(), StoreError> {
+        self.resume_deletes(&interrupted.deletes).await?;
+        for id in &interrupted.creates {
+            let project = match self.store.project(id).await {
+                Ok(project) => project,
+                // Being deleted since, or gone.
+                Err(StoreError::NotFound(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let prepared = self.driver.prepare(&project).await;
             let error = prepared.err().map(|error| error.to_string());
             // Its first start prepares it then.
             self.store
@@ -129,11 +145,11 @@ impl Projects {
     }
 
     /// Goes on with what was being deleted when control ended.
-    async fn resume_deletes(&self) -> Result<(), StoreError> {
-        for project in self.store.deleting().await? {
+    async fn resume_deletes(&self, deletes: &[ProjectRecord]) -> Result<(), StoreError> {
+        for project in deletes {
             let stopped = self.driver.stop(&project.id).await.map_err(ChangeError::Remove);
             let finished = match stopped {
-                Ok(_) => self.finish_delete(&project).await,
+                Ok(_) => self.finish_delete(project).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = finished {

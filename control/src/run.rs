@@ -15,7 +15,7 @@ use crate::{
     grpc::{self, GatewayService},
     lead::{Candidate, Hold, LedDriver},
     metrics::Metrics,
-    projects::Projects,
+    projects::{Interrupted, Projects},
     prune,
     publish::Publisher,
     relay::{self, Desk, Led},
@@ -68,8 +68,8 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let alone = match plane.config.store {
         StoreConfig::Sqlite => {
             let reign = plane.assemble(plane.store.clone(), Hold::alone(), CancellationToken::new())?;
-            plane.begin(&reign).await?;
-            plane.prepare(&reign, &shutdown);
+            let interrupted = plane.begin(&reign).await?;
+            plane.prepare(&reign, interrupted, &shutdown);
             plane.schedule(&reign, &shutdown);
             desk.serve(Some(reign.led.clone()));
             Some(reign)
@@ -190,16 +190,16 @@ impl Plane {
         Ok(Reign { projects, led, over })
     }
 
-    async fn begin(&self, reign: &Reign) -> Result<(), StoreError> {
+    async fn begin(&self, reign: &Reign) -> Result<Interrupted, StoreError> {
         begin(&reign.projects).await
     }
 
     /// What takes a while and nobody has to wait for.
-    fn prepare(&self, reign: &Reign, stop: &CancellationToken) {
+    fn prepare(&self, reign: &Reign, interrupted: Interrupted, stop: &CancellationToken) {
         let (over, stop) = (reign.over.clone(), stop.clone());
         let projects = reign.projects.clone();
         let work = async move {
-            prepare(&projects).await;
+            prepare(&projects, interrupted).await;
             prune::prune(&*projects.store).await;
         };
         self.tasks.spawn(async move {
@@ -230,8 +230,8 @@ impl Plane {
             let store = self.store.for_term(leadership.term);
             let reign = self.assemble(store, leadership.hold.clone(), leadership.over.clone())?;
             let begun = reign.over.run_until_cancelled(self.begin(&reign)).await;
-            match begun {
-                Some(Ok(())) => {}
+            let interrupted = match begun {
+                Some(Ok(interrupted)) => interrupted,
                 Some(Err(error)) => {
                     tracing::error!(%error, "cannot begin to lead");
                     reign.leave().await;
@@ -243,8 +243,8 @@ impl Plane {
                     reign.leave().await;
                     continue;
                 }
-            }
-            self.prepare(&reign, stop);
+            };
+            self.prepare(&reign, interrupted, stop);
             self.schedule(&reign, stop);
             desk.serve(Some(reign.led.clone()));
             tracing::info!(term = leadership.term, "this control plane leads");
@@ -292,8 +292,8 @@ impl Reign {
     }
 }
 
-/// Reads what there is and takes over what runs.
-pub(crate) async fn begin(projects: &Projects) -> Result<(), StoreError> {
+/// Reads what there is and takes over what runs; what is left to [`prepare`].
+pub(crate) async fn begin(projects: &Projects) -> Result<Interrupted, StoreError> {
     let Projects { store, publisher, .. } = projects;
     let mut after = None;
     loop {
@@ -305,7 +305,7 @@ pub(crate) async fn begin(projects: &Projects) -> Result<(), StoreError> {
         }
     }
     projects.computes.adopt().await;
-    Ok(())
+    projects.interrupted().await
 }
 
 /// Stops acting and leaves everything as it is to the next control plane.
@@ -321,16 +321,13 @@ pub(crate) async fn leave(projects: &Projects) {
 }
 
 /// The template of the first start; what was interrupted.
-pub(crate) async fn prepare(projects: &Projects) {
-    // The first, while whoever makes a project still waits for the template.
-    let interrupted = projects.interrupted().await;
+pub(crate) async fn prepare(projects: &Projects, interrupted: Interrupted) {
     let fresh = async { Ok::<_, DriverError>((projects.driver.server().await?, projects.driver.offer().await?)) };
     match fresh.await {
         Ok((server, offer)) => projects.publisher.set_fresh_server(&server, offer),
         Err(error) => tracing::error!(%error, "computes cannot start"),
     }
-    let resumed = async { projects.resume(&interrupted?).await };
-    if let Err(error) = resumed.await {
+    if let Err(error) = projects.resume(interrupted).await {
         tracing::error!(%error, "cannot go on with what the last control plane had begun");
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     lead::{Candidate, LedDriver},
     metrics::Metrics,
     name::{ProjectId, UserName},
-    projects::Projects,
+    projects::{Interrupted, Projects},
     publish::Publisher,
     run,
     scheduler::Scheduler,
@@ -400,9 +400,9 @@ async fn take_turns(inner: Arc<Inner>) {
         let projects = Arc::new(assemble(store, driver));
         let over = leadership.over.clone();
         let begun = over.run_until_cancelled(run::begin(&projects)).await;
-        if let Some(Ok(())) = begun {
+        if let Some(Ok(interrupted)) = begun {
             let mut tasks = JoinSet::new();
-            let door = open(&inner, &projects, &over, &mut tasks);
+            let door = open(&inner, &projects, interrupted, &over, &mut tasks);
             inner.set_reign(Some(Reign {
                 projects: projects.clone(),
                 door,
@@ -440,6 +440,7 @@ fn assemble(store: Arc<dyn crate::store::Store>, driver: Arc<dyn Driver>) -> Pro
 fn open(
     inner: &Inner,
     projects: &Arc<Projects>,
+    interrupted: Interrupted,
     over: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> mpsc::Sender<std::io::Result<DuplexStream>> {
@@ -455,7 +456,7 @@ fn open(
         drop(grpc::serve_on(Arc::new(service), ReceiverStream::new(connections), TOKEN, end).await);
     });
     let preparing = projects.clone();
-    tasks.spawn(async move { run::prepare(&preparing).await });
+    tasks.spawn(async move { run::prepare(&preparing, interrupted).await });
     let scheduler = Scheduler::new(projects.clone(), Some(inner.suspend_after));
     tasks.spawn(scheduler.run(over.clone()));
     door

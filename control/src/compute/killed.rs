@@ -215,7 +215,7 @@ impl Control {
         }
         self.projects.computes.adopt().await;
         let interrupted = self.projects.interrupted().await.unwrap();
-        self.projects.resume(&interrupted).await.unwrap();
+        self.projects.resume(interrupted).await.unwrap();
     }
 
     /// Until no operation is open; the deadline guards against hanging, on the paused clock.
