@@ -3,6 +3,9 @@
 # Test processes of real servers at once: two cores run two of them well.
 TEST_THREADS ?= 4
 
+# How long `make soak` kills processes before it plays seeds.
+CHAOS_SECONDS ?= 600
+
 .DEFAULT_GOAL := help
 .PHONY: help up build test soak check bench
 
@@ -27,11 +30,12 @@ test: ## Install what the tests need, run all of them
 	cargo test --locked -p e2e -- --test-threads=$(TEST_THREADS)
 	cargo test --locked -p clients -- --test-threads=$(TEST_THREADS)
 
-soak: ## Play seeds until one fails (CONTRIBUTING.md says how to play it again)
+soak: ## Kill processes for a while, then play seeds until one fails (CONTRIBUTING.md says how to play it again)
 	deploy/dev/install runtime
 	tests/install
 	cargo build --locked -p selkie
 	cargo build --locked -p sim
+	CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked -p e2e chaos -- --nocapture
 	target/debug/sim soak & trap "kill $$!" EXIT; \
 	SOAK=1 cargo test --locked -p differential -- --ignored --nocapture seeds::sessions_see_no_difference
 

@@ -7,6 +7,7 @@ mod oracle;
 
 mod bad_input;
 mod change_user;
+mod chaos;
 mod cli;
 mod config_errors;
 mod crash;
