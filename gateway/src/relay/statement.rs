@@ -146,16 +146,17 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
     /// of the packet must be seen.
     fn see_types(&mut self, types: Types, id: u32, head: CommandHead) -> bool {
         let wanted = types.end().min(head.frame_payload_len);
-        let Some(payload) = self.at_hand().get(4..4 + wanted) else {
+        let packet = self.up.as_ref().map(|buffer| &buffer.filled()[self.to_send..]);
+        let Some(payload) = packet.and_then(|packet| packet.get(4..4 + wanted)) else {
             return false;
         };
-        let sent = types.sent(payload).map(Box::<[u8]>::from);
         let Some(statement) = self.around.session.statements.get_mut(id) else {
             return true;
         };
-        if let Some(sent) = sent {
-            if statement.types.as_deref() != Some(&*sent) {
-                statement.types = Some(sent);
+        if let Some(sent) = types.sent(payload) {
+            // Many drivers send the same types every time: kept once.
+            if statement.types.as_deref() != Some(sent) {
+                statement.types = Some(sent.into());
             }
             statement.types_there = true;
             return true;

@@ -20,7 +20,7 @@ const SEEDS: u64 = 300;
 const LANES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "about one in 300 still finds something (docs/decisions/2026-11-25-differential-findings.md); `make soak` runs it"]
+#[ignore = "some disturbed seeds still differ (docs/decisions/2026-11-25-differential-findings.md); `make soak` runs it"]
 async fn sessions_see_no_difference() {
     play_all(wanted(), case).await;
 }
