@@ -184,8 +184,8 @@ async fn first_start(
     unfinished: &Path,
     data: &Path,
 ) -> Result<(String, BTreeMap<String, String>, Offer), Error> {
-    // Short, since it holds a socket.
-    let run_dir = std::env::temp_dir().join(format!("selkie-template-{}", std::process::id()));
+    // Short, since it holds a socket; one process may prepare several at a time.
+    let run_dir = std::env::temp_dir().join(format!("selkie-template-{:08x}", rand::random::<u32>()));
     let spec = Spec {
         project: "template".into(),
         incarnation: 0,
