@@ -15,6 +15,7 @@ use crate::{
 
 /// An account as the agent saw it last.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ObservedAccount {
     pub(crate) user: String,
     pub(crate) host: String,
@@ -27,6 +28,9 @@ pub(crate) struct ObservedAccount {
     pub(crate) limits: Limits,
     pub(crate) admin: bool,
     pub(crate) patterns: Vec<String>,
+    pub(crate) password_expired: bool,
+    /// Seconds since 1970; 0: it does not expire by itself.
+    pub(crate) password_expires_s: u64,
 }
 
 /// What an account requires of a connection.
@@ -207,6 +211,8 @@ fn sql_user(account: &ObservedAccount) -> proto::User {
             connections_per_hour: limits.connections_per_hour,
             user_connections: limits.user_connections,
         }),
+        password_expired: account.password_expired,
+        password_expires_s: account.password_expires_s,
     }
 }
 

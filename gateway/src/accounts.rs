@@ -10,6 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::timeout;
 
+use crate::text::{Words, is_one_of};
+
 /// For the agent's look and for every gateway to have it: milliseconds, and the client waits for its OK meanwhile. When
 /// they are over it goes on: the change is made, and the watch brings it.
 const CHANGED_PATIENCE: Duration = Duration::from_secs(1);
@@ -43,6 +45,44 @@ impl Accounts {
     }
 }
 
+/// What a statement's OK means for accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Nothing,
+    /// They may be others.
+    Accounts,
+    /// The session's own password is another; nothing else has changed.
+    OwnPassword,
+    /// They may be others, and what is counted for their limits is counted anew.
+    Counters,
+}
+
+/// Of a text that is about to run.
+pub(crate) fn change(text: &[u8]) -> Change {
+    if !changes_accounts(text) {
+        Change::Nothing
+    } else if Words(text).next_is_one_of(&[b"flush"]) {
+        Change::Counters
+    } else if sets_own_password(text) {
+        Change::OwnPassword
+    } else {
+        Change::Accounts
+    }
+}
+
+/// The session sets its own password: with the statement's OK it is an ordinary one. What sets it otherwise is found by
+/// asking what control has pushed since.
+fn sets_own_password(text: &[u8]) -> bool {
+    let mut words = Words(text);
+    if !words.next_is_one_of(&[b"set"]) || !words.next_is_one_of(&[b"password"]) {
+        return false;
+    }
+    match words.next() {
+        None => true,
+        Some(word) => word.eq_ignore_ascii_case(b"for") && words.next_is_one_of(&[b"current_user"]),
+    }
+}
+
 /// Might this statement change accounts? Errs towards yes, never towards no: a false yes costs a look of milliseconds. For
 /// most statements the first byte decides, and one search for a semicolon.
 pub(crate) fn changes_accounts(text: &[u8]) -> bool {
@@ -67,7 +107,7 @@ fn begins_with_change(piece: &[u8]) -> bool {
         }
         b'd' if is(b"drop") => words.next_is_one_of(&[b"user", b"role"]),
         b'e' if is(b"execute") => true,
-        b'f' if is(b"flush") => contains(words.0, b"privileges"),
+        b'f' if is(b"flush") => contains(words.0, b"privileges") || contains(words.0, b"user_resources"),
         b'g' if is(b"grant") => true,
         b'p' if is(b"prepare") => names_accounts(words.0),
         b'r' if is(b"rename") => words.next_is_one_of(&[b"user"]),
@@ -105,60 +145,6 @@ fn names_accounts(text: &[u8]) -> bool {
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
-}
-
-fn is_one_of(word: Option<&[u8]>, keywords: &[&[u8]]) -> bool {
-    word.is_some_and(|word| keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)))
-}
-
-/// The words at the beginning of a statement, one after the other: over spaces and comments, and into comments that
-/// MariaDB executes, whatever version they are for. Ends before anything that is no word.
-struct Words<'a>(&'a [u8]);
-
-impl<'a> Words<'a> {
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.skip();
-        let end = self
-            .0
-            .iter()
-            .position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
-            .unwrap_or(self.0.len());
-        let (word, rest) = self.0.split_at(end);
-        self.0 = rest;
-        (!word.is_empty()).then_some(word)
-    }
-
-    fn next_is_one_of(&mut self, keywords: &[&[u8]]) -> bool {
-        is_one_of(self.next(), keywords)
-    }
-
-    fn skip(&mut self) {
-        loop {
-            self.0 = match self.0 {
-                [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, rest @ ..] => rest,
-                [b'/', b'*', b'!', rest @ ..] | [b'/', b'*', b'M' | b'm', b'!', rest @ ..] => after_digits(rest),
-                [b'/', b'*', rest @ ..] => after(rest, b"*/"),
-                // The end of a comment that is executed.
-                [b'*', b'/', rest @ ..] => rest,
-                [b'#', rest @ ..] => after(rest, b"\n"),
-                // Not only before a space: `--x` is no comment, and no statement begins with it.
-                [b'-', b'-', rest @ ..] => after(rest, b"\n"),
-                _ => return,
-            }
-        }
-    }
-}
-
-/// What stands behind the version of a comment that is executed.
-fn after_digits(text: &[u8]) -> &[u8] {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    &text[digits..]
-}
-
-/// What stands behind the first `end`; nothing where there is none.
-fn after<'a>(text: &'a [u8], end: &[u8]) -> &'a [u8] {
-    let at = text.windows(end.len()).position(|window| window == end);
-    at.map_or(&[], |at| &text[at + end.len()..])
 }
 
 #[cfg(test)]
@@ -256,6 +242,35 @@ mod tests {
         ] {
             assert!(!changes_accounts(text.as_bytes()), "{text}");
         }
+    }
+
+    #[test]
+    fn only_its_own_password_frees_a_session() {
+        for (text, own) in [
+            ("SET PASSWORD = PASSWORD('x')", true),
+            ("SET PASSWORD='*AB'", true),
+            ("set password for current_user = ''", true),
+            ("SET PASSWORD FOR CURRENT_USER() = ''", true),
+            ("SET PASSWORD FOR other = ''", false),
+            ("SET PASSWORD FOR 'other'@'%' = ''", false),
+            ("SET @password = 1", false),
+            ("SELECT 1", false),
+        ] {
+            assert_eq!(sets_own_password(text.as_bytes()), own, "{text}");
+        }
+    }
+
+    #[test]
+    fn counters_begin_anew_with_the_statements_that_say_so() {
+        for text in ["FLUSH USER_RESOURCES", "/* x */ flush local privileges"] {
+            assert_eq!(change(text.as_bytes()), Change::Counters, "{text}");
+        }
+        assert_eq!(change(b"FLUSH TABLES"), Change::Nothing);
+        assert_eq!(change(b"SET PASSWORD = ''"), Change::OwnPassword);
+        assert_eq!(
+            change(b"GRANT USAGE ON *.* TO a WITH MAX_QUERIES_PER_HOUR 1"),
+            Change::Accounts
+        );
     }
 
     proptest::proptest! {

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::buffer::Buffer;
 use crate::drain::{SHUTDOWN_TEXT, Signal};
 use crate::error::{ClientFacing, ErrorKind, Told};
+use crate::restraint;
 use crate::route::{ComputeView, Project, Server};
 use crate::session::{ResultsCharset, Session};
 use crate::stream::{ClientStream, Readable};
@@ -127,7 +128,20 @@ pub(crate) async fn until_more_is_wanted(
             Some(Command::ChangeUser | Command::ResetConnection) => owed = None,
             _ => {}
         }
+        let refusal = match command {
+            Some(command) if session.is_restrained() && owed.is_none() => {
+                let payload = match command {
+                    Command::Query | Command::StmtPrepare => reader.payload(header).await?,
+                    _ => &[],
+                };
+                let is_whole = payload.len() == header.payload_len;
+                let text = payload.get(1..).unwrap_or_default();
+                restraint::refusal(session, project, command, text, is_whole)
+            }
+            _ => None,
+        };
         match command {
+            Some(_) if refusal.is_some() => out = refusal.unwrap_or_default(),
             Some(command) if owed.is_some() && Expect::of(command).is_some() => {
                 out = owed.take().map(|told| told.frame(1)).unwrap_or_default();
             }
@@ -163,6 +177,7 @@ pub(crate) async fn until_more_is_wanted(
             }
             _ => out = unknown_command().frame(1),
         }
+        session.counted_ahead(false);
         reader.skip_packet(header).await?;
         if !out.is_empty() {
             reader.stream.write_all(&out).await?;

@@ -12,12 +12,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mysql_wire::auth::AuthSwitch;
+use mysql_wire::capabilities::Capabilities;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::handshake::{Introduced, LOGIN_PACKET_BYTES_MAX, write_packet};
+use crate::quota::Exceeded;
 use crate::route::{Access, DatabaseAccess, Project, Require, User};
-use crate::session::Identity;
+use crate::session::{Admitted, Identity};
 use crate::stream::{ClientStream, ReadError, read_packet};
 
 pub(crate) use native_password::respond as native_response;
@@ -51,6 +54,10 @@ pub(crate) enum AuthError {
     },
     #[error("the account '{0}' is locked")]
     Locked(String),
+    #[error("the password of '{0}' has expired, and the client cannot set another")]
+    Expired(String),
+    #[error(transparent)]
+    Limit(#[from] Exceeded),
     #[error("user '{user}' has no right on database '{database}'")]
     DatabaseDenied { user: String, database: String },
     #[error("database '{database}' does not exist")]
@@ -82,9 +89,11 @@ impl ClientFacing for AuthError {
         match self {
             Self::Denied { .. }
             | Self::Locked(_)
+            | Self::Expired(_)
             | Self::DatabaseDenied { .. }
             | Self::DatabaseUnknown { .. }
             | Self::CharacterSet(_) => ErrorKind::Denied,
+            Self::Limit(_) => ErrorKind::Limited,
             Self::OutOfOrder | Self::Malformed(_) => ErrorKind::Malformed,
             Self::Left | Self::Io(_) => ErrorKind::Client,
         }
@@ -102,6 +111,12 @@ impl ClientFacing for AuthError {
                 Some(Told::new(1045, "28000", text))
             }
             Self::Locked(_) => Some(Told::new(4151, "HY000", "Access denied, this account is locked")),
+            Self::Expired(_) => Some(Told::new(
+                1862,
+                "HY000",
+                "Your password has expired. To log in you must change it using a client that supports expired passwords",
+            )),
+            Self::Limit(exceeded) => Some(exceeded.told()),
             Self::DatabaseDenied { user, database } => {
                 let text = format!("Access denied for user '{user}'@'%' to database '{database}'");
                 Some(Told::new(1044, "42000", text))
@@ -241,7 +256,31 @@ pub(crate) async fn prove(
     }
 }
 
-/// The same for an answer that is here already, without a stream.
+/// What the account of a proven client lets it do, and whether that is anything at all; in MariaDB's order, after all that
+/// [`prove`] looks at.
+pub(crate) fn admit(project: &Project, user: &str, capabilities: Capabilities) -> Result<Admitted, AuthError> {
+    let access = project.access();
+    let must_change_password = access.password_has_expired(user);
+    if must_change_password && !may_log_in_to_change(project, capabilities) {
+        return Err(AuthError::Expired(user.to_owned()));
+    }
+    let quota = project.quotas.log_in(user, access.limits(user), Instant::now())?;
+    Ok(Admitted {
+        quota,
+        must_change_password,
+    })
+}
+
+/// Whether the client may log in although its password has expired. ER_MUST_CHANGE_PASSWORD_LOGIN otherwise.
+fn may_log_in_to_change(project: &Project, capabilities: Capabilities) -> bool {
+    let disconnects = project.server().is_some_and(|server| {
+        let setting = server.variables.get("disconnect_on_expired_password");
+        setting.is_some_and(|value| value == "ON")
+    });
+    !disconnects || capabilities.contains(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
+}
+
+/// As [`prove`], for an answer that is here already, without a stream.
 #[cfg(feature = "sim")]
 pub(crate) fn proves(project: &Project, user: &str, answer: &[u8], nonce: &[u8; 20], decoy: &Decoy) -> bool {
     let access = project.access();

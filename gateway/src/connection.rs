@@ -157,7 +157,12 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
         attributes: login.attributes,
         program_name: login.program_name,
     };
-    let session = Session::new(login.capabilities, login.max_packet_bytes, identity);
+    let admitted = auth::admit(&project, &identity.user, login.capabilities);
+    let mut session = Session::new(login.capabilities, login.max_packet_bytes, identity);
+    match admitted {
+        Ok(admitted) => session.admit(admitted),
+        Err(error) => return Err(tell(stream, sequence, &error).await),
+    }
     if let Err(error) = check_wishes(&project, &session).await {
         return Err(tell(stream, sequence, &error).await);
     }
@@ -528,6 +533,10 @@ impl Served {
         .await
         {
             Ok(Ok(proven)) => {
+                let admitted = match auth::admit(&proven, user, session.capabilities) {
+                    Ok(admitted) => admitted,
+                    Err(error) => return Err(self.report(sequence, &error).await),
+                };
                 let identity = Identity {
                     user: user.to_owned(),
                     database,
@@ -543,6 +552,7 @@ impl Served {
                     session.change_identity(before);
                     return Err(self.report(sequence, &error).await);
                 }
+                session.admit(admitted);
                 if !Arc::ptr_eq(&proven, project) {
                     self.client._counted = Counting::client(&proven);
                     self.client.project = proven;

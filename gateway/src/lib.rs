@@ -12,6 +12,7 @@ mod handshake;
 mod route;
 mod auth;
 mod session;
+mod restraint;
 mod answer;
 mod wake;
 mod compute;
@@ -28,10 +29,12 @@ mod context;
 mod control;
 mod error;
 mod metrics;
+mod quota;
 mod run;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod stream;
+mod text;
 
 pub use config::{Config, ConfigError, RawConfig};
 pub use error::Error;

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Change};
 use crate::activity::{InFlight, Pinned, Pins};
 use crate::buffer::Buffer;
 use crate::drain::{Drain, SHUTDOWN_TEXT};
@@ -220,8 +220,8 @@ struct Due {
     /// Of a command of the gateway's own: the client does not see it.
     own: Option<Own>,
     kind: Kind,
-    /// It may change accounts: its OK waits until this gateway knows how.
-    accounts: bool,
+    /// Where it may change accounts, its OK waits until this gateway knows how.
+    change: Change,
 }
 
 /// What its answer changes of the session, besides what the answer itself says.
@@ -417,7 +417,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             sequence: 1,
             own: Some(own),
             kind: Kind::Plain,
-            accounts: false,
+            change: Change::Nothing,
         }));
     }
 

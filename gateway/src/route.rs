@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use control_api::control as proto;
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::activity::Activity;
 use crate::drain::Signal;
+use crate::quota::{Limits, Quotas};
 use crate::wake::Flight;
 
 /// Every project this gateway knows.
@@ -39,6 +40,7 @@ pub(crate) struct Project {
     /// The wake in flight, kept alive by those who wait for it.
     pub(crate) flight: Mutex<Weak<Flight>>,
     pub(crate) activity: Activity,
+    pub(crate) quotas: Quotas,
 }
 
 /// Who may log in to a project, and to which of its databases.
@@ -61,6 +63,9 @@ pub(crate) struct User {
     granted_databases: Vec<Box<str>>,
     pub(crate) locked: bool,
     pub(crate) require: Require,
+    limits: Option<Box<Limits>>,
+    /// Seconds since 1970, from when on the password must be replaced. 0: never.
+    password_expires_s: u64,
 }
 
 /// What an account requires of a connection, besides the password.
@@ -290,6 +295,21 @@ impl Access {
         Some(&self.users[at].1)
     }
 
+    /// None at all for a name that is not there.
+    pub(crate) fn limits(&self, name: &str) -> Limits {
+        let limits = self.user(name).and_then(|user| user.limits.as_deref());
+        limits.copied().unwrap_or_default()
+    }
+
+    /// By this machine's clock.
+    pub(crate) fn password_has_expired(&self, name: &str) -> bool {
+        let Some(expires_s) = self.user(name).map(|user| user.password_expires_s) else {
+            return false;
+        };
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        expires_s != 0 && since_1970.is_ok_and(|now| now.as_secs() >= expires_s)
+    }
+
     /// As MariaDB answers for a user who has rights on databases only.
     pub(crate) fn database(&self, user: &User, database: &str) -> DatabaseAccess {
         if database.eq_ignore_ascii_case("information_schema") {
@@ -335,6 +355,7 @@ impl Project {
             pinned_idle_timeout: ArcSwapOption::empty(),
             flight: Mutex::new(Weak::new()),
             activity: Activity::default(),
+            quotas: Quotas::default(),
         }
     }
 
@@ -402,7 +423,9 @@ impl Project {
         let mut databases: Vec<Box<str>> = said.databases.iter().map(|name| name.as_str().into()).collect();
         databases.sort_unstable();
         let (users, databases) = (users.into(), databases.into());
-        self.access.store(Arc::new(Access { users, databases }));
+        let access = Arc::new(Access { users, databases });
+        self.quotas.limits_are(|name| access.limits(name));
+        self.access.store(access);
         let own = |ms: u32| (ms > 0).then(|| Arc::new(Duration::from_millis(ms.into())));
         self.wake_timeout.store(own(said.wake_timeout_ms));
         self.pinned_idle_timeout.store(own(said.pinned_idle_timeout_ms));
@@ -503,6 +526,19 @@ impl From<&proto::User> for User {
                 proto::Require::None => Require::Nothing,
                 proto::Require::Ssl => Require::Tls,
                 proto::Require::Certificate => Require::Certificate,
+            },
+            limits: said.limits.as_ref().map(|limits| {
+                Box::new(Limits {
+                    queries_per_hour: limits.queries_per_hour,
+                    updates_per_hour: limits.updates_per_hour,
+                    connections_per_hour: limits.connections_per_hour,
+                    user_connections: limits.user_connections,
+                })
+            }),
+            password_expires_s: if said.password_expired {
+                1
+            } else {
+                said.password_expires_s
             },
             granted_databases: said
                 .granted_databases
@@ -692,6 +728,8 @@ mod tests {
             more_native: Vec::new(),
             locked: false,
             require: Require::Nothing,
+            limits: None,
+            password_expires_s: 0,
             granted_databases: vec!["demo".into(), r"my\_db".into()],
         };
         assert_eq!(access.database(&user, "demo"), DatabaseAccess::Granted);

@@ -14,6 +14,7 @@ use mysql_wire::frame;
 use mysql_wire::ok::OkPacket;
 use mysql_wire::status::StatusFlags;
 
+use crate::quota::Quota;
 use crate::route::Server;
 use inventory::{Diagnostics, Scalars};
 use life::Pin;
@@ -127,6 +128,18 @@ pub(crate) struct Session {
     results: Option<ResultsCharset>,
     /// Its own `wait_timeout`, where it is known to have one.
     wait_timeout: Option<Duration>,
+    /// Where its account had limits when it logged in.
+    pub(crate) quota: Option<Quota>,
+    /// Its password had expired when it logged in.
+    pub(crate) must_change_password: bool,
+    /// A statement that may have set another password has run since.
+    pub(crate) may_have_changed_password: bool,
+}
+
+/// What a login gives a session besides its name.
+pub(crate) struct Admitted {
+    pub(crate) quota: Option<Quota>,
+    pub(crate) must_change_password: bool,
 }
 
 /// What a setting changes of what the gateway itself answers.
@@ -156,7 +169,39 @@ impl Session {
             status: StatusFlags::AUTOCOMMIT,
             results,
             wait_timeout: None,
+            quota: None,
+            must_change_password: false,
+            may_have_changed_password: false,
         }
+    }
+
+    /// What its account may do as it logs in.
+    pub(crate) fn admit(&mut self, admitted: Admitted) {
+        let Admitted {
+            quota,
+            must_change_password,
+        } = admitted;
+        self.quota = quota;
+        self.must_change_password = must_change_password;
+        self.may_have_changed_password = false;
+    }
+
+    /// Its commands are looked at before they run ([`crate::restraint`]).
+    pub(crate) fn is_restrained(&self) -> bool {
+        self.quota.is_some() || self.must_change_password
+    }
+
+    /// Whether the command at hand is counted already.
+    pub(crate) fn counted_ahead(&mut self, is: bool) {
+        if let Some(quota) = &mut self.quota {
+            quota.counted_ahead = is;
+        }
+    }
+
+    /// Whether a text may hold several statements.
+    pub(crate) fn multi_statements(&self) -> bool {
+        self.multi_statements
+            .unwrap_or_else(|| self.capabilities.contains(Capabilities::MULTI_STATEMENTS))
     }
 
     /// What OK packets of ours carry.

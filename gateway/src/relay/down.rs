@@ -12,6 +12,7 @@ use mysql_wire::response::{End, Expect, Mark, ResponseEvent};
 use mysql_wire::status::StatusFlags;
 
 use super::{Due, Own, Relay, RelayError, command_error, poll_read};
+use crate::accounts::Change;
 use crate::buffer::Buffer;
 use crate::stream::Readable;
 
@@ -240,12 +241,24 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             None => {}
         }
         self.statement_answered(&due, end);
-        if due.accounts && end.error.is_none() {
-            let accounts = self.around.accounts;
-            let (project, incarnation) = (self.around.pins.project.id.clone(), self.around.running.incarnation);
-            self.withheld = Some(Box::pin(async move { accounts.changed(&project, incarnation).await }));
+        if due.change != Change::Nothing && end.error.is_none() {
+            self.accounts_changed(due.change);
         }
         Ok(())
+    }
+
+    /// A statement that may have changed accounts is done: its OK waits until this gateway knows what it did.
+    fn accounts_changed(&mut self, change: Change) {
+        let session = &mut *self.around.session;
+        match change {
+            Change::OwnPassword => session.must_change_password = false,
+            Change::Counters => self.around.pins.project.quotas.flush(),
+            Change::Accounts | Change::Nothing => {}
+        }
+        session.may_have_changed_password = session.must_change_password;
+        let accounts = self.around.accounts;
+        let (project, incarnation) = (self.around.pins.project.id.clone(), self.around.running.incarnation);
+        self.withheld = Some(Box::pin(async move { accounts.changed(&project, incarnation).await }));
     }
 
     fn own_ended(&mut self, own: Own, answer: &[u8], end: End) -> Result<(), RelayError> {

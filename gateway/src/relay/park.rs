@@ -190,6 +190,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         if self.on_first_byte.is_some() && self.untouched {
             // It went away before anything but our own was sent: as if it had not been reached.
             self.around.session.statements.detached();
+            self.around.session.counted_ahead(true);
             self.happens(Event::Lost);
             return Ok(Ended::Lost {
                 bytes: self.up.take(),
@@ -204,6 +205,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         if self.killed && self.around.running.draining().is_none() {
             return Err(error);
         }
+        self.around.session.counted_ahead(taken_back);
         let told = error.told();
         let mut answers = Vec::new();
         if !taken_back {

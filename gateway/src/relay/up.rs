@@ -11,9 +11,10 @@ use tokio::io::AsyncWrite;
 
 use super::statement::{Capture, Translated};
 use super::{Due, Hold, Kind, Own, PIPELINED_MAX, Relay, RelayError, command_error, poll_read};
-use crate::accounts::changes_accounts;
+use crate::accounts::{self, Change};
 use crate::answer::{diagnostics, is_refused, unknown_command};
 use crate::buffer::Buffer;
+use crate::restraint::{JUDGED_BYTES_MAX, refusal};
 use crate::session::Replay;
 use crate::session::inventory::MODES;
 use crate::session::tracked::{may_set_modes, read_text};
@@ -163,12 +164,19 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             Some(command) if !is_refused(command) => command,
             _ => return self.hold(Hold::Answer(unknown_command().frame(1))),
         };
-        let mut accounts = false;
+        if self.around.session.is_restrained() {
+            match self.judge(command, head) {
+                None => return Begun::Waits,
+                Some(Some(refusal)) => return self.hold(Hold::Answer(refusal)),
+                Some(None) => {}
+            }
+        }
+        let mut change = Change::Nothing;
         let kind = match command {
             Command::Query => match self.look_at_query(head) {
                 None => return Begun::Waits,
-                Some(changes_accounts) => {
-                    accounts = changes_accounts;
+                Some(of_query) => {
+                    change = of_query;
                     Kind::Plain
                 }
             },
@@ -182,7 +190,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 Translated::More => return Begun::Waits,
                 Translated::Statement(id) => {
                     let statement = self.around.session.statements.get(id);
-                    accounts = statement.is_some_and(|statement| statement.changes_accounts);
+                    if statement.is_some_and(|statement| statement.changes_accounts) {
+                        change = Change::Accounts;
+                    }
                     Kind::Statement(id)
                 }
                 Translated::AsItIs => Kind::Plain,
@@ -198,6 +208,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         }
         self.untouched &= !std::mem::take(&mut self.changed);
         self.modes_asked = false;
+        self.around.session.counted_ahead(false);
         self.commands.begin_command();
         self.around.metrics.command_begun();
         let expect = Expect::of(command);
@@ -208,10 +219,24 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 sequence: 1,
                 own: None,
                 kind,
-                accounts,
+                change,
             });
         }
         Begun::Sent
+    }
+
+    /// Whether a session's account lets it do this: None: more of it must be seen. Some(Some): what refuses it.
+    fn judge(&mut self, command: Command, head: CommandHead) -> Option<Option<Vec<u8>>> {
+        let packet = self.up.as_ref().map(|buffer| &buffer.filled()[self.to_send..]);
+        let packet = packet.unwrap_or_default();
+        let judged = match command {
+            Command::Query | Command::StmtPrepare => head.frame_payload_len.min(JUDGED_BYTES_MAX),
+            _ => 1,
+        };
+        let text = packet.get(5..4 + judged)?;
+        let is_whole = judged == head.frame_payload_len;
+        let project = &self.around.pins.project;
+        Some(refusal(self.around.session, project, command, text, is_whole))
     }
 
     fn hold(&mut self, hold: Hold) -> Begun {
@@ -225,15 +250,15 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
     }
 
     /// What of a statement's text matters is looked for in as much of it as is here; of the rest the worst is believed.
-    /// None: it stays where it is. Some: whether it may change accounts.
-    fn look_at_query(&mut self, head: CommandHead) -> Option<bool> {
+    /// None: it stays where it is. Some: what it may change of accounts.
+    fn look_at_query(&mut self, head: CommandHead) -> Option<Change> {
         let packet = self.at_hand();
         let text = packet
             .get(5..packet.len().min(4 + head.frame_payload_len))
             .unwrap_or_default();
         let is_whole = 1 + text.len() >= head.frame_payload_len;
         let read = read_text(text);
-        let accounts = changes_accounts(text);
+        let change = accounts::change(text);
         if read.sets_tracker && !self.around.session.tracked.opaque {
             let replay = self.around.session.tracker_is_the_clients();
             self.inject(replay, Own::Replay);
@@ -258,7 +283,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         if read.may_hide || !is_whole {
             self.around.session.tracked.hidden();
         }
-        Some(accounts)
+        Some(change)
     }
 
     fn end_command(&mut self) {

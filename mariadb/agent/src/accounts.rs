@@ -2,7 +2,7 @@
 //!
 //! In: the rows of the privilege tables. Out: what each account of a tenant is proven by, requires and may use, and what
 //! has to be changed in its row so that the gateway gets in: its method stands behind the tenant's own, and what the tenant
-//! wishes to be enforced on clients (ACCOUNT LOCK, REQUIRE, resource limits) stands aside under a key that MariaDB keeps
+//! wishes to be enforced on clients (ACCOUNT LOCK, REQUIRE, PASSWORD EXPIRE, resource limits) stands aside under a key that MariaDB keeps
 //! and ignores, because over the unix socket it would refuse the gateway. A statement of the tenant's writes its own keys
 //! again, also for "none": so the later wish is always known. A row is only replaced where it still is what was read, so
 //! that no concurrent change is ever undone; docs/decisions/2026-11-25-accounts-made-in-sql.md has the reasons.
@@ -26,6 +26,11 @@ const WISH_KEY: &str = "selkie_wish";
 /// Written together by REQUIRE.
 const REQUIRE_KEYS: [&str; 4] = ["ssl_type", "ssl_cipher", "x509_issuer", "x509_subject"];
 const LOCK_KEY: &str = "account_locked";
+/// Seconds since 1970; 0 is how the server writes PASSWORD EXPIRE.
+const PASSWORD_CHANGED_KEY: &str = "password_last_changed";
+/// Days of PASSWORD EXPIRE INTERVAL; 0 is NEVER, -1 is DEFAULT.
+const PASSWORD_LIFETIME_KEY: &str = "password_lifetime";
+const DAY_S: u64 = 24 * 60 * 60;
 const LIMIT_KEYS: [&str; 4] = [
     "max_questions",
     "max_updates",
@@ -164,6 +169,15 @@ impl Row {
         self.wish(key).and_then(Value::as_i64).unwrap_or_default()
     }
 
+    /// As MariaDB's `check_password_lifetime`, for an account that has a lifetime of its own.
+    fn password_expires_s(&self) -> Option<u64> {
+        let days = u64::try_from(self.number(PASSWORD_LIFETIME_KEY))
+            .ok()
+            .filter(|days| *days > 0)?;
+        let changed = self.privileges.get(PASSWORD_CHANGED_KEY)?.as_u64()?;
+        Some(changed.saturating_add(days.saturating_mul(DAY_S)))
+    }
+
     fn access(&self) -> u64 {
         self.privileges
             .get("access")
@@ -203,6 +217,8 @@ impl Row {
                 user_connections: self.number("max_user_connections"),
             }),
             admin: self.access() & CREATE_USER != 0,
+            password_expired: self.wish(PASSWORD_CHANGED_KEY).and_then(Value::as_u64) == Some(0),
+            password_expires_s: self.password_expires_s().unwrap_or_default(),
             database_patterns: rights.of(self),
         }
     }
@@ -256,24 +272,33 @@ fn add_gateway(row: &mut Map<String, Value>, hash: &str) {
 
 /// Moves what would refuse the gateway under our own key, and takes back what a later statement says otherwise.
 fn set_wishes_aside(row: &mut Map<String, Value>) {
+    let passwords = [&[PASSWORD_CHANGED_KEY][..], &[PASSWORD_LIFETIME_KEY]];
     let limits = LIMIT_KEYS.iter().map(std::slice::from_ref);
-    let groups = [&REQUIRE_KEYS[..], &[LOCK_KEY]].into_iter().chain(limits);
+    let groups = [&REQUIRE_KEYS[..], &[LOCK_KEY]]
+        .into_iter()
+        .chain(passwords)
+        .chain(limits);
     for keys in groups {
         let Some(said) = row.get(keys[0]) else { continue };
-        let wished = is_on(said);
+        let wished = match keys[0] {
+            PASSWORD_CHANGED_KEY => said.as_i64() == Some(0),
+            PASSWORD_LIFETIME_KEY => said.as_i64().is_some_and(|days| days > 0),
+            _ => is_on(said),
+        };
         let set_aside = row.get(WISH_KEY).and_then(|wish| wish.get(keys[0])).is_some();
         if !wished && !set_aside {
             continue;
         }
-        let moved: Vec<_> = keys.iter().filter_map(|key| row.remove_entry(*key)).collect();
+        let moved: Vec<_> = match wished {
+            true => keys.iter().filter_map(|key| row.remove_entry(*key)).collect(),
+            false => Vec::new(),
+        };
         let wish = row.entry(WISH_KEY).or_insert_with(|| json!({}));
         let Some(wish) = wish.as_object_mut() else { continue };
         for key in keys {
             wish.remove(*key);
         }
-        if wished {
-            wish.extend(moved);
-        }
+        wish.extend(moved);
     }
     if row.get(WISH_KEY).and_then(Value::as_object).is_some_and(Map::is_empty) {
         row.remove(WISH_KEY);

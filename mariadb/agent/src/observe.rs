@@ -18,7 +18,8 @@ const VARIABLES: &str = "'version','version_comment','version_compile_os','versi
     'tx_isolation','transaction_isolation','tx_read_only','character_set_server','character_set_client',\
     'character_set_connection','character_set_results','character_set_database','collation_server','collation_connection',\
     'collation_database','time_zone','system_time_zone','auto_increment_increment','auto_increment_offset','init_connect',\
-    'license','lower_case_table_names','query_cache_size','query_cache_type','socket','performance_schema','have_ssl'";
+    'license','lower_case_table_names','query_cache_size','query_cache_type','socket','performance_schema','have_ssl',\
+    'disconnect_on_expired_password'";
 
 /// Of the agent's own session.
 const SESSION: &str = "SET SESSION sql_mode='NO_BACKSLASH_ESCAPES', SESSION wait_timeout=28800, \

@@ -113,9 +113,11 @@ pub(crate) fn account(account: &Account<'_>, gateway_hash: &str, databases: &[St
     if account.admin {
         statements.push(format!("GRANT CREATE USER ON *.* TO {user}@'%'"));
     }
-    // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts made by API.
+    // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts made by API. A password
+    // that is set has not expired.
     statements.push(format!(
-        "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.selkie_gateway', {gateway}, \
+        "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.password_last_changed', UNIX_TIMESTAMP(), \
+          '$.selkie_gateway', {gateway}, \
          '$.plugin', 'mysql_native_password', '$.authentication_string', {own}, '$.auth_or', JSON_ARRAY(JSON_OBJECT(), \
          JSON_OBJECT('plugin', 'mysql_native_password', 'authentication_string', {gateway}))) \
          WHERE Host='%' AND User={user}"

@@ -5,6 +5,7 @@
 
 mod oracle;
 
+mod account_limits;
 mod bad_input;
 mod change_user;
 mod chaos;

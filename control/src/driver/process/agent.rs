@@ -235,6 +235,8 @@ fn account(seen: SeenAccount) -> ObservedAccount {
         locked: seen.locked,
         admin: seen.admin,
         patterns: seen.database_patterns,
+        password_expired: seen.password_expired,
+        password_expires_s: seen.password_expires_s,
     }
 }
 

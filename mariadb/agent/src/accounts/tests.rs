@@ -92,9 +92,35 @@ fn what_would_refuse_the_gateway_is_set_aside_and_a_later_statement_wins() {
 }
 
 #[test]
+fn an_expired_password_is_set_aside_until_another_is_set() {
+    let wish = json!({PASSWORD_CHANGED_KEY: 0, PASSWORD_LIFETIME_KEY: 3});
+    let aside = right(tenant(wish.clone()));
+    assert_eq!(aside, tenant(json!({WISH_KEY: wish})));
+    let seen = |row: Value| {
+        let seen = self::row(row).seen(HASH, &Rights::default());
+        (seen.password_expired, seen.password_expires_s)
+    };
+    assert_eq!(seen(aside.clone()), (true, 0));
+    let mut set = aside;
+    set[PASSWORD_CHANGED_KEY] = json!(1_000_000);
+    let set = right(set);
+    let expected = json!({PASSWORD_CHANGED_KEY: 1_000_000, WISH_KEY: {PASSWORD_LIFETIME_KEY: 3}});
+    assert_eq!(set, tenant(expected));
+    assert_eq!(seen(set.clone()), (false, 1_000_000 + 3 * 86_400));
+    for no_lifetime in [0, -1] {
+        let mut said = set.clone();
+        said[PASSWORD_LIFETIME_KEY] = json!(no_lifetime);
+        let right = right(said);
+        assert_eq!(right[PASSWORD_LIFETIME_KEY], no_lifetime, "the server's own to keep");
+        assert_eq!(seen(right), (false, 0));
+    }
+}
+
+#[test]
 fn what_is_seen_is_the_tenants_wish_before_and_after_it_is_set_aside() {
     let before = row(tenant(json!({
-        "access": CREATE_USER, "account_locked": true, "ssl_type": 2, "max_questions": 5, "password_lifetime": 3
+        "access": CREATE_USER, "account_locked": true, "ssl_type": 2, "max_questions": 5, "password_lifetime": 3,
+        "password_last_changed": 1_000
     })));
     let after = row(Value::Object(before.set_right(HASH).unwrap()));
     let seen = |row: &Row| row.seen(HASH, &Rights::default());
