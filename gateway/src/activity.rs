@@ -2,7 +2,10 @@
 //! flight, and when the last one was. Counted by guards, so that nothing is left over when a connection ends.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use control_api::control as proto;
@@ -20,10 +23,10 @@ pub(crate) struct Activity {
     clients: AtomicU32,
     attached: AtomicU32,
     in_flight: AtomicU32,
-    /// Changes whenever there is something to report.
-    changes: AtomicU64,
-    /// Milliseconds on the gateway's clock (see [`Clock`]) when a command last began or ended.
+    /// Milliseconds on the gateway's clock (see [`Clock`]) when a command last ended.
     last_ms: AtomicU64,
+    /// Changes with all that is counted here, but for commands.
+    changes: AtomicU64,
     /// Sessions that cannot leave their compute connection, by connection id.
     pinned: Mutex<HashMap<u32, PinnedSince>>,
 }
@@ -53,14 +56,30 @@ impl Clock {
     }
 
     pub(crate) fn now_ms(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.ms(Instant::now())
+    }
+
+    fn ms(self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.0).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
+/// Where a project's counters stood at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Changes {
+    in_flight: u32,
+    last_ms: u64,
+    others: u64,
+}
+
 impl Activity {
-    /// A number that differs when the counters have moved since it was last asked for.
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Relaxed)
+    /// Differs when there is something new to report since it was last asked for.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes {
+            in_flight: self.in_flight.load(Acquire),
+            last_ms: self.last_ms.load(Relaxed),
+            others: self.changes.load(Relaxed),
+        }
     }
 
     pub(crate) fn is_in_use(&self) -> bool {
@@ -81,13 +100,15 @@ impl Activity {
             reason: pinned.pin.as_str().to_owned(),
             idle_ms: u64::try_from(pinned.since.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
+        let in_flight = self.in_flight.load(Acquire);
+        let idle_ms = clock.now_ms().saturating_sub(self.last_ms.load(Relaxed));
         proto::ProjectActivity {
             project: project.to_owned(),
             incarnation,
             clients: self.clients.load(Relaxed),
             attached: self.attached.load(Relaxed),
-            commands_in_flight: self.in_flight.load(Relaxed),
-            idle_ms: clock.now_ms().saturating_sub(self.last_ms.load(Relaxed)),
+            commands_in_flight: in_flight,
+            idle_ms: if in_flight > 0 { 0 } else { idle_ms },
             pinned: u32::try_from(pinned.len()).unwrap_or(u32::MAX),
             pinned_sessions: named.collect(),
         }
@@ -178,7 +199,7 @@ impl Drop for Pinned {
     }
 }
 
-/// Tells a project's activity whether one session has commands in flight; two atomics per busy period, none per packet.
+/// Tells a project's activity whether one session has commands in flight: an atomic when they begin, two when they end.
 pub(crate) struct InFlight {
     project: Arc<Project>,
     clock: Clock,
@@ -194,24 +215,24 @@ impl InFlight {
         }
     }
 
-    pub(crate) fn set(&mut self, busy: bool) {
-        if busy == self.busy {
-            return;
+    pub(crate) fn begun(&mut self) {
+        if !std::mem::replace(&mut self.busy, true) {
+            self.project.activity.in_flight.fetch_add(1, Relaxed);
         }
-        self.busy = busy;
-        let activity = &self.project.activity;
-        if busy {
-            activity.in_flight.fetch_add(1, Relaxed);
-        } else {
-            activity.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn ended(&mut self, at: Instant) {
+        if std::mem::replace(&mut self.busy, false) {
+            let activity = &self.project.activity;
+            activity.last_ms.store(self.clock.ms(at), Relaxed);
+            // Whoever sees it gone sees when.
+            activity.in_flight.fetch_sub(1, Release);
         }
-        activity.last_ms.store(self.clock.now_ms(), Relaxed);
-        activity.changes.fetch_add(1, Relaxed);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.set(false);
+        self.ended(Instant::now());
     }
 }

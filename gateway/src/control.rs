@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::accounts::AccountSource;
-use crate::activity::Clock;
+use crate::activity::{Changes, Clock};
 use crate::config::ControlConfig;
 use crate::route::{ComputeView, Routes, Running};
 use crate::wake::{Ask, AskError, ComputeSource, jittered};
@@ -174,14 +174,14 @@ impl Control {
 
     /// Tells control what moved, every [`REPORT_EVERY`]. Cancel-safe.
     pub(crate) async fn report(self, routes: Arc<Routes>, clock: Clock) {
-        let mut told: HashMap<Box<str>, u64> = HashMap::new();
+        let mut told: HashMap<Box<str>, Changes> = HashMap::new();
         loop {
             sleep(REPORT_EVERY).await;
             let mut moved = Vec::new();
             let mut now_told = HashMap::new();
             for project in routes.all() {
                 let changes = project.activity.changes();
-                if changes == 0 {
+                if changes == Changes::default() {
                     continue;
                 }
                 now_told.insert(project.id.clone(), changes);

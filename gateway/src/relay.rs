@@ -172,6 +172,7 @@ pub(crate) async fn run<C: Readable>(
     let mut closing = pin!(running.closing().raised());
     let mut draining = pin!(surroundings.drain.begun.raised());
     let mut over = pin!(surroundings.drain.over.raised());
+    let mut nudges = running.nudges();
     let mut nudged = pin!(running.nudged());
     let mut idle = pin!(sleep_until(Instant::now() + surroundings.park.after));
     let mut relay = Relay::new(client, compute, replay, first, surroundings, on_first_byte);
@@ -191,16 +192,21 @@ pub(crate) async fn run<C: Readable>(
                 Ok(Some(ended)) => return Poll::Ready(ended),
                 Err(error) => return Poll::Ready(Ended::Failed(error)),
             }
-            // Whoever waits for something must be woken by it the next time, too.
+            // Whoever waits for something must be woken by it the next time, too: polled anew when it has happened, not at
+            // every turn.
             let mut again = false;
-            if nudged.as_mut().poll(cx).is_ready() {
+            let nudges_now = running.nudges();
+            if nudges_now != nudges {
+                nudges = nudges_now;
                 nudged.set(running.nudged());
+                let _ = nudged.as_mut().poll(cx);
                 again = true;
             }
             // It is set anew only when it has run out, not at every command, or when it would run out too late.
-            let is_over = idle.as_mut().poll(cx).is_ready();
-            if is_over || std::mem::take(&mut relay.clock_changed) && idle.deadline() > relay.idle_for_long() {
+            let clock_changed = std::mem::take(&mut relay.clock_changed);
+            if idle.is_elapsed() || clock_changed && idle.deadline() > relay.idle_for_long() {
                 idle.as_mut().reset(relay.idle_for_long());
+                let _ = idle.as_mut().poll(cx);
                 again = true;
             }
             if !again {
@@ -242,6 +248,14 @@ enum Own {
     /// To learn under which modes statements are prepared now.
     Modes,
     Reprepare,
+}
+
+/// What followed from where both directions stood.
+enum Settled {
+    Ended(Ended),
+    /// There is something new to move.
+    Acted,
+    Rests,
 }
 
 /// What stops the client's bytes until everything sent on is answered.
@@ -389,13 +403,14 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Option<Ended>, RelayError> {
         self.scan_commands()?;
         loop {
-            let down = self.pump_down(cx)?;
-            let up = self.pump_up(cx)?;
-            if let Some(ended) = self.settle()? {
-                return Ok(Some(ended));
-            }
-            if !down && !up && !self.live()? {
-                return Ok(None);
+            // What the first frees the second takes up; the other way round only by what `settle` or `live` does.
+            self.pump_down(cx)?;
+            self.pump_up(cx)?;
+            match self.settle()? {
+                Settled::Ended(ended) => return Ok(Some(ended)),
+                Settled::Acted => {}
+                Settled::Rests if self.live()? => {}
+                Settled::Rests => return Ok(None),
             }
         }
     }
@@ -422,39 +437,47 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
     }
 
     /// What follows from where both directions stand now.
-    fn settle(&mut self) -> Result<Option<Ended>, RelayError> {
+    fn settle(&mut self) -> Result<Settled, RelayError> {
         let answered = self.is_answered() && self.inject.is_empty() && self.to_send == 0;
         if self.life == life::State::Detached {
-            return Ok(Some(Ended::Parked { bytes: self.up.take() }));
+            return Ok(Settled::Ended(Ended::Parked { bytes: self.up.take() }));
         }
-        match self.hold.take() {
-            Some(Hold::Quit) if answered || self.compute_closed => return Ok(Some(Ended::ClientQuit)),
+        let held = self.hold.take();
+        let mut acted = held.is_some() && answered;
+        match held {
+            Some(Hold::Quit) if answered || self.compute_closed => return Ok(Settled::Ended(Ended::ClientQuit)),
             Some(Hold::ChangeUser) if answered => {
-                return Ok(Some(Ended::ChangeUser {
+                return Ok(Settled::Ended(Ended::ChangeUser {
                     bytes: park::or_empty(self.up.take()),
                 }));
             }
             Some(Hold::Answer(answer)) if answered => self.answer_here(&answer)?,
-            Some(Hold::Look) if answered => self.scan_commands()?,
+            Some(Hold::Look) if answered => {
+                self.scan_commands()?;
+                acted = self.hold != Some(Hold::Look);
+            }
             Some(Hold::Reprepare(id)) if answered && self.reprepare.is_none() && !self.compute_closed => {
                 self.hold = Some(Hold::Reprepare(id));
                 self.begin_reprepare(id);
             }
-            held => self.hold = held,
+            held => {
+                self.hold = held;
+                acted = false;
+            }
         }
         if self.client_closed {
             let between = self.commands.is_at_boundary() && self.up.is_none();
             return if between {
-                Ok(Some(Ended::ClientQuit))
+                Ok(Settled::Ended(Ended::ClientQuit))
             } else {
                 Err(RelayError::ClientCut)
             };
         }
         if self.compute_closed && self.to_pass == 0 {
-            return self.compute_gone().map(Some);
+            return self.compute_gone().map(Settled::Ended);
         }
         if self.around.running.closing().is_raised() && answered {
-            return self.compute_gone().map(Some);
+            return self.compute_gone().map(Settled::Ended);
         }
         if self.around.drain.over.is_raised() || (self.around.drain.begun.is_raised() && answered) {
             return Err(match self.boundary_sequence() {
@@ -462,7 +485,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 None => self.compute_cut(SHUTDOWN_TEXT),
             });
         }
-        Ok(None)
+        Ok(if acted { Settled::Acted } else { Settled::Rests })
     }
 
     /// The sequence id with which an ERR may stand here; None in the middle of a packet.

@@ -5,7 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -111,6 +114,8 @@ pub(crate) struct Running {
     wanted: AtomicU32,
     /// Tells attached sessions to look at `wanted`.
     nudge: Notify,
+    /// How often; for those that look at every turn, at the price of a load.
+    nudges: AtomicU32,
     /// Why it is drained.
     drained_because: ArcSwapOption<String>,
     /// Sessions that hold a connection to it, and who waits for there to be none.
@@ -169,6 +174,7 @@ impl Running {
             closing: Signal::default(),
             wanted: AtomicU32::new(0),
             nudge: Notify::new(),
+            nudges: AtomicU32::new(0),
             drained_because: ArcSwapOption::empty(),
             seated: watch::Sender::new(0),
             freed: Notify::new(),
@@ -223,11 +229,21 @@ impl Running {
         self.nudge.notified()
     }
 
+    /// Differs when there was a nudge in between. A task that has polled [`Self::nudged`] is woken by the next one.
+    pub(crate) fn nudges(&self) -> u32 {
+        self.nudges.load(Acquire)
+    }
+
+    fn nudge(&self) {
+        self.nudges.fetch_add(1, Release);
+        self.nudge.notify_waiters();
+    }
+
     /// One connection is wanted for another session.
     pub(crate) fn want_place(&self) {
         let one_more = |wanted: u32| (wanted & PLACES < PLACES_MAX).then(|| wanted + 1);
         let _ = self.wanted.fetch_update(Relaxed, Relaxed, one_more);
-        self.nudge.notify_waiters();
+        self.nudge();
     }
 
     fn drain(&self, said: &proto::Compute) {
@@ -237,7 +253,7 @@ impl Running {
         self.refusal.send_replace(None);
         self.wanted
             .fetch_or(if forced { DRAIN | FORCED } else { DRAIN }, Relaxed);
-        self.nudge.notify_waiters();
+        self.nudge();
     }
 
     /// The suspend was called off.

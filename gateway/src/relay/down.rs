@@ -25,42 +25,38 @@ const PARSE_ERROR: u16 = 1064;
 const CONNECTION_KILLED: u16 = 1927;
 
 impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
-    /// True: something moved, so another turn may move more.
-    pub(super) fn pump_down(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
+    /// Until neither side goes on: what the compute sends is read, looked at and passed on.
+    pub(super) fn pump_down(&mut self, cx: &mut Context<'_>) -> Result<(), RelayError> {
         loop {
-            moved |= self.write_down(cx)?;
+            self.write_down(cx)?;
             if self.to_pass == 0 && std::mem::take(&mut self.rest_unseen) {
                 self.scan_responses()?;
-                moved = true;
                 continue;
             }
             // Read on only when the client has taken everything: what it does not take stays with the compute.
             if self.compute_closed || self.to_pass > 0 {
-                return Ok(moved);
+                return Ok(());
             }
             match poll_read(self.compute, &mut self.down, self.down_is_long, cx) {
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(1..)) => self.scan_responses()?,
                 // A reset is a close whose reason went missing.
                 Poll::Ready(Ok(0) | Err(_)) => self.compute_closed = true,
             }
-            moved = true;
         }
     }
 
-    fn write_down(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
+    fn write_down(&mut self, cx: &mut Context<'_>) -> Result<(), RelayError> {
         if let Some(withheld) = &mut self.withheld {
             if withheld.as_mut().poll(cx).is_pending() {
-                return Ok(false);
+                return Ok(());
             }
             self.withheld = None;
         }
         if let Some(buffer) = &mut self.down {
             while self.to_pass > 0 {
                 match Pin::new(&mut *self.client).poll_write(cx, &buffer.filled()[..self.to_pass]) {
-                    Poll::Pending => return Ok(moved),
+                    Poll::Pending => return Ok(()),
                     Poll::Ready(Ok(0)) => return Err(RelayError::Client(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => {
                         buffer.consume(n);
@@ -68,7 +64,6 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                     }
                     Poll::Ready(Err(e)) => return Err(RelayError::Client(e)),
                 }
-                moved = true;
                 self.flush_client = true;
             }
             if buffer.is_empty() {
@@ -77,12 +72,12 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         }
         if self.flush_client {
             match Pin::new(&mut *self.client).poll_flush(cx) {
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(())) => self.flush_client = false,
                 Poll::Ready(Err(e)) => return Err(RelayError::Client(e)),
             }
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// Finds where responses end in what was just read, takes out those that are not the client's, and changes what must

@@ -39,7 +39,11 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 self.since_quiet = Instant::now();
             }
         }
-        self.around.in_flight.set(self.stirred);
+        if self.stirred {
+            self.around.in_flight.begun();
+        } else {
+            self.around.in_flight.ended(self.since_quiet);
+        }
         if quiet && self.life == State::Busy {
             self.happens(Event::Answered);
         }
@@ -67,7 +71,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 if next != State::Pinned {
                     self.pinned = None;
                 }
-                self.clock_changed |= next != self.life;
+                // Between these two the clock only runs out too early.
+                let shortest = |state| matches!(state, State::Busy | State::Idle);
+                self.clock_changed |= next != self.life && !(shortest(next) && shortest(self.life));
                 self.life = next;
                 effect
             }

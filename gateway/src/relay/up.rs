@@ -29,31 +29,29 @@ pub(super) enum Begun {
 }
 
 impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
-    pub(super) fn pump_up(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
+    /// Until neither side goes on: what the client sends is read, looked at and sent on.
+    pub(super) fn pump_up(&mut self, cx: &mut Context<'_>) -> Result<(), RelayError> {
         loop {
-            moved |= self.write_up(cx)?;
+            self.write_up(cx)?;
             let full = self.up.as_mut().is_some_and(|buffer| buffer.free().is_empty());
             if full || self.client_closed || self.hold.is_some() || !self.inject.is_empty() {
-                return Ok(moved);
+                return Ok(());
             }
             // As many answers as may be due are due: the rest stays with the client.
             if self.due.len() >= PIPELINED_MAX {
-                return Ok(moved);
+                return Ok(());
             }
             match poll_read(self.client, &mut self.up, self.up_is_long, cx) {
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => self.client_closed = true,
                 Poll::Ready(Ok(_)) => self.scan_commands()?,
                 Poll::Ready(Err(e)) => return Err(RelayError::Client(e)),
             }
-            moved = true;
         }
     }
 
     /// Sends on what may be sent: the client's bytes first, then what was injected after them.
-    fn write_up(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut moved = false;
+    fn write_up(&mut self, cx: &mut Context<'_>) -> Result<(), RelayError> {
         loop {
             let source = match &self.up {
                 Some(buffer) if self.to_send > 0 => &buffer.filled()[..self.to_send],
@@ -63,16 +61,14 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 break;
             }
             let n = match Pin::new(&mut *self.compute).poll_write(cx, source) {
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(n)) => n,
                 Poll::Ready(Err(_broken)) => {
                     // What it said before it went is still to be read; what was not sent may be sent to another.
-                    let moved = !self.compute_deaf;
                     self.compute_deaf = true;
-                    return Ok(moved);
+                    return Ok(());
                 }
             };
-            moved = true;
             match &mut self.up {
                 Some(buffer) if self.to_send > 0 => {
                     buffer.consume(n);
@@ -91,7 +87,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         if self.up.as_ref().is_some_and(Buffer::is_empty) {
             self.up = None;
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// Finds the commands in what was read and decides what may be sent on.

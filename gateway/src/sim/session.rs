@@ -230,7 +230,7 @@ impl Relay<'_> {
     /// One command, from the moment it is read to its answer.
     async fn command(&mut self, command: Command, commands: &mut mpsc::Receiver<Command>) -> Turn {
         self.happens(Event::Command);
-        self.in_flight.set(true);
+        self.in_flight.begun();
         let running = Arc::clone(&self.running);
         let ran = {
             let mut run = pin!(self.connection.run(command.id, command.statement));
@@ -252,7 +252,7 @@ impl Relay<'_> {
         match ran {
             Ran::Answered { in_transaction } => {
                 self.in_transaction = in_transaction;
-                self.in_flight.set(false);
+                self.in_flight.ended(Instant::now());
                 self.since_quiet = Instant::now();
                 self.happens(Event::Answered);
                 let _ = command.answer.send(Answer::Done);
