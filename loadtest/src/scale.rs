@@ -81,6 +81,10 @@ async fn knows(port: u16, projects: usize) -> bool {
 }
 
 pub(crate) async fn measure() -> anyhow::Result<()> {
+    with(PROJECTS).await
+}
+
+async fn with(projects: usize) -> anyhow::Result<()> {
     let server = tokio::task::spawn_blocking(Postgres::shared).await?;
     let (url, keeper) = (server.database(), Keeper::new("selkie-scale-"));
     let [rest, grpc, mysql, admin] = [free_port(), free_port(), free_port(), free_port()];
@@ -95,20 +99,24 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
         })
         .await?;
     drop(first);
-    fill(server, url.rsplit('/').next().context("a database in the URL")?);
+    fill(
+        server,
+        url.rsplit('/').next().context("a database in the URL")?,
+        projects,
+    );
 
     let mut control = Service::start(keeper.dir(), "control", &control)?;
     let read = control
-        .until("all is read", async || knows(rest, PROJECTS).await)
+        .until("all is read", async || knows(rest, projects).await)
         .await?;
     report::times("control plane, start to all projects known", vec![read]);
     let memory = megabytes(resident_bytes_max(control.process.id()));
-    report::figure("control plane, most resident memory", PROJECTS, &memory);
+    report::figure("control plane, most resident memory", projects, &memory);
 
     let key = std::fs::read_to_string(keeper.dir().join("data/control/api.key"))?;
     let mut pages = Vec::new();
     for page in 0..PAGES {
-        let after = 1_000_000 + page * 7919 % PROJECTS;
+        let after = 1_000_000 + page * 7919 % projects;
         let began = Instant::now();
         let answer = get(rest, &format!("/api/v1/projects?after=p{after}"), Some(key.trim())).await;
         pages.push(began.elapsed());
@@ -132,30 +140,27 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     let took = gateway.until("it has the snapshot", ready).await?;
     report::times("gateway, start to snapshot of all projects", vec![took]);
     let memory = megabytes(resident_bytes(gateway.process.id()));
-    report::figure("gateway, resident memory with it", PROJECTS, &memory);
+    report::figure("gateway, resident memory with it", projects, &memory);
     Ok(())
 }
 
-/// Each with a user, a database and what its server said of itself.
-fn fill(server: &Postgres, database: &str) {
-    let each = format!("FROM generate_series(1, {PROJECTS}) i");
+/// Each with a user, a database and what its server said of itself and of the user.
+fn fill(server: &Postgres, database: &str, projects: usize) {
+    let each = format!("FROM generate_series(1, {projects}) i");
     let id = "'p' || (1000000 + i)";
     let statements = [
         format!("INSERT INTO projects (id, size_cu, os_uid, created_ms) SELECT {id}, 0.25, 200000 + i, 1 {each}"),
         format!(
-            "INSERT INTO users (project_id, name, native_sha1, caching_sha2, admin, created_ms) \
-             SELECT {id}, 'app', decode(repeat('ab', 20), 'hex'), decode(repeat('ab', 32), 'hex'), TRUE, 1 {each}"
+            "INSERT INTO users (project_id, name, native_sha1, caching_sha2, admin, created_ms, known) \
+             SELECT {id}, 'app', decode(repeat('ab', 20), 'hex'), decode(repeat('ab', 32), 'hex'), TRUE, 1, TRUE {each}"
         ),
         format!("INSERT INTO databases (project_id, name, seen) SELECT {id}, 'app', TRUE {each}"),
         format!(
             "INSERT INTO computes (project_id, state, incarnation, since_ms) SELECT {id}, 'suspended', 1, 1 {each}"
         ),
         format!(
-            "INSERT INTO servers (project_id, version, variables, databases, grants) SELECT {id}, \
-             '10.11.19-MariaDB-0+deb12u1', \
-             '{{\"version_comment\":\"Debian 12\",\"max_allowed_packet\":\"16777216\",\"sql_mode\":\
-             \"STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION\"}}', \
-             '[\"app\"]', '[]' {each}"
+            "INSERT INTO servers (project_id, version, variables, databases, accounts) SELECT {id}, \
+             '10.11.19-MariaDB-0+deb12u1', '{VARIABLES}', '[\"app\"]', '{ACCOUNTS}' {each}"
         ),
         "ANALYZE".to_owned(),
     ];
@@ -164,6 +169,20 @@ fn fill(server: &Postgres, database: &str) {
     }
 }
 
+const VARIABLES: &str = r#"{"version_comment":"Debian 12","max_allowed_packet":"16777216","sql_mode":"STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION"}"#;
+
+/// As the agent reports the user that was made by API.
+const ACCOUNTS: &str = r#"[{"user":"app","host":"%","native_sha1":["abababababababababababababababababababab"],"other_plugins":[],"locked":false,"require":"None","limits":{"queries_per_hour":0,"updates_per_hour":0,"connections_per_hour":0,"user_connections":0},"admin":true,"patterns":["app"]}]"#;
+
 fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    /// The rows are put there by SQL of our own, which must fit the store's tables.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn its_rows_are_what_a_control_plane_and_a_gateway_read() {
+        super::with(100).await.unwrap();
+    }
 }
