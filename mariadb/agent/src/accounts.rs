@@ -15,6 +15,7 @@ use mysql_async::prelude::Queryable;
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
+use crate::sql;
 
 /// A row that is changed by a tenant again and again while we set it right is left to the next look.
 const ROUNDS_MAX: usize = 3;
@@ -42,6 +43,9 @@ const LIMIT_KEYS: [&str; 4] = [
 const RESERVED: [&str; 5] = ["root", "mysql", "mariadb.sys", "public", "debian-sys-maint"];
 /// MariaDB's bit of CREATE USER.
 const CREATE_USER: u64 = 1 << 25;
+/// Of what the agent's account has, the rights without which it cannot keep up the others: SELECT, UPDATE, RELOAD, GRANT,
+/// SUPER, CREATE USER.
+const AGENT_NEEDS: u64 = 1 | 1 << 2 | 1 << 6 | 1 << 10 | 1 << 15 | CREATE_USER;
 /// Global rights that open every database: the DB_ACLS of MariaDB 10.11.
 const ON_DATABASES: u64 = 0x2de7_3c3f;
 
@@ -54,11 +58,29 @@ struct Row {
     privileges: Map<String, Value>,
 }
 
-/// The accounts as they are, after setting right what keeps the gateway out.
-pub(crate) async fn look(conn: &mut Conn, gateway_hash: &str) -> Result<Vec<SeenAccount>, Error> {
+/// What proves our own to the server.
+#[derive(Clone, Default)]
+pub(crate) struct Ours {
+    pub(crate) gateway_hash: String,
+    /// Of the agent's own account; empty where it is not to be kept up.
+    pub(crate) agent_hash: String,
+}
+
+/// The accounts as they are, after setting right what keeps the gateway or the agent out.
+pub(crate) async fn look(conn: &mut Conn, ours: &Ours) -> Result<Vec<SeenAccount>, Error> {
+    let gateway_hash = ours.gateway_hash.as_str();
     let mut rows = read(conn).await?;
     for _ in 0..ROUNDS_MAX {
-        if !set_right(conn, &rows, gateway_hash).await? {
+        let mut any = set_right(conn, &rows, gateway_hash).await?;
+        if !ours.agent_hash.is_empty() && !rows.iter().any(|row| row.is_agents(&ours.agent_hash)) {
+            // Whoever owns the server has dropped it, or put back an older one from a dump.
+            tracing::info!("the agent's own account is made anew");
+            for statement in sql::agent(&ours.agent_hash) {
+                conn.query_drop(statement).await?;
+            }
+            any = true;
+        }
+        if !any {
             break;
         }
         rows = read(conn).await?;
@@ -120,6 +142,12 @@ impl Row {
     fn is_of_tenant(&self) -> bool {
         let name = self.user.to_lowercase();
         !self.is_role() && !RESERVED.contains(&name.as_str()) && !name.starts_with("selkie")
+    }
+
+    /// The agent's own, which it can log in to with all that it needs.
+    fn is_agents(&self, hash: &str) -> bool {
+        let it = self.user == sql::AGENT_USER && self.host == "localhost";
+        it && self.methods().contains(&(NATIVE, hash)) && self.access() & AGENT_NEEDS == AGENT_NEEDS
     }
 
     fn text(&self, key: &str) -> &str {
@@ -190,7 +218,9 @@ impl Row {
         let own: Vec<_> = self
             .methods()
             .into_iter()
-            .filter(|(plugin, data)| *plugin != NATIVE || (*data != gateway_hash && *data != stale))
+            .filter(|(plugin, data)| {
+                *plugin != NATIVE || (*data != gateway_hash && *data != stale && !sql::is_gateways(data))
+            })
             .collect();
         let known = |plugin: &str| matches!(plugin, NATIVE | "mysql_old_password" | "");
         SeenAccount {
@@ -235,39 +265,38 @@ fn is_on(value: &Value) -> bool {
 /// The 20 bytes of `*HEX`; no password and `invalid` have none.
 fn native(plugin: &str, data: &str) -> Option<Vec<u8>> {
     let hash = data.strip_prefix('*').filter(|_| matches!(plugin, NATIVE | ""))?;
-    crate::sql::bytes(hash).filter(|bytes| bytes.len() == 20)
+    sql::bytes(hash).filter(|bytes| bytes.len() == 20)
 }
 
-/// Puts the gateway's method behind the others, in the place of the one of an earlier incarnation.
+/// Puts the gateway's method behind the others. What is there of an earlier incarnation's, or of another project's that came
+/// with a dump, goes: its secret must open nothing here.
 fn add_gateway(row: &mut Map<String, Value>, hash: &str) {
-    let stale = row
-        .get(GATEWAY_KEY)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    row.insert(GATEWAY_KEY.into(), json!(hash));
-    let is_at_top =
-        |row: &Map<String, Value>, hash: &str| row.get("authentication_string").and_then(Value::as_str) == Some(hash);
+    let kept = row.insert(GATEWAY_KEY.into(), json!(hash));
+    let kept = kept.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_stale = |data: &str| data != hash && (sql::is_gateways(data) || (!kept.is_empty() && data == kept));
+    if let Some(methods) = row.get_mut("auth_or").and_then(Value::as_array_mut) {
+        methods.retain(|method| !is_stale(string(method, "authentication_string")));
+    }
     // The server itself writes a native method at the top where a tenant's own is another.
-    if is_at_top(row, hash) {
+    let top = row
+        .get("authentication_string")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if is_stale(top) {
+        row.insert("authentication_string".into(), json!(hash));
         return;
     }
-    if !stale.is_empty() && is_at_top(row, &stale) {
-        row.insert("authentication_string".into(), json!(hash));
+    if top == hash {
         return;
     }
     let methods = row.entry("auth_or").or_insert_with(|| json!([{}]));
     let Some(methods) = methods.as_array_mut() else {
         return;
     };
-    if methods
-        .iter()
-        .any(|method| string(method, "authentication_string") == hash)
-    {
-        return;
+    let is_ours = |method: &Value| string(method, "authentication_string") == hash;
+    if !methods.iter().any(is_ours) {
+        methods.push(json!({"plugin": NATIVE, "authentication_string": hash}));
     }
-    methods.retain(|method| stale.is_empty() || string(method, "authentication_string") != stale);
-    methods.push(json!({"plugin": NATIVE, "authentication_string": hash}));
 }
 
 /// Moves what would refuse the gateway under our own key, and takes back what a later statement says otherwise.
@@ -332,7 +361,7 @@ impl Rights {
             .await?;
         for (user, host, name) in names {
             let patterns = rights.patterns.entry((user, host)).or_default();
-            patterns.insert(crate::sql::escaped(&name));
+            patterns.insert(sql::escaped(&name));
         }
         let roles: Vec<(String, String, String)> =
             conn.query("SELECT User, Host, Role FROM mysql.roles_mapping").await?;

@@ -8,7 +8,7 @@ use control_api::settings::{self, Offer};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
-use crate::accounts;
+use crate::accounts::{self, Ours};
 use crate::error::Error;
 use crate::sql::{self, AGENT_USER};
 
@@ -78,7 +78,7 @@ pub(crate) async fn offer(conn: &mut Conn) -> Result<Offer, Error> {
 }
 
 /// Version, variables, databases, accounts; an account that the gateway cannot use is set right first.
-pub(crate) async fn server(conn: &mut Conn, gateway_hash: &str) -> Result<Server, Error> {
+pub(crate) async fn server(conn: &mut Conn, ours: &Ours) -> Result<Server, Error> {
     let query = format!(
         "SELECT LOWER(VARIABLE_NAME), VARIABLE_VALUE FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME IN ({VARIABLES})"
     );
@@ -94,7 +94,7 @@ pub(crate) async fn server(conn: &mut Conn, gateway_hash: &str) -> Result<Server
         variables,
         databases,
         look: 0,
-        accounts: accounts::look(conn, gateway_hash).await?,
+        accounts: accounts::look(conn, ours).await?,
     })
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::accounts::Ours;
 use crate::door::{self, Door};
 use crate::error::Error;
 use crate::process::{self, Process};
@@ -63,7 +64,7 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
         status,
         asked,
         conn: None,
-        gateway_hash: String::new(),
+        ours: Ours::default(),
     };
     let outcome = compute.live(shutdown).await;
     let exit = match &outcome {
@@ -109,7 +110,7 @@ struct Compute {
     asked: mpsc::Receiver<Asked>,
     conn: Option<Conn>,
     door: Door,
-    gateway_hash: String,
+    ours: Ours,
 }
 
 /// Why a wait for the server's end is over.
@@ -133,8 +134,11 @@ impl Compute {
             field: "gateway_secret_hex",
             problem: "is not hexadecimal".into(),
         })?;
-        self.gateway_hash = sql::native_hash(&secret);
         let password = sql::hex(&rand::random::<[u8; 32]>());
+        self.ours = Ours {
+            gateway_hash: sql::gateway_hash(&secret),
+            agent_hash: sql::native_hash(password.as_bytes()),
+        };
         let mut process = process::start(&self.server, &self.spec, &password)?;
         self.publish(|status, since| {
             status.server_pid = process.pid;
@@ -145,7 +149,7 @@ impl Compute {
             patience => patience,
         };
         let ready = {
-            let become_ready = become_ready(&self.spec, &mut process, &password, &self.gateway_hash);
+            let become_ready = become_ready(&self.spec, &mut process, &password, &self.ours);
             tokio::select! {
                 ready = become_ready => Some(ready?),
                 () = shutdown.cancelled() => None,
@@ -297,7 +301,7 @@ impl Compute {
         let looked = async {
             let mut conn = self.connection(password).await?;
             let seen = (
-                observe::server(&mut conn, &self.gateway_hash).await?,
+                observe::server(&mut conn, &self.ours).await?,
                 observe::activity(&mut conn).await?,
             );
             self.conn = Some(conn);
@@ -335,12 +339,12 @@ impl Compute {
             statements.extend(self.statements(&request, &there));
         }
         statements.extend(sql::set_global(&request.settings.into_iter().collect())?);
-        let hash = self.gateway_hash.clone();
+        let ours = self.ours.clone();
         let conn = self.connected()?;
         for statement in statements {
             conn.query_drop(statement).await?;
         }
-        let server = observe::server(conn, &hash).await?;
+        let server = observe::server(conn, &ours).await?;
         self.publish(|status, _| status.server = Some(numbered(server, status.server.as_ref())));
         Ok(self.status.borrow().server.clone().unwrap_or_default())
     }
@@ -368,7 +372,7 @@ impl Compute {
                     native_sha1_hex: &sql::hex(&account.native_sha1),
                     admin: account.admin,
                 };
-                statements.extend(sql::account(&wanted, &self.gateway_hash, &databases));
+                statements.extend(sql::account(&wanted, &self.ours.gateway_hash, &databases));
             } else if there.contains(&account.user) {
                 let grant = |database: &String| sql::grant(&account.user, account.admin, database);
                 statements.extend(databases.iter().map(grant));
@@ -400,17 +404,17 @@ async fn become_ready(
     spec: &Spec,
     process: &mut Process,
     password: &str,
-    gateway_hash: &str,
+    ours: &Ours,
 ) -> Result<(Conn, proto::Server), Error> {
     process.greeted(spec.start_timeout()).await?;
-    let first_look = first_look(spec, password, gateway_hash);
+    let first_look = first_look(spec, password, ours);
     timeout(spec.start_timeout(), first_look)
         .await
         .unwrap_or(Err(Error::Silent))
 }
 
 /// Grants the databases that no server has had to the accounts that one has had, and looks at what there is.
-async fn first_look(spec: &Spec, password: &str, gateway_hash: &str) -> Result<(Conn, proto::Server), Error> {
+async fn first_look(spec: &Spec, password: &str, ours: &Ours) -> Result<(Conn, proto::Server), Error> {
     let mut conn = observe::connect(&spec.server_socket(), password).await?;
     if !spec.new_databases.is_empty() {
         let there = accounts::names(&mut conn).await?;
@@ -425,7 +429,7 @@ async fn first_look(spec: &Spec, password: &str, gateway_hash: &str) -> Result<(
             }
         }
     }
-    let said = observe::server(&mut conn, gateway_hash).await?;
+    let said = observe::server(&mut conn, ours).await?;
     Ok((conn, said))
 }
 

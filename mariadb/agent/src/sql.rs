@@ -28,6 +28,34 @@ fn native_hash_of(sha1_hex: &str) -> String {
     format!("*{}", sha1_hex.to_ascii_uppercase())
 }
 
+/// The hash of the gateway's method. Its letters alternate in case, from small to large: a server takes either, keeps them,
+/// and shows them in SHOW CREATE USER and SHOW GRANTS; no tool makes such hashes. So a method that came with a dump from
+/// another project, or from an earlier incarnation, is known for what it is.
+pub(crate) fn gateway_hash(secret: &[u8]) -> String {
+    in_turns(&native_hash(secret))
+}
+
+/// Whether a hash is of some gateway's method, whichever project's and however old.
+pub(crate) fn is_gateways(hash: &str) -> bool {
+    hash.len() == 41 && hash.bytes().any(|byte| byte.is_ascii_alphabetic()) && in_turns(hash) == hash
+}
+
+fn in_turns(hash: &str) -> String {
+    let mut large = true;
+    let turn = |letter: char| {
+        if !letter.is_ascii_alphabetic() {
+            return letter;
+        }
+        large = !large;
+        if large {
+            letter.to_ascii_uppercase()
+        } else {
+            letter.to_ascii_lowercase()
+        }
+    };
+    hash.chars().map(turn).collect()
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -145,22 +173,24 @@ fn exchange_gateway_hash(gateway_hash: &str) -> String {
     )
 }
 
+/// Makes the agent's own account, whatever is there of that name.
+pub(crate) fn agent(hash: &str) -> [String; 2] {
+    let agent = format!("{}@'localhost'", quoted(AGENT_USER));
+    [
+        format!("CREATE OR REPLACE USER {agent} IDENTIFIED BY PASSWORD {}", quoted(hash)),
+        format!("GRANT ALL PRIVILEGES ON *.* TO {agent} WITH GRANT OPTION"),
+    ]
+}
+
 /// Everything the server must do before it takes connections, one statement a line. No secret in the clear: hashes only.
 pub(crate) fn init_file(spec: &Spec, agent_password: &str) -> Result<String, Error> {
     let secret = bytes(&spec.gateway_secret_hex).ok_or_else(|| Error::Spec {
         field: "gateway_secret_hex",
         problem: "is not hexadecimal".into(),
     })?;
-    let gateway_hash = native_hash(&secret);
-    let agent = format!("{}@'localhost'", quoted(AGENT_USER));
-    let mut statements = vec![
-        PREAMBLE.to_owned(),
-        format!(
-            "CREATE OR REPLACE USER {agent} IDENTIFIED BY PASSWORD {}",
-            quoted(&native_hash(agent_password.as_bytes()))
-        ),
-        format!("GRANT ALL PRIVILEGES ON *.* TO {agent} WITH GRANT OPTION"),
-    ];
+    let gateway_hash = gateway_hash(&secret);
+    let mut statements = vec![PREAMBLE.to_owned()];
+    statements.extend(agent(&native_hash(agent_password.as_bytes())));
     statements.extend(spec.databases.iter().map(|name| create_database(name)));
     statements.extend(spec.removed_accounts.iter().map(|user| drop_account(user)));
     for new in spec.accounts.iter().filter(|account| !account.known) {
@@ -223,6 +253,21 @@ mod tests {
     #[test]
     fn hash_is_mariadbs() {
         assert_eq!(native_hash(b"p"), "*7B9EBEED26AA52ED10C0F549FA863F13C39E0209");
+    }
+
+    #[test]
+    fn a_gateways_hash_is_known_and_a_tenants_is_not_taken_for_one() {
+        assert_eq!(gateway_hash(b"p"), "*7b9EbEeD26aA52eD10c0F549fA863f13C39e0209");
+        assert!(is_gateways(&gateway_hash(b"p")));
+        for tenants in [
+            native_hash(b"p"),
+            native_hash(b"p").to_lowercase(),
+            format!("*{}", "0".repeat(40)),
+            "*aB".into(),
+            String::new(),
+        ] {
+            assert!(!is_gateways(&tenants), "{tenants}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::accounts::Ours;
 use crate::error::Error;
 use crate::options::REDO_LOG;
 use crate::server::Server;
@@ -213,7 +214,7 @@ async fn first_start(
         let mut started = process::start(server, &spec, &password)?;
         started.greeted(START_PATIENCE).await?;
         let mut conn = observe::connect(&spec.server_socket(), &password).await?;
-        let said = observe::server(&mut conn, "").await?;
+        let said = observe::server(&mut conn, &Ours::default()).await?;
         let offer = observe::offer(&mut conn).await?;
         // The next start makes it anew; a template has nobody's account.
         mysql_async::prelude::Queryable::query_drop(

@@ -31,5 +31,6 @@ mod suspend_idle;
 mod tls;
 mod two_control_planes;
 mod user_create;
+mod users_in_a_dump;
 mod users_in_sql;
 mod wake;

@@ -63,6 +63,53 @@ fn an_earlier_incarnations_method_is_replaced_wherever_the_server_wrote_it() {
 }
 
 #[test]
+fn a_method_that_came_from_another_project_opens_nothing() {
+    let theirs = crate::sql::gateway_hash(b"another project's secret");
+    let method = json!({"plugin": NATIVE, "authentication_string": theirs});
+    let restored = |more: Value| {
+        let mut privileges = json!({"access": 0, "plugin": NATIVE, "authentication_string": TENANT});
+        privileges
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        privileges
+    };
+    let from_dump = restored(json!({"auth_or": [{}, method]}));
+    let seen = row(from_dump.clone()).seen(HASH, &Rights::default());
+    assert_eq!(
+        seen.native_sha1,
+        [crate::sql::bytes(&TENANT[1..]).unwrap()],
+        "also before it is set right"
+    );
+    assert_eq!(right(from_dump), tenant(json!({})));
+    // The gateway's own stays where a dump brings it back into its own project.
+    let both = restored(json!({"auth_or": [{}, method, gateway()]}));
+    assert_eq!(right(both), tenant(json!({})));
+    let key = json!({"plugin": "ed25519", "authentication_string": "k"});
+    let at_top = right(restored(json!({"authentication_string": theirs, "auth_or": [key, {}]})));
+    assert_eq!(
+        (&at_top["authentication_string"], &at_top["auth_or"]),
+        (&json!(HASH), &json!([key, {}]))
+    );
+    let alone = row(json!({"plugin": NATIVE, "authentication_string": theirs}));
+    assert!(alone.seen(HASH, &Rights::default()).native_sha1.is_empty());
+    assert_eq!(alone.set_right(HASH).unwrap()["authentication_string"], HASH);
+}
+
+#[test]
+fn the_agents_own_account_is_known_by_its_password_and_its_rights() {
+    let agent = |hash: &str, access: u64| Row {
+        host: "localhost".into(),
+        user: crate::sql::AGENT_USER.into(),
+        ..row(json!({"plugin": NATIVE, "authentication_string": hash, "access": access}))
+    };
+    assert!(agent(TENANT, AGENT_NEEDS | 1 << 20).is_agents(TENANT));
+    assert!(!agent(OLD, AGENT_NEEDS).is_agents(TENANT));
+    assert!(!agent(TENANT, CREATE_USER).is_agents(TENANT));
+    assert!(!row(json!({"plugin": NATIVE, "authentication_string": TENANT, "access": AGENT_NEEDS})).is_agents(TENANT));
+}
+
+#[test]
 fn what_would_refuse_the_gateway_is_set_aside_and_a_later_statement_wins() {
     let wished = json!({
         "ssl_type": 3, "ssl_cipher": "", "x509_issuer": "/CN=i", "x509_subject": "",
