@@ -3,7 +3,7 @@
 //! In: the text of a statement that a compute is about to run; later, word that it ran. Out: the question to control that
 //! makes it look at the compute's accounts now, so that what the statement did holds here before its OK reaches the
 //! client, and at the other gateways at the same time. What changes accounts in a way that no text shows (a procedure, an
-//! event, a restored dump of system tables) is seen by the agent's own look, every two seconds.
+//! event, a restored dump of system tables) is seen by the agent itself, within a second.
 
 use std::time::Duration;
 

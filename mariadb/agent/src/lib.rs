@@ -4,6 +4,7 @@
 //! [`Spec`].
 
 mod accounts;
+mod changes;
 mod clone;
 mod door;
 mod error;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::accounts::Ours;
+use crate::changes::Changes;
 use crate::door::{self, Door};
 use crate::error::Error;
 use crate::process::{self, Process};
@@ -26,7 +27,7 @@ use crate::service::{self, ASKED_MAX, Asked};
 use crate::sql::{self, Account};
 use crate::{Exit, accounts, observe};
 
-/// Databases and grants change by SQL too; logins are checked against what is seen here.
+/// Databases change by SQL too; logins are checked against what is seen here. Accounts are seen sooner, by [`Changes`].
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 /// A look at a server that answers at all takes milliseconds.
 const OBSERVE_PATIENCE: Duration = Duration::from_secs(5);
@@ -174,6 +175,7 @@ impl Compute {
         tracing::info!(project = %self.spec.project, incarnation = self.spec.incarnation, ready_ms = self.since(), "ready");
         let mut looks = interval(OBSERVE_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = Changes::of(&self.spec.data_dir);
         loop {
             let turn = tokio::select! {
                 biased;
@@ -190,6 +192,7 @@ impl Compute {
                     Asked::Look { answer } => Turn::LookFor(answer),
                 },
                 _ = looks.tick() => Turn::Look,
+                () = changes.next() => Turn::Look,
             };
             match turn {
                 Turn::Ended(status) => {

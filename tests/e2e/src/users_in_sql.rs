@@ -2,7 +2,7 @@
 //! statement asks of them holds at the gateway.
 
 use harness::client::{error_code, run, value};
-use harness::{Endpoint, Project, Selkie};
+use harness::{Endpoint, Project, Selkie, eventually};
 use serde_json::Value;
 
 /// A project with an admin, who is logged in.
@@ -157,6 +157,29 @@ async fn who_cannot_log_in_is_listed_with_the_reason() {
     let fine = listed(selkie, &project, "fine").await.expect("listed");
     assert!(fine.get("reason").is_none(), "{fine}");
     assert_eq!(listed(selkie, &project, "boss").await.expect("listed")["source"], "api");
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn what_no_text_shows_is_seen_too() {
+    let selkie = Selkie::shared().await;
+    let (project, _, mut boss) = with_boss(selkie, "sql-hidden").await;
+    for statement in [
+        "CREATE PROCEDURE app.make(name TEXT) EXECUTE IMMEDIATE CONCAT('CREATE USER ', name, ' IDENTIFIED BY ''x''')",
+        "CREATE PROCEDURE app.change() ALTER USER hidden IDENTIFIED BY 'y'",
+        "CREATE PROCEDURE app.drop_it() DROP USER hidden",
+    ] {
+        run(&mut boss, statement).await;
+    }
+    let logs_in = async |password: &str| user(&project, "hidden", password).try_connect().await.ok();
+    run(&mut boss, "CALL app.make('hidden')").await;
+    let mut session = eventually("the user that a procedure made", async || logs_in("x").await).await;
+    assert_eq!(value(&mut session, "SELECT 1").await.as_deref(), Some("1"));
+    run(&mut boss, "CALL app.change()").await;
+    eventually("its new password", async || logs_in("y").await).await;
+    assert!(logs_in("x").await.is_none());
+    run(&mut boss, "CALL app.drop_it()").await;
+    eventually("it is gone", async || logs_in("y").await.is_none().then_some(())).await;
     selkie.logs.check();
 }
 
