@@ -20,6 +20,18 @@ pub(crate) mod process;
 #[error("{0}")]
 pub(crate) struct DriverError(pub(crate) String);
 
+/// Why a start did not end in a ready compute.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StartError {
+    /// A signal ended its server or its agent: somebody's, the kernel's for want of memory, or its own after a failed
+    /// assertion. Another start may go well.
+    #[error("it was killed while it started: {0}")]
+    Killed(String),
+    /// Nothing says that another start would end otherwise.
+    #[error(transparent)]
+    Failed(#[from] DriverError),
+}
+
 /// A compute that is ready.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -81,7 +93,7 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// Makes what the project's compute will find on its first start. Done again, it changes nothing.
     async fn prepare(&self, project: &ProjectRecord) -> Result<(), DriverError>;
     /// Starts the incarnation in `whole` and answers when it is ready. A dropped call leaves something to `stop`.
-    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError>;
+    async fn start(&self, whole: &WholeProject) -> Result<Running, StartError>;
     /// For a control plane that starts: takes over that incarnation where it is ready. `None`: nothing of this project
     /// runs (any more).
     async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError>;

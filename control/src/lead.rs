@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    driver::{Driver, DriverError, Quiesce, Quiet, Running},
+    driver::{Driver, DriverError, Quiesce, Quiet, Running, StartError},
     name::ProjectId,
     store::{Access, Holder, LEADER, LeaseRecord, Observed, ProjectRecord, Store, StoreError, Touched, WholeProject},
 };
@@ -224,7 +224,7 @@ impl Driver for LedDriver {
         self.driver()?.prepare(project).await
     }
 
-    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError> {
+    async fn start(&self, whole: &WholeProject) -> Result<Running, StartError> {
         self.driver()?.start(whole).await
     }
 

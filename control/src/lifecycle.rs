@@ -11,6 +11,8 @@
 //!     +--- exited, from any of them; queued instead when somebody waits for it ----------------------------+
 //! ```
 //!
+//! A start that is killed goes back to queued while somebody waits; after some in a row it has failed.
+//!
 //! A suspend that is not forced is called off by whatever still needs the compute: a gateway that cannot let go, work that
 //! the agent sees, a wake. A forced one goes through, and a wake waits for the next start.
 
@@ -62,6 +64,8 @@ pub(crate) enum Event {
     Started,
     /// The driver could not.
     StartFailed,
+    /// A signal ended it while it started, not often enough in a row to call that a failure.
+    StartKilled,
     /// It shall stop, if nobody needs it.
     Suspend,
     /// It shall stop.
@@ -139,6 +143,11 @@ pub(crate) fn step(state: State, event: Event, wanted: Wanted) -> Option<(State,
         (S::Starting, V::Wake | V::Doubt) => (S::Starting, &[]),
         (S::Starting, V::Started) => (S::Ready, &[E::AnswerWakers]),
         (S::Starting, V::StartFailed) => (S::Failed, &[E::RefuseWakers, E::AnswerSuspenders]),
+        // Who waits has lost nothing but time: the next start gets the next incarnation.
+        (S::Starting, V::StartKilled) => match wanted {
+            Wanted::Yes => (S::Queued, &[E::AnswerSuspenders, E::Enqueue]),
+            Wanted::No => (S::Failed, &[E::AnswerSuspenders]),
+        },
         (S::Starting, V::Suspend) => (S::Starting, &[E::RefuseSuspenders]),
         (S::Starting, V::Force) => (S::Stopping, &[E::RefuseWakers, E::Stop]),
 
@@ -240,7 +249,7 @@ mod tests {
         State::Failed,
         State::BackingOff,
     ];
-    const EVENTS: [Event; 17] = [
+    const EVENTS: [Event; 18] = [
         Event::Wake,
         Event::Doubt,
         Event::Verified,
@@ -248,6 +257,7 @@ mod tests {
         Event::Turn,
         Event::Started,
         Event::StartFailed,
+        Event::StartKilled,
         Event::Suspend,
         Event::Force,
         Event::Emptied,

@@ -24,7 +24,7 @@ use crate::{
     activity::Activity,
     clock,
     compute::{Computes, Parts},
-    driver::{Doing, Driver, DriverError, Quiesce, Quiet, Report, Running},
+    driver::{Doing, Driver, DriverError, Quiesce, Quiet, Report, Running, StartError},
     grpc::{self, GatewayService},
     lead::{Candidate, LedDriver},
     metrics::Metrics,
@@ -119,7 +119,7 @@ impl Store {
 #[async_trait]
 pub trait Machine: Send + Sync + 'static {
     /// Answers when it is ready.
-    async fn start(&self, project: &str, incarnation: u64) -> Result<Started, String>;
+    async fn start(&self, project: &str, incarnation: u64) -> Result<Started, NotStarted>;
     /// `None`: nothing of it runs (any more).
     async fn adopt(&self, project: &str, incarnation: u64) -> Result<Option<Started>, String>;
     /// Projects of which something runs.
@@ -132,6 +132,20 @@ pub trait Machine: Send + Sync + 'static {
     async fn resume(&self, project: &str) -> Result<(), String>;
     /// Nothing of it runs after it.
     async fn stop(&self, project: &str) -> Result<(), String>;
+}
+
+/// Why a start came to nothing.
+pub enum NotStarted {
+    /// A signal ended it.
+    Killed(String),
+    /// It ended by itself, or cannot be begun.
+    Failed(String),
+}
+
+impl From<String> for NotStarted {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
 }
 
 /// A compute that is ready.
@@ -215,7 +229,7 @@ impl Driver for Hands {
         Ok(())
     }
 
-    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError> {
+    async fn start(&self, whole: &WholeProject) -> Result<Running, StartError> {
         let (id, incarnation) = (whole.record.id.as_str(), whole.record.compute.incarnation);
         let started = self.act(self.machine.start(id, incarnation)).await;
         match started {
@@ -223,7 +237,10 @@ impl Driver for Hands {
             Err(error) => {
                 // As the process driver: whatever a failed start left behind must not stay.
                 drop(self.stop(&whole.record.id).await);
-                Err(DriverError(error))
+                Err(match error {
+                    NotStarted::Killed(how) => StartError::Killed(how),
+                    NotStarted::Failed(why) => DriverError(why).into(),
+                })
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     accounts::ObservedAccount,
     activity::Activity,
     compute::{Computes, Parts},
-    driver::{Driver, DriverError, Quiesce, Quiet, Report, Running},
+    driver::{Driver, DriverError, Quiesce, Quiet, Report, Running, StartError},
     metrics::Metrics,
     name::ProjectId,
     projects::Projects,
@@ -34,6 +34,7 @@ use crate::{
 pub(crate) enum Start {
     ReadyAfter(Duration),
     FailsAfter(Duration, &'static str),
+    KilledAfter(Duration, &'static str),
 }
 
 /// Does what its script says and writes down what it was told.
@@ -168,7 +169,7 @@ impl Driver for FakeDriver {
         }
     }
 
-    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError> {
+    async fn start(&self, whole: &WholeProject) -> Result<Running, StartError> {
         self.note(format!(
             "start {} {}",
             whole.record.id, whole.record.compute.incarnation
@@ -185,7 +186,11 @@ impl Driver for FakeDriver {
             }
             Start::FailsAfter(time, reason) => {
                 tokio::time::sleep(time).await;
-                Err(DriverError(reason.into()))
+                Err(DriverError(reason.into()).into())
+            }
+            Start::KilledAfter(time, how) => {
+                tokio::time::sleep(time).await;
+                Err(StartError::Killed(how.into()))
             }
         }
     }

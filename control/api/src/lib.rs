@@ -28,6 +28,9 @@ pub mod agent {
 /// The file that tells an agent what to run.
 pub mod spec;
 
+/// What is left on disk of a server's life.
+pub mod life;
+
 /// The bodies of the REST API.
 pub mod rest;
 

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use super::{CalledOff, Computes, Parts, Request, WakeError, Woken};
 use crate::{
     clock,
-    driver::{DriverError, Quiesce, Quiet, Report, Running},
+    driver::{DriverError, Quiesce, Quiet, Report, Running, StartError},
     lifecycle::{Effect, Event, State, Wanted, step},
     metrics::WakePhases,
     name::ProjectId,
@@ -27,6 +27,13 @@ use crate::{
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
 /// Low enough that whoever repairs the cause is not kept waiting.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+
+/// Starts in a row that a signal ended: two kills may be chance, three are a rule (too little memory, an assertion that
+/// fails each time), and whoever waits is told so.
+const KILLED_MAX: u32 = 3;
+/// From a killed start to the next; doubles. What killed it has passed by then, where it passes at all, and nobody notices
+/// the pause beside the start itself.
+const AFTER_KILLED: Duration = Duration::from_millis(200);
 
 /// Gateways need milliseconds to let go of what is idle. One that is silent for this long is cut off or hangs; then the
 /// compute's own look decides.
@@ -65,6 +72,8 @@ pub(super) struct Keeper {
     /// Of the start that has just ended, while those who waited for it are told.
     phases: Option<WakePhases>,
     failures: u32,
+    /// Starts in a row that were killed.
+    killed: u32,
     back_off_until: Option<Instant>,
     /// The permit to start, held while starting.
     turn: Option<OwnedSemaphorePermit>,
@@ -92,7 +101,7 @@ type Applied = Option<(i64, Observed)>;
 
 enum Outcome {
     Turn(Option<OwnedSemaphorePermit>),
-    Started(Box<Result<Running, DriverError>>),
+    Started(Box<Result<Running, StartError>>),
     Verified(Result<(), String>),
     Drained(Drain),
     Quiesced(Result<Quiet, DriverError>),
@@ -128,6 +137,7 @@ impl Keeper {
             queued_ms: 0,
             phases: None,
             failures: 0,
+            killed: 0,
             back_off_until: None,
             turn: None,
             tasks: JoinSet::new(),
@@ -317,7 +327,7 @@ impl Keeper {
             Outcome::Turn(None) => (Event::Force, None),
             Outcome::Started(result) => match *result {
                 Ok(running) => return self.started(running).await,
-                Err(error) => (Event::StartFailed, Some(error.to_string())),
+                Err(error) => self.not_started(&error),
             },
             Outcome::Verified(Ok(())) => (Event::Verified, None),
             Outcome::Verified(Err(reason)) => (Event::Exited, Some(reason)),
@@ -341,6 +351,20 @@ impl Keeper {
             Outcome::BackedOff => (Event::BackedOff, None),
         };
         self.handle(event, reason).await;
+    }
+
+    fn not_started(&mut self, error: &StartError) -> (Event, Option<String>) {
+        let reason = error.to_string();
+        if let StartError::Failed(_) = error {
+            return (Event::StartFailed, Some(reason));
+        }
+        tracing::warn!(incarnation = self.record.incarnation, reason, "a start was killed");
+        self.killed += 1;
+        if self.killed < KILLED_MAX {
+            return (Event::StartKilled, Some(reason));
+        }
+        let reason = format!("{reason} ({KILLED_MAX} times in a row)");
+        (Event::StartFailed, Some(reason))
     }
 
     fn quiesced(&self, quiesced: Result<Quiet, DriverError>) -> (Event, Option<String>) {
@@ -422,7 +446,7 @@ impl Keeper {
             task.abort();
         }
         self.epoch += 1;
-        if next == State::Queued {
+        if next == State::Queued && event != Event::StartKilled {
             self.woken_at = Instant::now();
         }
         if next != State::Starting {
@@ -436,13 +460,16 @@ impl Keeper {
         if self.state.may_be_called_off() && matches!(next, State::Ready | State::Evicting) {
             self.record.round = self.record.round.saturating_add(1);
         }
+        if matches!(next, State::Ready | State::Failed | State::Suspended) {
+            self.killed = 0;
+        }
         match event {
             Event::Started => {
                 self.failures = 0;
                 self.apply_due = true;
                 self.parts.activity.ready(&self.id, self.record.incarnation);
             }
-            Event::StartFailed => {
+            Event::StartFailed | Event::StartKilled if next == State::Failed => {
                 self.failures += 1;
                 let exponent = self.failures.saturating_sub(1).min(16);
                 let back_off = BACK_OFF_FIRST.saturating_mul(1 << exponent).min(BACK_OFF_MAX);
@@ -512,8 +539,14 @@ impl Keeper {
             // `handle` sees to it: it has to wait for the store.
             Effect::Start => {}
             Effect::Enqueue => {
-                let turns = self.parts.turns.clone();
-                self.spawn_in_state(async move { Outcome::Turn(turns.acquire_owned().await.ok()) });
+                let (turns, pause) = (self.parts.turns.clone(), self.pause());
+                self.spawn_in_state(async move {
+                    // Not even a timer's tick, where nothing is waited for.
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                    Outcome::Turn(turns.acquire_owned().await.ok())
+                });
             }
             Effect::Verify => self.verify(),
             Effect::AwaitDrained => {
@@ -557,6 +590,14 @@ impl Keeper {
                 let why = self.called_off.take().unwrap_or_default();
                 self.tell_suspenders(&Err(CalledOff(why)));
             }
+        }
+    }
+
+    /// Before the next try of a start that was killed.
+    fn pause(&self) -> Duration {
+        match self.killed {
+            0 => Duration::ZERO,
+            killed => AFTER_KILLED * (1 << (killed - 1).min(KILLED_MAX)),
         }
     }
 

@@ -9,7 +9,7 @@ use control_api::{rest::OperationKind, settings::Offer};
 
 use super::*;
 use crate::{
-    driver::{Quiesce, Quiet, Report},
+    driver::{Quiesce, Quiet, Report, StartError},
     metrics::Metrics,
     projects::Projects,
     store::{
@@ -30,6 +30,8 @@ struct World {
     /// By project: the incarnation, and whether it is ready.
     alive: Mutex<BTreeMap<ProjectId, (u64, bool)>>,
     broken: Mutex<Vec<String>>,
+    /// Starts that something else kills, too.
+    starts_killed: Mutex<u32>,
 }
 
 impl World {
@@ -41,6 +43,16 @@ impl World {
         if let Some((other, _)) = other {
             self.breaks(format!("{id} {incarnation} is started while {other} is alive"));
         }
+    }
+
+    fn kills_a_start(&self, id: &ProjectId) -> bool {
+        let mut left = self.starts_killed.lock().unwrap();
+        let kills = *left > 0;
+        if kills {
+            *left -= 1;
+            self.alive.lock().unwrap().remove(id);
+        }
+        kills
     }
 
     /// Remembered, because a panic in a control plane's task is the control plane's to survive.
@@ -93,7 +105,7 @@ impl Driver for Hands {
         Ok(())
     }
 
-    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError> {
+    async fn start(&self, whole: &WholeProject) -> Result<Running, StartError> {
         let id = &whole.record.id;
         let prepared = self.world.files.lock().unwrap().contains(id);
         if !prepared {
@@ -102,6 +114,9 @@ impl Driver for Hands {
         self.act().await;
         self.world.spawn(id, whole.record.compute.incarnation);
         self.act().await;
+        if self.world.kills_a_start(id) {
+            return Err(StartError::Killed("signal: 9".into()));
+        }
         if let Some((_, ready)) = self.world.alive.lock().unwrap().get_mut(id) {
             *ready = true;
         }
@@ -240,6 +255,8 @@ fn demo() -> ProjectId {
 enum Act {
     Create,
     Start,
+    /// The first two are killed.
+    StartAgain,
     Suspend,
     /// Not forced.
     Sleep,
@@ -265,7 +282,7 @@ impl Act {
         // Results do not matter: whoever asked has lost the connection.
         match self {
             Self::Create => drop(control.projects.create(new_project("demo")).await),
-            Self::Start => {
+            Self::Start | Self::StartAgain => {
                 drop(computes.wake(&demo(), None, MINUTE).await);
                 while control.store.mortal.is_alive() && !control.store.open_operations().await.unwrap().is_empty() {
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -284,6 +301,9 @@ async fn kill_at(act: Act, step: Option<usize>) -> usize {
     let (world, store) = (Arc::new(World::default()), MemoryStore::default());
     let before = Control::on(&world, &store, Mortal::default());
     act.prepare(&before).await;
+    if act == Act::StartAgain {
+        *world.starts_killed.lock().unwrap() = 2;
+    }
     before.projects.computes.leave().await;
 
     let mortal = step.map_or_else(Mortal::default, Mortal::dies_at);
@@ -377,6 +397,11 @@ async fn create_is_finished_or_never_was() {
 #[tokio::test(start_paused = true)]
 async fn start_ends_in_one_live_incarnation_or_none() {
     kill_at_every_step(Act::Start, 4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_that_is_begun_again_ends_in_one_live_incarnation_or_none() {
+    kill_at_every_step(Act::StartAgain, 12).await;
 }
 
 #[tokio::test(start_paused = true)]

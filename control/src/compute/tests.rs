@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use control_api::rest::ComputeState;
+use control_api::rest::{ComputeState, OperationKind};
 use tokio::time::Instant;
 
 use super::*;
 use crate::{
     driver::{Quiet, Report},
     name::DatabaseName,
-    store::{Observed, Store, suite::new_user},
+    store::{Observed, Store, operations::Operations, suite::new_user},
     testing::{Plane, Start, observed},
 };
 
@@ -144,6 +144,87 @@ async fn failed_start_says_why_and_the_next_wake_waits_for_the_back_off() {
     );
     assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 3);
     assert_eq!(reason(&plane, &id), "");
+}
+
+const KILLED: Start = Start::KilledAfter(Duration::from_millis(10), "signal: 9 (SIGKILL)");
+
+#[tokio::test(start_paused = true)]
+async fn killed_start_is_begun_again_for_who_waits_under_the_next_incarnation() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.driver.starts.lock().unwrap().extend([KILLED, KILLED]);
+    let wakes = (0..3).map(|_| plane.computes().wake(&id, None, MINUTE));
+    for woken in futures::future::join_all(wakes).await {
+        let woken = woken.unwrap();
+        assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 3);
+        assert_eq!(woken.ready_ms, 10 + 200 + 10 + 400 + 100, "the pauses double");
+    }
+    assert_eq!(plane.driver.log(), ["start demo 1", "start demo 2", "start demo 3"]);
+    let told = "it was killed while it started: signal: 9 (SIGKILL)";
+    let made = plane.store.transitions(&id, 10).await.unwrap();
+    let made: Vec<_> = made
+        .iter()
+        .rev()
+        .map(|made| (made.incarnation, made.to, made.reason.as_deref()))
+        .collect();
+    use ComputeState::{Ready, Starting, Suspended};
+    let expected = [
+        (1, Starting, None),
+        (1, Suspended, Some(told)),
+        (2, Starting, None),
+        (2, Suspended, Some(told)),
+        (3, Starting, None),
+        (3, Ready, None),
+    ];
+    assert_eq!(made, expected);
+    while !plane.store.open_operations().await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let starts = plane.store.operations(&id, None, 10).await.unwrap();
+    let starts: Vec<_> = starts
+        .iter()
+        .filter(|operation| operation.kind == OperationKind::Start)
+        .map(|operation| (operation.incarnation, operation.error.as_deref()))
+        .collect();
+    assert_eq!(starts, [(Some(3), None), (Some(2), Some(told)), (Some(1), Some(told))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_that_is_killed_three_times_in_a_row_has_failed_and_the_next_wake_counts_anew() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.driver.starts.lock().unwrap().extend([KILLED; 5]);
+    let began = Instant::now();
+    let error = plane.computes().wake(&id, None, MINUTE).await.unwrap_err();
+    let told = "it was killed while it started: signal: 9 (SIGKILL) (3 times in a row)";
+    assert_eq!(error, WakeError::CannotStart(told.into()));
+    assert_eq!((state(&plane, &id), reason(&plane, &id)), ((ComputeState::Failed, 3), told.into()));
+    let woken = plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 6);
+    let (row, back_off) = (10 + 200 + 10 + 400 + 10, 500);
+    assert_eq!(began.elapsed().as_millis(), row + back_off + row - 10 + 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_start_that_nobody_waits_for_is_not_begun_again_before_the_next_need() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.driver.starts.lock().unwrap().push_back(KILLED);
+    let left = plane.computes().wake(&id, None, Duration::from_millis(5)).await;
+    assert_eq!(left.unwrap_err(), WakeError::Deadline);
+    reaches(&plane, &id, ComputeState::Failed).await;
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(plane.driver.log(), ["start demo 1"]);
+    let woken = plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_for_the_next_try_of_a_killed_start_ends_with_the_wakes_deadline() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.driver.starts.lock().unwrap().push_back(KILLED);
+    let left = plane.computes().wake(&id, None, Duration::from_millis(100)).await;
+    assert_eq!(left.unwrap_err(), WakeError::Deadline);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(plane.driver.log(), ["start demo 1"], "nobody waits any more");
+    assert_eq!(state(&plane, &id), (ComputeState::Suspended, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,8 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io::ErrorKind,
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,6 +14,7 @@ use std::{
 use async_trait::async_trait;
 use control_api::{
     agent::{AgentStatus, Phase},
+    life::{End, Life},
     settings::Offer,
     spec::{Spec, SpecError, Template},
 };
@@ -24,7 +27,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 
-use super::{Doing, Driver, DriverError, Quiesce, Quiet, Report, Running, spec_account};
+use super::{Doing, Driver, DriverError, Quiesce, Quiet, Report, Running, StartError, spec_account};
 use crate::{
     config::{Config, ProcessConfig, UidRange},
     error::Error,
@@ -121,7 +124,7 @@ impl Driver for ProcessDriver {
         self.inner.prepare(project).await
     }
 
-    async fn start(&self, whole: &WholeProject) -> Result<Running, DriverError> {
+    async fn start(&self, whole: &WholeProject) -> Result<Running, StartError> {
         let started = self.inner.start(whole).await;
         if started.is_err()
             && let Err(error) = self.inner.stop(&whole.record.id).await
@@ -249,7 +252,7 @@ impl Inner {
             .map(drop)
     }
 
-    async fn start(self: &Arc<Self>, whole: &WholeProject) -> Result<Running, DriverError> {
+    async fn start(self: &Arc<Self>, whole: &WholeProject) -> Result<Running, StartError> {
         let began = Instant::now();
         let project = &whole.record;
         if self.paths.agent_socket(&project.id).exists() {
@@ -268,7 +271,7 @@ impl Inner {
         self.children().insert(project.id.clone(), child.clone());
         let spawned_ms = millis(began.elapsed());
         let deadline = Instant::now() + self.config.start_timeout + START_GRACE;
-        let (stream, status) = tokio::time::timeout_at(deadline, self.until_ready(&project.id, child))
+        let (stream, status) = tokio::time::timeout_at(deadline, self.until_ready(project, child))
             .await
             .map_err(|_| DriverError("it was not ready in time".into()))??;
         let mut running = self.running(project, secret, stream, status);
@@ -280,13 +283,13 @@ impl Inner {
     /// Waits for the agent's socket and then for its word; the caller sets the deadline.
     async fn until_ready(
         &self,
-        id: &ProjectId,
-        child: Child,
-    ) -> Result<(Streaming<AgentStatus>, AgentStatus), DriverError> {
-        let socket = self.paths.agent_socket(id);
+        project: &ProjectRecord,
+        mut child: Child,
+    ) -> Result<(Streaming<AgentStatus>, AgentStatus), StartError> {
+        let socket = self.paths.agent_socket(&project.id);
         let mut stream = loop {
             if let Some(status) = child.exit() {
-                return Err(self.died(id, &status.to_string()));
+                return Err(self.died(project, status));
             }
             if let Some(mut agent) = Agent::connect(&socket).await
                 && let Some(stream) = agent.watch().await
@@ -298,16 +301,30 @@ impl Inner {
         while let Ok(Some(status)) = stream.message().await {
             match status.phase() {
                 Phase::Ready => return Ok((stream, status)),
-                Phase::Exited => return Err(DriverError(status.exit)),
+                Phase::Exited if status.exit_signal != 0 => return Err(StartError::Killed(status.exit)),
+                Phase::Exited => return Err(DriverError(status.exit).into()),
                 _ => {}
             }
         }
-        Err(self.died(id, "its agent ended"))
+        let _ = tokio::time::timeout(EXIT_PATIENCE, child.wait()).await;
+        Err(match child.exit() {
+            Some(status) => self.died(project, status),
+            None => DriverError("its agent does not answer any more".into()).into(),
+        })
     }
 
-    fn died(&self, id: &ProjectId, how: &str) -> DriverError {
-        let said = child::last_words(&self.paths.agent_output(id));
-        DriverError(if said.is_empty() { how.to_owned() } else { said })
+    /// The agent ended without a word to us.
+    fn died(&self, project: &ProjectRecord, status: ExitStatus) -> StartError {
+        if status.signal().is_some() {
+            return StartError::Killed(format!("its agent ended: {status}"));
+        }
+        let left = Life::read(&self.paths.log(&project.id)).map(|(life, _)| life);
+        let end = left.filter(|life| life.incarnation == project.compute.incarnation);
+        if let Some(End { how, signal: Some(_), .. }) = end.and_then(|life| life.end) {
+            return StartError::Killed(how);
+        }
+        let said = child::last_words(&self.paths.agent_output(&project.id));
+        DriverError(if said.is_empty() { status.to_string() } else { said }).into()
     }
 
     fn running(

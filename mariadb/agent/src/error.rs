@@ -43,6 +43,8 @@ pub enum Error {
         status: String,
         /// The last errors of its log.
         reason: String,
+        /// What ended it; `None`: it ended by itself.
+        signal: Option<i32>,
     },
     /// mariadbd did not greet in time.
     #[error("mariadbd did not start within {} s: {reason}", seconds)]
@@ -69,6 +71,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// What ended the server, where a signal did.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match self {
+            Self::Start { signal, .. } => *signal,
+            _ => None,
+        }
+    }
+
     pub(crate) fn system(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::System { what, path, source }

@@ -8,6 +8,7 @@ mod changes;
 mod clone;
 mod door;
 mod error;
+mod life;
 mod observe;
 mod options;
 mod process;
@@ -44,6 +45,8 @@ pub struct Exit {
     pub status: String,
     /// The last errors of the server's log where it ended by itself; empty otherwise.
     pub reason: String,
+    /// What ended it; `None`: it ended by itself.
+    pub signal: Option<i32>,
     /// Somebody asked for it: Stop, a signal to the agent, or the token given to [`run()`].
     pub was_asked_for: bool,
 }

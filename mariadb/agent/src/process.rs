@@ -2,6 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -41,6 +42,14 @@ pub(crate) struct Process {
     log_begins: u64,
     socket: PathBuf,
     init_file: PathBuf,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// As the operating system says it.
+    pub(crate) status: String,
+    pub(crate) signal: Option<i32>,
 }
 
 /// Writes the files of this start and executes mariadbd.
@@ -123,7 +132,7 @@ impl Process {
                 biased;
                 status = self.child.wait() => {
                     let status = status.map_err(Error::system("cannot wait for", &self.socket))?;
-                    return Err(Error::Start { status: describe(status), reason: self.why_not_started() });
+                    return Err(self.did_not_start(Ended::of(status)));
                 }
                 greets = greets(&self.socket) => if greets {
                     break;
@@ -142,18 +151,30 @@ impl Process {
     }
 
     /// Resolves when the server has ended. Cancel-safe.
-    pub(crate) async fn ended(&mut self) -> String {
+    pub(crate) async fn ended(&mut self) -> Ended {
         match self.child.wait().await {
-            Ok(status) => describe(status),
-            Err(error) => format!("unknown: {error}"),
+            Ok(status) => Ended::of(status),
+            Err(error) => Ended {
+                status: format!("unknown: {error}"),
+                signal: None,
+            },
+        }
+    }
+
+    /// It ended before it was ready.
+    pub(crate) fn did_not_start(&self, Ended { status, signal }: Ended) -> Error {
+        Error::Start {
+            status,
+            reason: self.why_not_started(),
+            signal,
         }
     }
 
     /// SIGTERM, and SIGKILL when the time is over. Returns how it ended.
-    pub(crate) async fn stop(&mut self, patience: Duration) -> String {
+    pub(crate) async fn stop(&mut self, patience: Duration) -> Ended {
         self.signal(Signal::TERM);
         match timeout(patience, self.ended()).await {
-            Ok(status) => status,
+            Ok(ended) => ended,
             Err(_elapsed) => {
                 self.signal(Signal::KILL);
                 self.ended().await
@@ -208,8 +229,13 @@ async fn greets(socket: &Path) -> bool {
     matches!(timeout(GREETING_PATIENCE, greeting).await, Ok(Ok(true)))
 }
 
-fn describe(status: ExitStatus) -> String {
-    status.to_string()
+impl Ended {
+    fn of(status: ExitStatus) -> Self {
+        Self {
+            status: status.to_string(),
+            signal: status.signal(),
+        }
+    }
 }
 
 /// The `[ERROR]` lines, without their time stamps.

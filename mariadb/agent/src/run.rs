@@ -21,7 +21,8 @@ use crate::accounts::Ours;
 use crate::changes::Changes;
 use crate::door::{self, Door};
 use crate::error::Error;
-use crate::process::{self, Process};
+use crate::life::Mark;
+use crate::process::{self, Ended, Process};
 use crate::server::Server;
 use crate::service::{self, ASKED_MAX, Asked};
 use crate::sql::{self, Account};
@@ -35,6 +36,8 @@ const OBSERVE_PATIENCE: Duration = Duration::from_secs(5);
 const QUIESCE_PATIENCE: Duration = Duration::from_secs(8);
 /// The default of Stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// A server whose connections are cut by its death has ended by then.
+const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 /// For control to hear the last word, and for answers on their way.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -46,6 +49,7 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
     std::fs::create_dir_all(&spec.run_dir).map_err(Error::system("cannot make", &spec.run_dir))?;
     let _alone = alone(&spec.log_dir)?;
     let listener = service::listen(&spec.agent_socket())?;
+    let life = Mark::begin(&spec);
     let (status, seen) = watch::channel(proto::AgentStatus {
         project: spec.project.clone(),
         incarnation: spec.incarnation,
@@ -57,6 +61,8 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
     let over = CancellationToken::new();
     let mut serving = JoinSet::new();
     serving.spawn(service::serve(listener, seen, asks, over.clone()));
+    let mut beating = JoinSet::new();
+    beating.spawn(life.beats());
     let mut compute = Compute {
         door: Door::new(spec.server_socket()),
         spec,
@@ -73,16 +79,22 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
         Err(error) => Exit {
             status: error.to_string(),
             reason: String::new(),
+            signal: error.signal(),
             was_asked_for: false,
         },
     };
+    beating.abort_all();
+    let how = if exit.reason.is_empty() {
+        exit.status.clone()
+    } else {
+        format!("{}: {}", exit.status, exit.reason)
+    };
+    // Before anybody hears of it: what is told is also there to be read.
+    life.ends(&how, exit.signal);
     compute.status.send_modify(|status| {
         status.set_phase(proto::Phase::Exited);
-        status.exit = if exit.reason.is_empty() {
-            exit.status.clone()
-        } else {
-            format!("{}: {}", exit.status, exit.reason)
-        };
+        status.exit = how;
+        status.exit_signal = exit.signal.unwrap_or_default();
         status.exit_was_asked_for = exit.was_asked_for;
     });
     over.cancel();
@@ -116,7 +128,7 @@ struct Compute {
 
 /// Why a wait for the server's end is over.
 enum Turn {
-    Ended(String),
+    Ended(Ended),
     Stop(Duration),
     Apply(proto::ApplyRequest, oneshot::Sender<Result<proto::Server, Status>>),
     /// The patience of one that is forced.
@@ -160,11 +172,7 @@ impl Compute {
             }
         };
         let Some((conn, said)) = ready else {
-            return Ok(Exit {
-                status: process.stop(stop_patience).await,
-                reason: String::new(),
-                was_asked_for: true,
-            });
+            return Ok(asked_for(process.stop(stop_patience).await));
         };
         self.conn = Some(conn);
         self.publish(|status, since| {
@@ -179,7 +187,7 @@ impl Compute {
         loop {
             let turn = tokio::select! {
                 biased;
-                status = process.ended() => Turn::Ended(status),
+                ended = process.ended() => Turn::Ended(ended),
                 () = shutdown.cancelled() => Turn::Stop(stop_patience),
                 _ = terminate.recv() => Turn::Stop(stop_patience),
                 _ = interrupt.recv() => Turn::Stop(stop_patience),
@@ -195,10 +203,11 @@ impl Compute {
                 () = changes.next() => Turn::Look,
             };
             match turn {
-                Turn::Ended(status) => {
+                Turn::Ended(Ended { status, signal }) => {
                     return Ok(Exit {
                         status,
                         reason: process.why_ended(),
+                        signal,
                         was_asked_for: false,
                     });
                 }
@@ -291,12 +300,7 @@ impl Compute {
     async fn stop(&mut self, process: &mut Process, patience: Duration) -> Exit {
         self.publish(|status, _| status.set_phase(proto::Phase::Stopping));
         self.conn = None;
-        let status = process.stop(patience).await;
-        Exit {
-            status,
-            reason: String::new(),
-            was_asked_for: true,
-        }
+        asked_for(process.stop(patience).await)
     }
 
     /// Sees what has changed. A server that does not answer is seen by its end, or not at all.
@@ -411,9 +415,26 @@ async fn become_ready(
 ) -> Result<(Conn, proto::Server), Error> {
     process.greeted(spec.start_timeout()).await?;
     let first_look = first_look(spec, password, ours);
-    timeout(spec.start_timeout(), first_look)
+    let looked = timeout(spec.start_timeout(), first_look)
         .await
-        .unwrap_or(Err(Error::Silent))
+        .unwrap_or(Err(Error::Silent));
+    match looked {
+        Ok(ready) => Ok(ready),
+        // What the connection says of a server that died is not why it did not start.
+        Err(error) => match timeout(DEATH_PATIENCE, process.ended()).await {
+            Ok(ended) => Err(process.did_not_start(ended)),
+            Err(_lives) => Err(error),
+        },
+    }
+}
+
+fn asked_for(Ended { status, signal }: Ended) -> Exit {
+    Exit {
+        status,
+        reason: String::new(),
+        signal,
+        was_asked_for: true,
+    }
 }
 
 /// Grants the databases that no server has had to the accounts that one has had, and looks at what there is.

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use control::sim::{News, Started};
+use control::sim::{News, NotStarted, Started};
 use gateway::sim::{Connection, Network, Ran, Refusal, Statement};
 use rand::random_range;
 use tokio::sync::watch;
@@ -48,6 +48,8 @@ struct Process {
     project: String,
     incarnation: u64,
     phase: watch::Sender<Phase>,
+    /// What killed it or its agent.
+    signal: OnceLock<&'static str>,
     /// Fires when connections are cut.
     cut: CancellationToken,
     door: Mutex<Door>,
@@ -94,7 +96,7 @@ impl Machine {
     pub(crate) fn crash(&self, project: &str) {
         if let Some(process) = self.process(project) {
             self.oracle.note(&format!("{project}: {} crashes", process.incarnation));
-            self.dies(&process);
+            self.killed(&process, "signal: 9");
             self.tasks.spawn(async move {
                 sleep(up_to(900)).await;
                 if let Some(news) = &*locked(&process.news) {
@@ -109,7 +111,7 @@ impl Machine {
         if let Some(process) = self.process(project) {
             self.oracle
                 .note(&format!("{project}: the agent of {} crashes", process.incarnation));
-            self.dies(&process);
+            self.killed(&process, "its agent ended: signal: 9");
             self.tasks.spawn(async move {
                 sleep(up_to(900)).await;
                 drop(locked(&process.news).take());
@@ -138,6 +140,15 @@ impl Machine {
         self.running().is_empty()
     }
 
+    fn killed(&self, process: &Process, how: &'static str) {
+        let starts = *process.phase.borrow() == Phase::Starting;
+        // Only of the first does anybody hear.
+        if process.signal.set(how).is_ok() && starts {
+            self.oracle.start_killed(&process.project, process.incarnation);
+        }
+        self.dies(process);
+    }
+
     fn dies(&self, process: &Process) {
         if process.phase.send_replace(Phase::Dead) != Phase::Dead {
             process.cut.cancel();
@@ -150,6 +161,7 @@ impl Machine {
             project: project.into(),
             incarnation,
             phase: watch::Sender::new(Phase::Starting),
+            signal: OnceLock::new(),
             cut: CancellationToken::new(),
             door: Mutex::new(Door::Open),
             refused: Mutex::default(),
@@ -265,7 +277,7 @@ pub(crate) fn as_driver(machine: &Arc<Machine>) -> Arc<dyn control::sim::Machine
 
 #[async_trait]
 impl control::sim::Machine for Handle {
-    async fn start(&self, project: &str, incarnation: u64) -> Result<Started, String> {
+    async fn start(&self, project: &str, incarnation: u64) -> Result<Started, NotStarted> {
         // As the process driver: what is there already is stopped.
         self.stop(project).await?;
         sleep(up_to(20)).await;
@@ -276,7 +288,10 @@ impl control::sim::Machine for Handle {
             sleep(up_to(5)).await;
             return Ok(process.started());
         }
-        Err("exit status: 1".into())
+        Err(match process.signal.get() {
+            Some(how) => NotStarted::Killed((*how).into()),
+            None => NotStarted::Failed("exit status: 1".into()),
+        })
     }
 
     async fn adopt(&self, project: &str, incarnation: u64) -> Result<Option<Started>, String> {

@@ -15,6 +15,9 @@ const NEED_LASTS: Duration = Duration::from_secs(75);
 /// From what happens to a compute to the leading control plane's knowing of it: an agent's word, the store.
 const KNOWN_WITHIN: Duration = Duration::from_millis(3_500);
 
+/// So many starts in a row have to be killed until whoever waits is told that it cannot start.
+const KILLED_IN_A_ROW: usize = 3;
+
 /// Why a command may be given up before it was run: the server does not start, or not in time, or the client was told
 /// before that its session was over.
 const EXCUSES: [&str; 3] = ["cannot start: ", "did not start within", "closed"];
@@ -64,6 +67,7 @@ struct Life {
     incarnation: u64,
     ready: Option<Duration>,
     exited: Option<Duration>,
+    killed_starting: bool,
 }
 
 /// What a simulation came to.
@@ -128,6 +132,11 @@ impl Oracle {
                 "{project}: command {command} is given up for no good reason: {text}"
             ));
         }
+        if told == Told::NotRun && text.contains("killed while it started") && !self.was_killed_often(project) {
+            self.breaks(&format!(
+                "{project}: command {command} is given up for a start that was killed: {text}"
+            ));
+        }
         let now = self.now();
         let mut inner = self.lock();
         if let Some(fate) = inner.commands.get_mut(&command) {
@@ -136,6 +145,15 @@ impl Oracle {
         let need = inner.needs.entry(project.into()).or_default();
         need.waiting -= 1;
         need.last = Some(now);
+    }
+
+    /// Whether so many starts in a row ever were that a project may have been called failed.
+    fn was_killed_often(&self, project: &str) -> bool {
+        let inner = self.lock();
+        let lives: Vec<_> = inner.lives.iter().filter(|life| life.project == project).collect();
+        lives
+            .windows(KILLED_IN_A_ROW)
+            .any(|row| row.iter().all(|life| life.killed_starting))
     }
 
     pub(crate) fn ran(&self, project: &str, incarnation: u64, command: u64) {
@@ -183,6 +201,7 @@ impl Oracle {
                 incarnation,
                 ready: None,
                 exited: None,
+                killed_starting: false,
             });
         }
         rules.iter().for_each(|rule| self.breaks(rule));
@@ -192,6 +211,11 @@ impl Oracle {
         self.note(&format!("{project}: {incarnation} is ready"));
         let now = self.now();
         self.life(project, incarnation, |life| life.ready = Some(now));
+    }
+
+    /// A signal ends it while it starts: whoever waits for it is served by another start.
+    pub(crate) fn start_killed(&self, project: &str, incarnation: u64) {
+        self.life(project, incarnation, |life| life.killed_starting = true);
     }
 
     pub(crate) fn exited(&self, project: &str, incarnation: u64) {

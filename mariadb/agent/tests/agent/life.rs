@@ -1,5 +1,8 @@
+use std::os::unix::fs::PermissionsExt;
+
 use agent::Error;
 use control_api::agent::{Phase, StatusRequest, StopRequest};
+use control_api::life::Life;
 use mysql_async::prelude::Queryable;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -114,12 +117,86 @@ async fn a_crash_is_told_as_one_and_what_was_committed_is_there_after_it() {
     compute.stop().await;
 }
 
+/// Touched or ended, in milliseconds since 1970, and what is written.
+fn left(stage: &Stage) -> (i64, Life) {
+    let (life, touched) = Life::read(&stage.spec.log_dir).expect("a mark of the server's life");
+    (touched, life)
+}
+
+fn now() -> i64 {
+    control_api::life::epoch_ms(std::time::SystemTime::now())
+}
+
+#[tokio::test]
+async fn what_is_left_on_disk_tells_until_when_the_server_lived() {
+    let mut stage = Stage::new().await;
+    stage.spec.incarnation = 7;
+    let compute = stage.ready().await;
+    let (first, life) = left(&stage);
+    assert_eq!((life.incarnation, life.end), (7, None), "it lives");
+    let beats = async {
+        while left(&stage).0 == first {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let beats = tokio::time::timeout(std::time::Duration::from_secs(60), beats).await;
+    beats.expect("it is touched while the server lives");
+
+    let server_pid = compute.reaches(Phase::Ready).await.server_pid;
+    let before = now();
+    kill_process(pid(server_pid), Signal::KILL).unwrap();
+    compute.end().await.unwrap();
+    let end = left(&stage).1.end.expect("the end is written down");
+    assert!((before..=now()).contains(&end.at_ms), "{end:?}");
+    assert_eq!(end.signal, Some(9));
+    assert!(end.how.starts_with("signal: 9 (SIGKILL)"), "{end:?}");
+
+    stage.ready().await.stop().await;
+    let end = left(&stage).1.end.expect("also the end of a clean stop");
+    assert_eq!((end.how.as_str(), end.signal), ("exit status: 0", None));
+}
+
+#[tokio::test]
+async fn a_server_killed_while_it_starts_did_not_fail_by_itself() {
+    let mut stage = Stage::new().await;
+    // It never greets, so it is starting whenever it is killed.
+    let slow = stage.spec.run_dir.with_file_name("mariadbd");
+    std::fs::write(&slow, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    stage.spec.mariadbd = Some(slow);
+    let compute = stage.start();
+    let mut statuses = compute
+        .agent()
+        .await
+        .watch(StatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    let server_pid = loop {
+        let status = statuses.message().await.unwrap().unwrap();
+        if status.server_pid != 0 {
+            break status.server_pid;
+        }
+    };
+    kill_process(pid(server_pid), Signal::KILL).unwrap();
+    let last = loop {
+        let status = statuses.message().await.unwrap().unwrap();
+        if status.phase() == Phase::Exited {
+            break status;
+        }
+    };
+    assert_eq!(last.exit_signal, 9, "{}", last.exit);
+    let error = compute.end().await.unwrap_err();
+    assert!(matches!(error, Error::Start { signal: Some(9), .. }), "{error:?}");
+    assert_eq!(left(&stage).1.end.unwrap().signal, Some(9));
+}
+
 #[tokio::test]
 async fn a_start_that_fails_says_why() {
     let mut stage = Stage::new().await;
     stage.spec.settings.insert("no_such_setting".into(), "1".into());
     let error = stage.start().end().await.unwrap_err();
-    assert!(matches!(error, Error::Start { .. }), "{error:?}");
+    assert!(matches!(error, Error::Start { signal: None, .. }), "{error:?}");
     assert!(error.to_string().contains("no-such-setting"), "{error}");
 
     stage.spec.settings.clear();

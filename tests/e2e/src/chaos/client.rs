@@ -109,9 +109,7 @@ impl Client {
     async fn writes(&mut self) -> Result<(), Failed> {
         let row = self.row();
         self.ledger.perhaps.insert(row);
-        let begun = Instant::now();
         self.runs(&self.insert(row)).await?;
-        self.witness.served(&self.project, begun);
         self.ledger.perhaps.remove(&row);
         self.ledger.written.insert(row);
         self.pauses(0..300).await;
@@ -232,7 +230,7 @@ impl Client {
                 return Ok(value.flatten());
             }
             Ok(Err(Error::Server(told))) => {
-                if !self.witness.compute_died(&self.project, since) {
+                if !self.witness.excuses(&self.project, since, &told.message) {
                     self.finds(&format!("{sql}: {told}"));
                 }
                 self.quiet_since = Instant::now();

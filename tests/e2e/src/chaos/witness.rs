@@ -1,7 +1,6 @@
 //! What was killed and when, and what went wrong meanwhile. A client's error is excused by a kill that can have caused it,
 //! and by nothing else; when things happened decides that, not how long they took.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
@@ -15,6 +14,9 @@ pub(super) enum Part {
     Server,
 }
 
+/// So many killed starts are called a start that fails.
+const KILLED_IN_A_ROW: usize = 3;
+
 /// From just before the signal until what it ended is gone; of a gateway, until the next one is ready.
 struct Kill {
     part: Part,
@@ -26,10 +28,6 @@ struct Kill {
 struct Known {
     kills: Vec<Kill>,
     findings: Vec<String>,
-    /// When each server was seen first, by its process id.
-    seen: HashMap<u32, Instant>,
-    /// When the last insert that was acknowledged began, by project.
-    served: HashMap<String, Instant>,
 }
 
 pub(super) struct Witness {
@@ -42,8 +40,6 @@ impl Witness {
         let known = Known {
             kills: Vec::new(),
             findings: Vec::new(),
-            seen: HashMap::new(),
-            served: HashMap::new(),
         };
         Self {
             start: Instant::now(),
@@ -80,26 +76,14 @@ impl Witness {
         !self.known().findings.is_empty()
     }
 
-    pub(super) fn sees(&self, server: u32) {
-        self.known().seen.entry(server).or_insert_with(Instant::now);
-    }
-
-    pub(super) fn served(&self, project: &str, begun: Instant) {
-        self.known().served.insert(project.to_owned(), begun);
-    }
-
-    /// Whether `server` has served its project since it was seen, so that its start is over.
-    pub(super) fn has_served(&self, project: &str, server: u32) -> bool {
-        let known = self.known();
-        let (seen, served) = (known.seen.get(&server), known.served.get(project));
-        seen.is_some_and(|seen| served.is_some_and(|served| served > seen))
-    }
-
-    /// Whether the compute of `project` was dying at any moment since `since`.
-    pub(super) fn compute_died(&self, project: &str, since: Instant) -> bool {
-        self.died(since, |kill| {
-            matches!(kill.part, Part::Agent | Part::Server) && kill.project == project
-        })
+    /// Whether the compute of `project` was dying at any moment since `since`, so that a command may have got this error.
+    /// Of a start that was killed who waits for it hears nothing: the next one serves; unless that was killed, too, and
+    /// the one after it.
+    pub(super) fn excuses(&self, project: &str, since: Instant, told: &str) -> bool {
+        let killed = |kill: &Kill| matches!(kill.part, Part::Agent | Part::Server) && kill.project == project;
+        let starts = told.contains("cannot start") || told.contains("did not start");
+        let in_a_row = self.known().kills.iter().filter(|kill| killed(kill)).count() >= KILLED_IN_A_ROW;
+        self.died(since, killed) && (!starts || in_a_row && told.contains("times in a row"))
     }
 
     /// Whether the gateway was away at any moment since `since`.
