@@ -196,7 +196,10 @@ async fn start_that_is_killed_three_times_in_a_row_has_failed_and_the_next_wake_
     let error = plane.computes().wake(&id, None, MINUTE).await.unwrap_err();
     let told = "it was killed while it started: signal: 9 (SIGKILL) (3 times in a row)";
     assert_eq!(error, WakeError::CannotStart(told.into()));
-    assert_eq!((state(&plane, &id), reason(&plane, &id)), ((ComputeState::Failed, 3), told.into()));
+    assert_eq!(
+        (state(&plane, &id), reason(&plane, &id)),
+        ((ComputeState::Failed, 3), told.into())
+    );
     let woken = plane.computes().wake(&id, None, MINUTE).await.unwrap();
     assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 6);
     let (row, back_off) = (10 + 200 + 10 + 400 + 10, 500);

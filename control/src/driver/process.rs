@@ -320,7 +320,10 @@ impl Inner {
         }
         let left = Life::read(&self.paths.log(&project.id)).map(|(life, _)| life);
         let end = left.filter(|life| life.incarnation == project.compute.incarnation);
-        if let Some(End { how, signal: Some(_), .. }) = end.and_then(|life| life.end) {
+        if let Some(End {
+            how, signal: Some(_), ..
+        }) = end.and_then(|life| life.end)
+        {
             return StartError::Killed(how);
         }
         let said = child::last_words(&self.paths.agent_output(&project.id));
