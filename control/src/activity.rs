@@ -14,8 +14,13 @@ use tokio::time::Instant;
 
 use crate::{driver::Doing, name::ProjectId};
 
-/// Gateways report every few seconds on projects that have clients; what is older comes from one that has gone.
+/// Gateways report every few seconds on projects that have clients; what is older comes from one that is connected and
+/// hangs.
 const STALE: Duration = Duration::from_secs(60);
+/// What a gateway said counts for so long after its watch broke. One that lives tries again every 0.75 s at the most and
+/// reports every 2 s, so it is back by then on any network that works; one that was killed keeps nothing awake. Should one
+/// be alive and cut off for longer, the agent's own look behind the shut door still sees its connections.
+const GONE_AFTER: Duration = Duration::from_secs(5);
 /// After the first suspend in a row that was called off, the next try; doubles with each.
 const TRY_AGAIN_FIRST: Duration = Duration::from_secs(10);
 /// Whatever stands in the way is not paid for much longer than it stands.
@@ -26,7 +31,14 @@ const GATEWAYS_MAX: usize = 256;
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct Activity {
-    ready: Mutex<HashMap<ProjectId, Ready>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    ready: HashMap<ProjectId, Ready>,
+    /// Gateways that watch now, each with how many times: a new watch may begin before the end of the old one is seen.
+    watching: HashMap<String, usize>,
 }
 
 /// What is known of one ready compute.
@@ -50,6 +62,8 @@ struct CalledOff {
 
 struct Reported {
     at: Instant,
+    /// Since when the gateway does not watch; a report since then is a sign of life, too.
+    left: Option<Instant>,
     activity: ProjectActivity,
 }
 
@@ -119,8 +133,46 @@ impl fmt::Display for Use {
 }
 
 impl Activity {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProjectId, Ready>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A gateway's watch begins.
+    pub(crate) fn watches(&self, gateway: &str) {
+        let mut inner = self.lock();
+        *inner.watching.entry(gateway.to_owned()).or_default() += 1;
+        for reported in inner
+            .ready
+            .values_mut()
+            .filter_map(|ready| ready.gateways.get_mut(gateway))
+        {
+            reported.left = None;
+        }
+    }
+
+    /// A gateway's watch has ended: the connection broke, or its process did.
+    pub(crate) fn left(&self, gateway: &str) {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        match inner.watching.get_mut(gateway) {
+            Some(watches) if *watches > 1 => return *watches -= 1,
+            _ => drop(inner.watching.remove(gateway)),
+        }
+        for ready in inner.ready.values_mut() {
+            let Some(reported) = ready.gateways.get_mut(gateway) else {
+                continue;
+            };
+            reported.left = Some(now);
+            // What it said may have gone on to here.
+            if is_used(&reported.activity) {
+                ready.active_at = now;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_watching(&self, gateway: &str) -> bool {
+        self.lock().watching.contains_key(gateway)
     }
 
     /// A compute is ready, or was found so by this control plane: from here on its idle time counts.
@@ -134,23 +186,26 @@ impl Activity {
             gateways: BTreeMap::new(),
             called_off: None,
         };
-        self.lock().insert(id.clone(), ready);
+        self.lock().ready.insert(id.clone(), ready);
     }
 
     /// It is not ready any more.
     pub(crate) fn ended(&self, id: &ProjectId) {
-        self.lock().remove(id);
+        self.lock().ready.remove(id);
     }
 
     /// Takes a gateway's report. What it says of computes that are not ready is ignored, so that nothing piles up.
     pub(crate) fn report(&self, gateway: &str, projects: Vec<ProjectActivity>) {
         let at = Instant::now();
-        let mut all = self.lock();
+        let mut inner = self.lock();
+        let left = (!inner.watching.contains_key(gateway)).then_some(at);
         for activity in projects {
             let Ok(id) = ProjectId::new(&activity.project) else {
                 continue;
             };
-            let Some(ready) = all.get_mut(&id) else { continue };
+            let Some(ready) = inner.ready.get_mut(&id) else {
+                continue;
+            };
             if ready.incarnation != activity.incarnation {
                 continue;
             }
@@ -160,16 +215,18 @@ impl Activity {
                 ready.active_at = at;
                 ready.called_off = None;
             }
-            ready.gateways.retain(|_, reported| at - reported.at < STALE);
+            ready.gateways.retain(|_, reported| reported.counts(at));
             if ready.gateways.len() < GATEWAYS_MAX || ready.gateways.contains_key(gateway) {
-                ready.gateways.insert(gateway.to_owned(), Reported { at, activity });
+                ready
+                    .gateways
+                    .insert(gateway.to_owned(), Reported { at, left, activity });
             }
         }
     }
 
     /// What a compute's agent sees changed.
     pub(crate) fn doing(&self, id: &ProjectId, doing: Doing) {
-        if let Some(ready) = self.lock().get_mut(id) {
+        if let Some(ready) = self.lock().ready.get_mut(id) {
             // The end of something counts, too.
             if is_work(doing) || is_work(ready.doing) {
                 ready.active_at = Instant::now();
@@ -181,7 +238,8 @@ impl Activity {
 
     /// Its suspend did not come about.
     pub(crate) fn called_off(&self, id: &ProjectId, incarnation: u64, why: String) {
-        if let Some(ready) = self.lock().get_mut(id).filter(|ready| ready.incarnation == incarnation) {
+        let mut inner = self.lock();
+        if let Some(ready) = inner.ready.get_mut(id).filter(|ready| ready.incarnation == incarnation) {
             let last = ready.called_off.as_ref().map(|last| last.pause * 2);
             let pause = last.unwrap_or(TRY_AGAIN_FIRST).min(TRY_AGAIN_MAX);
             let again_at = Instant::now() + pause;
@@ -192,14 +250,15 @@ impl Activity {
     /// `None`: it is not ready.
     pub(crate) fn sight(&self, id: &ProjectId) -> Option<Sight> {
         let now = Instant::now();
-        self.lock().get(id).map(|ready| ready.sight(now))
+        self.lock().ready.get(id).map(|ready| ready.sight(now))
     }
 
     /// All that are ready.
     pub(crate) fn sights(&self) -> Vec<(ProjectId, Sight)> {
         let now = Instant::now();
-        let all = self.lock();
-        all.iter().map(|(id, ready)| (id.clone(), ready.sight(now))).collect()
+        let inner = self.lock();
+        let sight = |(id, ready): (&ProjectId, &Ready)| (id.clone(), ready.sight(now));
+        inner.ready.iter().map(sight).collect()
     }
 }
 
@@ -212,9 +271,16 @@ fn is_work(doing: Doing) -> bool {
     doing.running_statements + doing.running_events + doing.replication_threads + doing.background_tasks > 0
 }
 
+impl Reported {
+    /// Whether what it says is believed.
+    fn counts(&self, now: Instant) -> bool {
+        now - self.at < STALE && self.left.is_none_or(|left| now - left < GONE_AFTER)
+    }
+}
+
 impl Ready {
     fn sight(&self, now: Instant) -> Sight {
-        let fresh = self.gateways.iter().filter(|(_, reported)| now - reported.at < STALE);
+        let fresh = self.gateways.iter().filter(|(_, reported)| reported.counts(now));
         let mut users: Vec<Use> = fresh
             .filter(|(_, reported)| is_used(&reported.activity))
             .flat_map(|(gateway, reported)| uses(gateway, &reported.activity))
@@ -290,6 +356,8 @@ mod tests {
     fn ready() -> (Activity, ProjectId) {
         let (all, demo) = (Activity::default(), ProjectId::new("demo").unwrap());
         all.ready(&demo, 2);
+        all.watches("one");
+        all.watches("two");
         (all, demo)
     }
 
@@ -354,6 +422,51 @@ mod tests {
         };
         all.doing(&demo, only_open);
         assert_eq!(idle(), 5, "an open transaction is a gateway's pinned session");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn killed_gateway_keeps_nothing_awake_and_idle_time_counts_from_its_end() {
+        let (all, demo) = ready();
+        all.report("one", vec![activity(3, Duration::ZERO)]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        all.left("one");
+        tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
+        assert_eq!(
+            users(&all, &demo),
+            ["3 commands in flight at gateway one"],
+            "it may come back"
+        );
+        assert_eq!(all.sight(&demo).unwrap().idle, Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(users(&all, &demo).is_empty());
+        assert_eq!(all.sight(&demo).unwrap().idle, GONE_AFTER, "since it left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gateway_that_watches_again_in_time_is_believed_as_before() {
+        let (all, demo) = ready();
+        all.report("one", vec![activity(3, Duration::ZERO)]);
+        all.left("one");
+        tokio::time::advance(GONE_AFTER / 2).await;
+        all.watches("one");
+        // The end of its old connection may be seen after the beginning of the new one.
+        all.watches("one");
+        all.left("one");
+        tokio::time::advance(GONE_AFTER * 2).await;
+        assert_eq!(users(&all, &demo), ["3 commands in flight at gateway one"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gateway_that_reports_without_a_watch_is_believed_for_as_long_as_it_reports() {
+        let (all, demo) = ready();
+        all.left("one");
+        for _ in 0..5 {
+            all.report("one", vec![activity(1, Duration::ZERO)]);
+            tokio::time::advance(GONE_AFTER / 2).await;
+            assert_eq!(users(&all, &demo), ["1 command in flight at gateway one"]);
+        }
+        tokio::time::advance(GONE_AFTER / 2).await;
+        assert!(users(&all, &demo).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -103,7 +103,7 @@ impl Gateways for GatewayService {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
 
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
-        watch::begin(&self.publisher, request.into_inner(), &self.tasks)
+        watch::begin(&self.publisher, &self.activity, request.into_inner(), &self.tasks)
             .await
             .map(Response::new)
     }

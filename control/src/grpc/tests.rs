@@ -324,3 +324,22 @@ async fn answers_to_a_drain_come_in_by_the_watch() {
     assert_eq!(suspended.unwrap().unwrap_err().0, "session 7 holds a lock");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn gateway_whose_connection_ends_is_known_to_be_gone() {
+    let server = Server::start().await;
+    let activity = server.plane.projects.activity.clone();
+    let mut watch = server.watch().await;
+    watch.snapshot().await;
+    assert!(activity.is_watching("test"));
+    drop(watch);
+    let gone = async {
+        while activity.is_watching("test") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .expect("it is told by the connection's end");
+    server.stop().await;
+}

@@ -14,7 +14,10 @@ use tokio_util::{
 };
 use tonic::{Status, Streaming};
 
-use crate::publish::{Acknowledger, Publisher, Subscription};
+use crate::{
+    activity::Activity,
+    publish::{Acknowledger, Publisher, Subscription},
+};
 
 /// From the call to its hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
@@ -23,11 +26,13 @@ pub(super) type Events = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> +
 
 pub(super) async fn begin(
     publisher: &Arc<Publisher>,
+    activity: &Arc<Activity>,
     mut requests: Streaming<WatchRequest>,
     tasks: &TaskTracker,
 ) -> Result<Events, Status> {
     let gateway = hello(&mut requests).await?;
     let mut subscription = publisher.subscribe();
+    activity.watches(&gateway);
     tracing::info!(
         gateway,
         version = subscription.version,
@@ -44,6 +49,7 @@ pub(super) async fn begin(
     let last = stream::once(async { Err(Status::unavailable("begin anew with a snapshot")) });
     let guard = Guard {
         subscription,
+        activity: activity.clone(),
         gateway,
         _end: end.drop_guard(),
     };
@@ -86,6 +92,7 @@ async fn acknowledge(mut requests: Streaming<WatchRequest>, acknowledger: Acknow
 
 struct Guard {
     subscription: Subscription,
+    activity: Arc<Activity>,
     gateway: String,
     _end: DropGuard,
 }
@@ -112,6 +119,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.activity.left(&self.gateway);
         tracing::info!(gateway = self.gateway, "a gateway's watch has ended");
     }
 }

@@ -26,8 +26,9 @@ const PINNED_IDLE: Duration = Duration::from_secs(20);
 const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 /// Whatever was broken by the last fault has been noticed after this.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
-/// What a gateway that is gone has said of its clients counts for a minute; then the time to fall asleep.
-const ASLEEP_WITHIN: Duration = Duration::from_secs(100);
+/// Idle for [`SUSPEND_AFTER`], called off once for somebody who only just left, and tried again. What a gateway said that
+/// is gone since the troubles ended counts no more.
+const ASLEEP_WITHIN: Duration = Duration::from_secs(25);
 const TICK: Duration = Duration::from_millis(250);
 
 struct World {
