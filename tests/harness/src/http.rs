@@ -49,10 +49,7 @@ pub async fn request_with(
     headers: &[(&str, &str)],
     body: Option<&Value>,
 ) -> Response {
-    let rest = url
-        .strip_prefix("http://")
-        .unwrap_or_else(|| panic!("not an http URL: {url}"));
-    let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (address, path) = split(url);
     let body = body.map(Value::to_string).unwrap_or_default();
     let key = key
         .map(|key| format!("Authorization: Bearer {key}\r\n"))
@@ -61,26 +58,41 @@ pub async fn request_with(
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
-    let path = if path.is_empty() { "/" } else { path };
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{key}{headers}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    guarded(format_args!("{method} {url}"), exchange(address, head + &body)).await
+    let answer = guarded(format_args!("{method} {url}"), exchange(address, head + &body)).await;
+    parse(&answer.unwrap_or_else(|why| panic!("{method} {url}: {why}")))
 }
 
-async fn exchange(address: &str, request: String) -> Response {
-    let mut stream = TcpStream::connect(address)
-        .await
-        .unwrap_or_else(|why| panic!("{address}: {why}"));
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("sending an HTTP request");
+/// The status of a GET of what may not be there, or be killed at any moment: `None` where nobody answers to the end.
+pub async fn status(url: &str) -> Option<u16> {
+    let (address, path) = split(url);
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let answer = guarded(format_args!("GET {url}"), exchange(address, head)).await.ok()?;
+    let is_whole = answer.windows(4).any(|end| end == b"\r\n\r\n");
+    is_whole.then(|| parse(&answer).status)
+}
+
+/// Address and path.
+fn split(url: &str) -> (&str, &str) {
+    let rest = url
+        .strip_prefix("http://")
+        .unwrap_or_else(|| panic!("not an http URL: {url}"));
+    match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    }
+}
+
+async fn exchange(address: &str, request: String) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("reading an HTTP response");
-    parse(&answer)
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
 }
 
 fn parse(answer: &[u8]) -> Response {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use harness::selkie::binary;
 use harness::{Selkie, eventually, http, process};
-use tokio::net::TcpStream;
 
 pub(super) struct Service<'a> {
     name: &'static str,
@@ -39,14 +38,12 @@ impl<'a> Service<'a> {
     /// Starts it and waits until it is ready. Where it was killed or stopped meanwhile, it need not be.
     pub(super) async fn starts(&self) {
         self.launch();
-        let address = self.url.strip_prefix("http://").expect("an http URL");
         eventually(format_args!("selkie {} is ready", self.name), async || {
             if self.has_ended() {
                 self.launch();
             }
-            TcpStream::connect(address).await.ok()?;
-            let ready = http::request("GET", &format!("{}/readyz", self.url), None, None).await;
-            (ready.status == 200).then_some(())
+            let ready = http::status(&format!("{}/readyz", self.url)).await;
+            (ready == Some(200)).then_some(())
         })
         .await;
     }
