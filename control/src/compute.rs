@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     activity::Activity,
-    driver::{Driver, DriverError, Running},
+    driver::{Driver, DriverError, Found, Running},
     metrics::Metrics,
     name::ProjectId,
     publish::{Address, Passage, Publisher},
@@ -277,14 +277,14 @@ impl Computes {
         };
         let adopted = self.parts.driver.adopt(&project).await.unwrap_or_else(|error| {
             tracing::error!(project = %id, %error, "cannot adopt a compute nor make sure that it is gone");
-            None
+            Found::Gone(None)
         });
         let was_forced = project.compute.state == ComputeState::Draining && project.compute.forced;
         let mut compute = project.compute;
-        compute.since = crate::clock::now();
+        let before = std::mem::replace(&mut compute.since, crate::clock::now());
         compute.forced = false;
         match adopted {
-            Some(running) => {
+            Found::Running(running) => {
                 tracing::info!(project = %id, incarnation = running.incarnation, "adopted a running compute");
                 compute.state = ComputeState::Ready;
                 // The last change may have been told and not written down.
@@ -292,9 +292,15 @@ impl Computes {
                 compute.reason = None;
                 self.keep(id, &compute, Some(running));
             }
-            None => {
-                tracing::info!(project = %id, was = %compute.state, "a compute is gone since the last control plane");
-                compute.reason = Some("the compute ended while the control plane was away".into());
+            Found::Gone(ended) => {
+                tracing::info!(project = %id, was = %compute.state, ?ended, "a compute is gone since the last control plane");
+                let how = ended.as_ref().and_then(|ended| ended.how.as_ref());
+                let how = how.map(|how| format!(": {how}")).unwrap_or_default();
+                compute.reason = Some(format!("the compute ended while the control plane was away{how}"));
+                // It is billed to here. Whatever a clock says, not to before what was written down, nor into the future.
+                if let Some(ended) = ended {
+                    compute.since = ended.at.min(compute.since).max(before);
+                }
                 compute.state = ComputeState::Suspended;
                 self.parts.publisher.set_compute(id, compute.clone(), Passage::Shut);
             }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::{
     name::ProjectId,
     secret::{GatewaySecret, hex},
-    store::{Access, Observed, ProjectRecord, Touched, UserRecord, WholeProject},
+    store::{Access, EpochMs, Observed, ProjectRecord, Touched, UserRecord, WholeProject},
 };
 
 pub(crate) mod process;
@@ -45,6 +45,22 @@ pub(crate) struct Running {
     pub(crate) observed: Observed,
     /// What happens to it from now on. The end of this stream without `Exited` means that it is gone, too.
     pub(crate) reports: mpsc::Receiver<Report>,
+}
+
+/// What a control plane that begins finds of a compute.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Running(Running),
+    /// Nothing of it runs (any more). `None`: it was ended just now, or nobody knows since when.
+    Gone(Option<Ended>),
+}
+
+/// A compute's end that nobody watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) at: EpochMs,
+    /// `None`: until then there were signs of life.
+    pub(crate) how: Option<String>,
 }
 
 /// How much may stand in the way of shutting a compute's door.
@@ -94,9 +110,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     async fn prepare(&self, project: &ProjectRecord) -> Result<(), DriverError>;
     /// Starts the incarnation in `whole` and answers when it is ready. A dropped call leaves something to `stop`.
     async fn start(&self, whole: &WholeProject) -> Result<Running, StartError>;
-    /// For a control plane that starts: takes over that incarnation where it is ready. `None`: nothing of this project
-    /// runs (any more).
-    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError>;
+    /// For a control plane that starts: takes over that incarnation where it is ready, and ends whatever else there is of
+    /// this project.
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Found, DriverError>;
     /// Projects of which something may run, whether the store knows them or not.
     async fn running(&self) -> Result<Vec<ProjectId>, DriverError>;
     /// Whether that incarnation still serves.

@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    driver::{Driver, DriverError, Quiesce, Quiet, Running, StartError},
+    driver::{Driver, DriverError, Found, Quiesce, Quiet, Running, StartError},
     name::ProjectId,
     store::{Access, Holder, LEADER, LeaseRecord, Observed, ProjectRecord, Store, StoreError, Touched, WholeProject},
 };
@@ -228,7 +228,7 @@ impl Driver for LedDriver {
         self.driver()?.start(whole).await
     }
 
-    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Found, DriverError> {
         self.driver()?.adopt(project).await
     }
 

@@ -1,5 +1,5 @@
-//! Forgets what is too old: the audit log, kept answers and operations are bounded in time and number. The control
-//! plane that leads does it.
+//! Forgets what is too old: the audit log, kept answers, operations and what computes have done are bounded in time, most of
+//! them in number, too. The control plane that leads does it.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ const AUDIT_KEPT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 const AUDIT_ROWS_MAX: u32 = 1_000_000;
 /// Ended operations are looked at within days, and 100 of each project are kept at most.
 const OPERATIONS_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// The bill of a year can be drawn up and disputed a month later.
+const TRANSITIONS_KEPT_MS: i64 = 400 * 24 * 60 * 60 * 1000;
 /// What is kept an hour too long costs nothing.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -28,7 +30,10 @@ pub(crate) async fn prune(store: &dyn Store) {
         ticks.tick().await;
         match once(store).await {
             Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "forgot old rows of the audit log and old answers"),
+            Ok(rows) => tracing::info!(
+                rows,
+                "forgot old rows of the audit log, old answers and old states of computes"
+            ),
             Err(error) => tracing::warn!(%error, "old rows are not forgotten yet"),
         }
     }
@@ -37,8 +42,9 @@ pub(crate) async fn prune(store: &dyn Store) {
 async fn once(store: &dyn Store) -> Result<u64, StoreError> {
     let now = clock::now();
     store.prune_operations(now - OPERATIONS_KEPT_MS).await?;
+    let transitions = store.prune_transitions(now - TRANSITIONS_KEPT_MS).await?;
     let audit = store.prune_audit(now - AUDIT_KEPT_MS, AUDIT_ROWS_MAX).await?;
-    Ok(audit + store.prune_replays(now - KEPT_MS).await?)
+    Ok(transitions + audit + store.prune_replays(now - KEPT_MS).await?)
 }
 
 #[cfg(test)]

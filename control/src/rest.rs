@@ -141,7 +141,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(compute::show))
         .routes(routes!(compute::suspend))
         .routes(routes!(compute::wake))
-        .routes(routes!(sleep::transitions))
+        .routes(routes!(compute::transitions))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show));
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())

@@ -24,7 +24,7 @@ use crate::{
     activity::Activity,
     clock,
     compute::{Computes, Parts},
-    driver::{Doing, Driver, DriverError, Quiesce, Quiet, Report, Running, StartError},
+    driver::{Doing, Driver, DriverError, Ended, Found, Quiesce, Quiet, Report, Running, StartError},
     grpc::{self, GatewayService},
     lead::{Candidate, LedDriver},
     metrics::Metrics,
@@ -103,7 +103,7 @@ impl Store {
     /// All of a project, the first one first.
     pub async fn transitions(&self, id: &str) -> Vec<Transition> {
         let id = ProjectId::new(id).expect("a simulation knows its names");
-        let mut made = self.0.transitions(&id, u32::MAX).await.unwrap_or_default();
+        let mut made = self.0.transitions(&id, None, u32::MAX).await.unwrap_or_default();
         made.reverse();
         let shown = |made: crate::store::Transition| Transition {
             incarnation: made.incarnation,
@@ -120,8 +120,8 @@ impl Store {
 pub trait Machine: Send + Sync + 'static {
     /// Answers when it is ready.
     async fn start(&self, project: &str, incarnation: u64) -> Result<Started, NotStarted>;
-    /// `None`: nothing of it runs (any more).
-    async fn adopt(&self, project: &str, incarnation: u64) -> Result<Option<Started>, String>;
+    /// Of that incarnation, where it is ready; else nothing of the project runs after it.
+    async fn adopt(&self, project: &str, incarnation: u64) -> Result<Adopted, String>;
     /// Projects of which something runs.
     fn running(&self) -> Vec<String>;
     /// Whether it serves.
@@ -152,6 +152,14 @@ impl From<String> for NotStarted {
 pub struct Started {
     socket: PathBuf,
     reports: mpsc::Receiver<Report>,
+}
+
+/// What a control plane that begins finds.
+pub enum Adopted {
+    /// It runs.
+    Running(Started),
+    /// It is gone, since then where that is known: in milliseconds since 1970.
+    Gone(Option<i64>),
 }
 
 /// What a machine tells of a compute; dropped, its agent is gone.
@@ -245,11 +253,13 @@ impl Driver for Hands {
         }
     }
 
-    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Found, DriverError> {
         let (id, incarnation) = (project.id.as_str(), project.compute.incarnation);
         let adopted = self.act(self.machine.adopt(id, incarnation)).await;
-        let adopted = adopted.map_err(DriverError)?;
-        Ok(adopted.map(|started| Self::running(project, started)))
+        Ok(match adopted.map_err(DriverError)? {
+            Adopted::Running(started) => Found::Running(Self::running(project, started)),
+            Adopted::Gone(at) => Found::Gone(at.map(|at| Ended { at, how: None })),
+        })
     }
 
     async fn running(&self) -> Result<Vec<ProjectId>, DriverError> {

@@ -160,6 +160,8 @@ pub(crate) enum SuspendAfter {
 /// A change of a compute's outward state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transition {
+    /// Grows with time.
+    pub(crate) id: i64,
     pub(crate) incarnation: u64,
     pub(crate) from: ComputeState,
     pub(crate) to: ComputeState,
@@ -322,9 +324,13 @@ pub(crate) trait Store: Keys + AuditLog + Replays + Operations + Send + Sync + '
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError>;
     /// Keeps the state of that incarnation, and the transition to it; a report of an older one changes nothing.
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError>;
-    /// The last transitions of the project's compute, the latest first; also after the project was deleted. A compute's
-    /// seconds are those from `ready` to the next state that is neither `ready` nor `draining`.
-    async fn transitions(&self, id: &ProjectId, limit: u32) -> Result<Vec<Transition>, StoreError>;
+    /// The last transitions of the project's compute before that one, the latest first; also after the project was deleted.
+    /// A compute's seconds are those from `ready` to the next state that is neither `ready` nor `draining`.
+    async fn transitions(&self, id: &ProjectId, before: Option<i64>, limit: u32)
+    -> Result<Vec<Transition>, StoreError>;
+    /// Forgets what was before; of each project that there is all but the last of it, so that what lasts until then keeps
+    /// its beginning. Answers how many.
+    async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError>;
     async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError>;
     /// Keeps what the agent said. A user that a server had and has no more was dropped in SQL: it is forgotten. A
     /// database that was made here, was reported once and now is not, was dropped in SQL:

@@ -17,7 +17,7 @@ use crate::{
     accounts::ObservedAccount,
     activity::Activity,
     compute::{Computes, Parts},
-    driver::{Driver, DriverError, Quiesce, Quiet, Report, Running, StartError},
+    driver::{Driver, DriverError, Ended, Found, Quiesce, Quiet, Report, Running, StartError},
     metrics::Metrics,
     name::ProjectId,
     projects::Projects,
@@ -54,6 +54,8 @@ pub(crate) struct FakeDriver {
     pub(crate) resume_fails: Mutex<bool>,
     pub(crate) is_unwell: Mutex<bool>,
     pub(crate) adopts: Mutex<bool>,
+    /// What is known of the end of what is not there to be adopted.
+    pub(crate) ended: Mutex<Option<Ended>>,
     /// What runs and nobody knows of.
     pub(crate) orphans: Mutex<Vec<ProjectId>>,
     pub(crate) prepare_fails: Mutex<bool>,
@@ -195,9 +197,12 @@ impl Driver for FakeDriver {
         }
     }
 
-    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Found, DriverError> {
         let adopts = *self.adopts.lock().unwrap();
-        Ok(adopts.then(|| self.running(project)))
+        if adopts {
+            return Ok(Found::Running(self.running(project)));
+        }
+        Ok(Found::Gone(self.ended.lock().unwrap().clone()))
     }
 
     async fn running(&self) -> Result<Vec<ProjectId>, DriverError> {

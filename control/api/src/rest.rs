@@ -53,6 +53,8 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(field: D) -> R
 /// One change of a compute's state.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Transition {
+    /// Grows with time.
+    pub id: i64,
     /// Of the state that it went to.
     pub incarnation: u64,
     /// Before.
@@ -66,11 +68,14 @@ pub struct Transition {
     pub reason: Option<String>,
 }
 
-/// GET /projects/{id}/compute/transitions
+/// GET /projects/{id}/compute/transitions; pages as those of GET /projects.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TransitionList {
-    /// The latest first.
+    /// This page, the latest first.
     pub transitions: Vec<Transition>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// POST /projects/{id}/users, and the first user of POST /projects

@@ -202,6 +202,13 @@ pub(crate) enum ComputeVerb {
     Suspend { project: String },
     /// Wake it and wait until it is ready
     Wake { project: String },
+    /// What it did and when, the latest first: what it is billed by
+    History {
+        project: String,
+        /// How many at most
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]

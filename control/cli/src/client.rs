@@ -4,8 +4,9 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use control_api::rest::{
-    ChangeProject, ChangeUser, Compute, CreateDatabase, CreateProject, CreateUser, Database, DatabaseList, Key,
-    KeyList, Problem, Project, ProjectCreated, ProjectList, Setting, SettingList, User, UserCreated, UserList,
+    AuditEntry, AuditList, ChangeProject, ChangeUser, Compute, CreateDatabase, CreateProject, CreateUser, Database,
+    DatabaseList, Key, KeyList, Problem, Project, ProjectCreated, ProjectList, Setting, SettingList, Transition,
+    TransitionList, User, UserCreated, UserList,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -18,8 +19,12 @@ use crate::settings::Settings;
 use crate::small_runtime;
 
 pub(crate) mod audit;
+mod history;
 pub(crate) mod keys;
 pub(crate) mod settings;
+
+/// REST gives at most this many at once.
+const PAGE_MAX: u32 = 1000;
 
 /// A wake may take its 60 s, a delete has to stop a compute first.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -343,6 +348,7 @@ pub(crate) fn compute(common: &Common, verb: &ComputeVerb) -> Result<(), Failure
     let rest = Rest::find(common)?;
     small_runtime()?.block_on(async {
         let compute: Compute = match verb {
+            ComputeVerb::History { project, limit } => return history::history(common, &rest, project, *limit).await,
             ComputeVerb::Show { project } => rest.get(&path(&["projects", project, "compute"])?).await?,
             ComputeVerb::Suspend { project } => {
                 rest.post_nothing(&path(&["projects", project, "compute", "suspend"])?)
@@ -412,7 +418,9 @@ lists! {
     UserList.users: User,
     DatabaseList.databases: Database,
     SettingList.settings: Setting,
-    KeyList.keys: Key
+    KeyList.keys: Key,
+    AuditList.entries: AuditEntry,
+    TransitionList.transitions: Transition
 }
 
 /// All pages of a list.
@@ -427,6 +435,24 @@ async fn all<L: List>(rest: &Rest, path: &str) -> Result<Vec<L::Item>, Failure> 
         next = then;
     }
     Ok(all)
+}
+
+/// The first so many of a list that begins with the latest.
+async fn latest<L: List>(rest: &Rest, path: &str, limit: u32) -> Result<Vec<L::Item>, Failure> {
+    let (mut latest, mut after) = (Vec::new(), String::new());
+    loop {
+        let left = limit.saturating_sub(u32::try_from(latest.len()).unwrap_or(u32::MAX));
+        if left == 0 {
+            return Ok(latest);
+        }
+        let asked = format!("{path}?limit={}{after}", left.min(PAGE_MAX));
+        let (items, next) = rest.get::<L>(&asked).await?.page();
+        latest.extend(items);
+        match next {
+            Some(next) => after = format!("&after={}", escaped(&next)),
+            None => return Ok(latest),
+        }
+    }
 }
 
 fn given_password(stdin: bool) -> Result<Option<String>, Failure> {

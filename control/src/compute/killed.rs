@@ -123,12 +123,12 @@ impl Driver for Hands {
         Ok(self.running(&whole.record))
     }
 
-    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Found, DriverError> {
         let found = self.world.alive.lock().unwrap().get(&project.id).copied();
         if found == Some((project.compute.incarnation, true)) {
-            return Ok(Some(self.running(project)));
+            return Ok(Found::Running(self.running(project)));
         }
-        self.stop(&project.id).await.map(|_| None)
+        self.stop(&project.id).await.map(|_| Found::Gone(None))
     }
 
     async fn running(&self) -> Result<Vec<ProjectId>, DriverError> {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    driver::{Quiet, Report},
+    driver::{Ended, Quiet, Report},
     name::DatabaseName,
     store::{Observed, Store, operations::Operations, suite::new_user},
     testing::{Plane, Start, observed},
@@ -160,7 +160,7 @@ async fn killed_start_is_begun_again_for_who_waits_under_the_next_incarnation() 
     }
     assert_eq!(plane.driver.log(), ["start demo 1", "start demo 2", "start demo 3"]);
     let told = "it was killed while it started: signal: 9 (SIGKILL)";
-    let made = plane.store.transitions(&id, 10).await.unwrap();
+    let made = plane.store.transitions(&id, None, 10).await.unwrap();
     let made: Vec<_> = made
         .iter()
         .rev()
@@ -474,9 +474,42 @@ async fn next_control_plane_notices_what_is_gone_and_never_reuses_a_number() {
     next.load().await;
     next.computes().adopt().await;
     assert_eq!(state(&next, &id), (ComputeState::Suspended, 1));
-    assert!(reason(&next, &id).contains("while the control plane was away"));
+    assert_eq!(reason(&next, &id), "the compute ended while the control plane was away");
     let woken = next.computes().wake(&id, None, MINUTE).await.unwrap();
     assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_while_control_was_away_is_billed_to_its_end_and_no_clock_bends_that() {
+    let now = crate::clock::now();
+    let hour = 3_600_000;
+    for (says, billed_to) in [
+        (now - hour / 2, Some(now - hour / 2)),
+        (now - 2 * hour, Some(now - hour)),
+        (now + hour, None),
+    ] {
+        let (plane, id) = Plane::with_demo().await;
+        plane.computes().wake(&id, None, MINUTE).await.unwrap();
+        let mut ready = plane.store.project(&id).await.unwrap().compute;
+        // Ready for an hour by the clock of the day, which is not paused.
+        ready.state = ComputeState::Starting;
+        plane.store.set_compute(&id, &ready).await.unwrap();
+        (ready.state, ready.since) = (ComputeState::Ready, now - hour);
+        plane.store.set_compute(&id, &ready).await.unwrap();
+        let how = Some("signal: 9 (SIGKILL)".into());
+        *plane.driver.ended.lock().unwrap() = Some(Ended { at: says, how });
+        let next = Plane::on(plane.driver.clone(), plane.store.clone());
+        next.load().await;
+        next.computes().adopt().await;
+        let told = "the compute ended while the control plane was away: signal: 9 (SIGKILL)";
+        assert_eq!(reason(&next, &id), told);
+        let last = plane.store.transitions(&id, None, 1).await.unwrap().remove(0);
+        let until = crate::clock::now();
+        match billed_to {
+            Some(at) => assert_eq!(last.at, at),
+            None => assert!((now..=until).contains(&last.at), "not in the future"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -641,7 +674,7 @@ async fn idle_compute_is_suspended_after_gateways_have_let_go_and_the_agent_has_
     assert_eq!(suspended, Ok(Ok(())));
     assert_eq!(plane.driver.log(), ["start demo 1", "quiesce demo", "stop demo"]);
     assert_eq!(state(&plane, &id), (ComputeState::Suspended, 1));
-    let log = plane.store.transitions(&id, 10).await.unwrap();
+    let log = plane.store.transitions(&id, None, 10).await.unwrap();
     let told: Vec<_> = log.iter().rev().map(|made| made.to).collect();
     use ComputeState::{Draining, Ready, Starting, Suspended};
     assert_eq!(told, [Starting, Ready, Draining, Suspended]);

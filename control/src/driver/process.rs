@@ -27,13 +27,13 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 
-use super::{Doing, Driver, DriverError, Quiesce, Quiet, Report, Running, StartError, spec_account};
+use super::{Doing, Driver, DriverError, Ended, Found, Quiesce, Quiet, Report, Running, StartError, spec_account};
 use crate::{
     config::{Config, ProcessConfig, UidRange},
     error::Error,
     name::ProjectId,
     secret::GatewaySecret,
-    store::{Access, Observed, ProjectRecord, Touched, WholeProject},
+    store::{Access, EpochMs, Observed, ProjectRecord, Touched, WholeProject},
 };
 
 mod agent;
@@ -134,7 +134,7 @@ impl Driver for ProcessDriver {
         started
     }
 
-    async fn adopt(&self, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+    async fn adopt(&self, project: &ProjectRecord) -> Result<Found, DriverError> {
         self.inner.adopt(project).await
     }
 
@@ -318,11 +318,10 @@ impl Inner {
         if status.signal().is_some() {
             return StartError::Killed(format!("its agent ended: {status}"));
         }
-        let left = Life::read(&self.paths.log(&project.id)).map(|(life, _)| life);
-        let end = left.filter(|life| life.incarnation == project.compute.incarnation);
+        let end = self.life(project).and_then(|(life, _)| life.end);
         if let Some(End {
             how, signal: Some(_), ..
-        }) = end.and_then(|life| life.end)
+        }) = end
         {
             return StartError::Killed(how);
         }
@@ -360,11 +359,30 @@ impl Inner {
         }
     }
 
-    async fn adopt(self: &Arc<Self>, project: &ProjectRecord) -> Result<Option<Running>, DriverError> {
+    async fn adopt(self: &Arc<Self>, project: &ProjectRecord) -> Result<Found, DriverError> {
         if let Some(running) = self.take_over(project).await {
-            return Ok(Some(running));
+            return Ok(Found::Running(running));
         }
-        self.stop(&project.id).await.map(|_| None)
+        let stopped = self.end(&project.id).await?;
+        Ok(Found::Gone(self.ended(project, stopped.leftovers)))
+    }
+
+    /// When its server ended, by the mark on disk. Where something had to be killed that wrote no end, it lived until now.
+    fn ended(&self, project: &ProjectRecord, leftovers: usize) -> Option<Ended> {
+        let (life, touched) = self.life(project)?;
+        match life.end {
+            Some(End { at_ms, how, .. }) => Some(Ended {
+                at: at_ms,
+                how: Some(how),
+            }),
+            None if leftovers > 0 => None,
+            None => Some(Ended { at: touched, how: None }),
+        }
+    }
+
+    /// The mark of that incarnation, and when it was touched last.
+    fn life(&self, project: &ProjectRecord) -> Option<(Life, EpochMs)> {
+        Life::read(&self.paths.log(&project.id)).filter(|(life, _)| life.incarnation == project.compute.incarnation)
     }
 
     async fn take_over(self: &Arc<Self>, project: &ProjectRecord) -> Option<Running> {
@@ -415,20 +433,25 @@ impl Inner {
     }
 
     async fn stop(&self, id: &ProjectId) -> Result<Option<Observed>, DriverError> {
+        let stopped = self.end(id).await?;
+        Ok(stopped.said.and_then(|status| status.server).map(agent::observed))
+    }
+
+    async fn end(&self, id: &ProjectId) -> Result<Stopped, DriverError> {
         let child = self.children().get(id).cloned();
-        let last = match Agent::connect(&self.paths.agent_socket(id)).await {
+        let said = match Agent::connect(&self.paths.agent_socket(id)).await {
             Some(mut agent) => agent.stop(self.config.stop_timeout).await,
             None => None,
         };
         match child {
-            Some(mut child) if last.is_some() => drop(tokio::time::timeout(EXIT_PATIENCE, child.wait()).await),
+            Some(mut child) if said.is_some() => drop(tokio::time::timeout(EXIT_PATIENCE, child.wait()).await),
             // Not our child: an earlier control plane started it.
-            None if last.is_some() => drop(leftovers::gone(&self.traits(id), EXIT_PATIENCE).await),
+            None if said.is_some() => drop(leftovers::gone(&self.traits(id), EXIT_PATIENCE).await),
             _ => {}
         }
-        self.end_leftovers(id).await?;
+        let leftovers = self.end_leftovers(id).await?;
         self.children().remove(id);
-        Ok(last.and_then(|status| status.server).map(agent::observed))
+        Ok(Stopped { said, leftovers })
     }
 
     fn traits(&self, id: &ProjectId) -> Traits {
@@ -438,9 +461,10 @@ impl Inner {
         }
     }
 
-    async fn end_leftovers(&self, id: &ProjectId) -> Result<(), DriverError> {
+    /// How many there were.
+    async fn end_leftovers(&self, id: &ProjectId) -> Result<usize, DriverError> {
         match leftovers::end(&self.traits(id), self.config.stop_timeout).await {
-            Ok(_) => Ok(()),
+            Ok(ended) => Ok(ended),
             Err(pids) => Err(DriverError(format!("processes {pids:?} of the compute do not end"))),
         }
     }
@@ -448,6 +472,14 @@ impl Inner {
     fn children(&self) -> std::sync::MutexGuard<'_, HashMap<ProjectId, Child>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a stop has found.
+struct Stopped {
+    /// The agent's last status, where one answered.
+    said: Option<AgentStatus>,
+    /// Processes that nobody answered for.
+    leftovers: usize,
 }
 
 /// Carries what an agent says to the compute's keeper, until either is gone.

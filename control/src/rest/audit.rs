@@ -43,17 +43,8 @@ pub(super) async fn of_project(
 }
 
 async fn entries(state: &Rest, project: Option<&ProjectId>, page: &Page) -> Result<Json<rest::AuditList>, Problem> {
-    let parse = |text: &str| {
-        let refuse = || {
-            Problem::invalid(
-                "invalid_query",
-                format!("after = {text:?} is not `next` of a page before"),
-            )
-        };
-        text.parse::<i64>().map_err(|_| refuse())
-    };
-    let after = page.after.as_deref().map(parse).transpose()?;
-    let read = state.projects.store.audit(project, after, page.reads()).await?;
+    let store = &state.projects.store;
+    let read = store.audit(project, page.before()?, page.reads()).await?;
     let (records, next) = page.cut(read, |record| record.id.to_string());
     let entries = records.into_iter().map(entry).collect();
     Ok(Json(rest::AuditList { entries, next }))

@@ -1,4 +1,4 @@
-//! `/projects/{id}/compute`.
+//! `/projects/{id}/compute` and what it did.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use axum::{
 };
 use control_api::rest;
 
-use super::{Problem, Rest, projects::find};
+use super::{Problem, Rest, page::Page, problem::Params, projects::find};
 use crate::{
     clock,
     scheduler::{Due, due, idle_allowed},
@@ -68,6 +68,40 @@ pub(super) async fn wake(State(state): State<Rest>, Path(id): Path<String>) -> R
         .map_or(WAKE_PATIENCE, |ms| Duration::from_millis(ms.into()));
     state.computes().wake(&record.id, None, patience).await?;
     Ok(Json(compute(&state, &record)))
+}
+
+/// The changes of the compute's state, the latest first: those of the last 400 days, and the last one before. It is billed
+/// from `ready` to the next state that is neither `ready` nor `draining`.
+#[utoipa::path(
+    get, path = "/projects/{id}/compute/transitions", tag = "compute",
+    params(("id" = String, Path, description = "The project."), Page),
+    responses(
+        (status = 200, body = rest::TransitionList),
+        (status = 400, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn transitions(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<rest::TransitionList>, Problem> {
+    let id = find(&state, &id).await?.id;
+    let store = &state.projects.store;
+    let read = store.transitions(&id, page.before()?, page.reads()).await?;
+    let (made, next) = page.cut(read, |made| made.id.to_string());
+    let transitions = made.into_iter().map(|made| rest::Transition {
+        id: made.id,
+        incarnation: made.incarnation,
+        from: made.from,
+        to: made.to,
+        at: clock::rfc3339(made.at),
+        reason: made.reason,
+    });
+    Ok(Json(rest::TransitionList {
+        transitions: transitions.collect(),
+        next,
+    }))
 }
 
 /// The compute as it is at this moment; the store may be a moment behind.

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::Problem;
+
 /// A page of 100 fits a screenful of a script; 1,000 is a body of a few hundred KiB.
 const PAGE: u32 = 100;
 const PAGE_MAX: u32 = 1000;
@@ -26,6 +28,20 @@ impl Page {
     /// How many to read: one more than the page, to see whether there is a next.
     pub(super) fn reads(&self) -> u32 {
         self.limit() + 1
+    }
+
+    /// `after` where the list is in the order of a number that grows with time.
+    pub(super) fn before(&self) -> Result<Option<i64>, Problem> {
+        let parse = |text: &String| {
+            let refuse = || {
+                Problem::invalid(
+                    "invalid_query",
+                    format!("after = {text:?} is not `next` of a page before"),
+                )
+            };
+            text.parse().map_err(|_| refuse())
+        };
+        self.after.as_ref().map(parse).transpose()
     }
 
     /// This page of what was read, and what the next comes after.

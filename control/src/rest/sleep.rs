@@ -1,33 +1,24 @@
-//! When a project falls asleep, and what its compute has done so far.
+//! When a project falls asleep.
 
 use std::time::Duration;
 
 use axum::{
-    Json,
     extract::{Path, State},
     http::StatusCode,
     response::Response,
 };
 use control_api::rest;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::{
     Problem, Rest,
-    problem::{Body, Params},
+    problem::Body,
     projects::{changeable, find, project},
     tag::{self, Conditions},
 };
-use crate::{
-    clock,
-    store::{Sleep, SuspendAfter},
-};
+use crate::store::{Sleep, SuspendAfter};
 
 /// Shorter, a compute would sleep between two commands of one program; longer, "never" is meant.
 const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
-
-const LIST: u32 = 100;
-const LIST_MAX: u32 = 1000;
 
 /// Changes when the project falls asleep. What is not in the body stays as it is; null goes back to the default.
 #[utoipa::path(
@@ -69,44 +60,6 @@ pub(super) async fn change(
         .await?;
     let changed = project(&state, &record);
     tag::changed(StatusCode::OK, &changed, &changeable(&changed)?)
-}
-
-/// How many to list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Last {
-    /// 100 where absent, up to 1,000.
-    limit: Option<u32>,
-}
-
-/// The last changes of the compute's state, the latest first.
-#[utoipa::path(
-    get, path = "/projects/{id}/compute/transitions", tag = "compute",
-    params(("id" = String, Path, description = "The project."), Last),
-    responses(
-        (status = 200, body = rest::TransitionList),
-        (status = 404, body = rest::Problem, content_type = "application/problem+json")
-    )
-)]
-pub(super) async fn transitions(
-    State(state): State<Rest>,
-    Path(id): Path<String>,
-    Params(last): Params<Last>,
-) -> Result<Json<rest::TransitionList>, Problem> {
-    let id = find(&state, &id).await?.id;
-    let limit = last.limit.unwrap_or(LIST).clamp(1, LIST_MAX);
-    let made = state.projects.store.transitions(&id, limit).await?;
-    let transitions = made.into_iter().map(|made| rest::Transition {
-        incarnation: made.incarnation,
-        from: made.from,
-        to: made.to,
-        at: clock::rfc3339(made.at),
-        reason: made.reason,
-    });
-    Ok(Json(rest::TransitionList {
-        transitions: transitions.collect(),
-    }))
 }
 
 /// `suspend_after` and `pinned_idle_timeout` as the project has them.

@@ -523,4 +523,13 @@ async fn what_keeps_a_compute_awake_and_what_it_did_are_told() {
         log["transitions"][1]["reason"],
         "the compute is being suspended on request"
     );
+    let next = log["next"].as_str().unwrap();
+    let path = "/api/v1/projects/demo/compute/transitions";
+    let (_, rest) = api.get(&format!("{path}?after={next}")).await;
+    assert_eq!(
+        (&rest["transitions"][0]["to"], &rest["next"]),
+        (&json!("ready"), &Value::Null)
+    );
+    let (status, refused) = api.get(&format!("{path}?after=x")).await;
+    assert_eq!((status, refused["code"].as_str()), (400, Some("invalid_query")));
 }

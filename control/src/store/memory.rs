@@ -50,8 +50,8 @@ struct Inner {
     replays: BTreeMap<ReplayId, KeptReplay>,
     leases: BTreeMap<String, (LeaseRecord, Instant)>,
     operations: BTreeMap<String, super::operations::OperationRecord>,
-    /// Of all projects, in order.
-    transitions: Vec<(ProjectId, Transition)>,
+    /// Of all projects, in order, with when each project was made.
+    transitions: Vec<(ProjectId, EpochMs, Transition)>,
 }
 
 struct KeptReplay {
@@ -144,13 +144,15 @@ impl Inner {
         }
         if compute.state != before.state {
             let transition = Transition {
+                id: self.transitions.last().map_or(0, |(_, _, last)| last.id) + 1,
                 incarnation: compute.incarnation,
                 from: before.state,
                 to: compute.state,
                 at: compute.since,
                 reason: compute.reason.clone(),
             };
-            self.transitions.push((id.clone(), transition));
+            let created = kept.whole.record.created;
+            self.transitions.push((id.clone(), created, transition));
         }
         *before = compute.clone();
         self.compute_changed(id, compute);
@@ -499,10 +501,43 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn transitions(&self, id: &ProjectId, limit: u32) -> Result<Vec<Transition>, StoreError> {
+    async fn transitions(
+        &self,
+        id: &ProjectId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Transition>, StoreError> {
         let inner = self.lock();
-        let of_project = inner.transitions.iter().rev().filter(|(project, _)| project == id);
-        Ok(of_project.map(|(_, made)| made.clone()).take(limit as usize).collect())
+        let wanted = |(project, _, made): &&(ProjectId, EpochMs, Transition)| {
+            project == id && before.is_none_or(|before| made.id < before)
+        };
+        let of_project = inner.transitions.iter().rev().filter(wanted);
+        Ok(of_project
+            .map(|(_, _, made)| made.clone())
+            .take(limit as usize)
+            .collect())
+    }
+
+    async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError> {
+        let mut inner = self.lock_in_term()?;
+        let all = inner.transitions.clone();
+        let last_of = |id: &ProjectId, created: EpochMs| {
+            let old = all
+                .iter()
+                .rev()
+                .find(|(other, of, made)| other == id && *of == created && made.at < before);
+            old.map(|(_, _, made)| made.id)
+        };
+        let Inner {
+            transitions, projects, ..
+        } = &mut *inner;
+        transitions.retain(|(id, created, made)| {
+            let exists = projects
+                .get(id)
+                .is_some_and(|kept| kept.whole.record.created == *created);
+            made.at >= before || exists && last_of(id, *created) == Some(made.id)
+        });
+        Ok((all.len() - transitions.len()) as u64)
     }
 
     async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError> {

@@ -201,6 +201,7 @@ pub(super) fn suspend_after_ms(after: SuspendAfter) -> i64 {
 
 #[derive(sqlx::FromRow)]
 pub(super) struct TransitionRow {
+    id: i64,
     incarnation: i64,
     from_state: String,
     to_state: String,
@@ -213,6 +214,7 @@ impl TryFrom<TransitionRow> for Transition {
 
     fn try_from(row: TransitionRow) -> Result<Self, StoreError> {
         Ok(Self {
+            id: row.id,
             incarnation: u64::try_from(row.incarnation).map_err(corrupt("compute_transitions.incarnation"))?,
             from: state(&row.from_state, "compute_transitions.from_state")?,
             to: state(&row.to_state, "compute_transitions.to_state")?,

@@ -673,16 +673,40 @@ impl Store for SqlStore {
         Ok(tx.commit().await?)
     }
 
-    async fn transitions(&self, id: &ProjectId, limit: u32) -> Result<Vec<Transition>, StoreError> {
+    async fn transitions(
+        &self,
+        id: &ProjectId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Transition>, StoreError> {
         let rows = sqlx::query_as::<_, TransitionRow>(
-            "SELECT incarnation, from_state, to_state, at_ms, reason FROM compute_transitions \
-             WHERE project_id = $1 ORDER BY id DESC LIMIT $2",
+            "SELECT id, incarnation, from_state, to_state, at_ms, reason FROM compute_transitions \
+             WHERE project_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
         )
         .bind(id.as_str())
+        .bind(before.unwrap_or(i64::MAX))
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(Transition::try_from).collect()
+    }
+
+    async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        // Two projects of one name, one after the other, are told apart by when they were made.
+        let result = sqlx::query(
+            "DELETE FROM compute_transitions WHERE at_ms < $1 AND (\
+             EXISTS (SELECT 1 FROM compute_transitions l WHERE l.project_id = compute_transitions.project_id \
+             AND l.project_created_ms = compute_transitions.project_created_ms \
+             AND l.id > compute_transitions.id AND l.at_ms < $1) \
+             OR NOT EXISTS (SELECT 1 FROM projects p WHERE p.id = compute_transitions.project_id \
+             AND p.created_ms = compute_transitions.project_created_ms))",
+        )
+        .bind(before)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(result.rows_affected())
     }
 
     async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError> {

@@ -64,6 +64,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         users_and_databases_belong_to_a_project,
         incarnations_only_grow,
         every_change_of_state_is_in_the_log_once_and_outlives_the_project,
+        old_transitions_are_forgotten_but_for_the_last_of_each_project,
         keeps_when_a_project_sleeps,
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
@@ -324,7 +325,7 @@ async fn every_change_of_state_is_in_the_log_once_and_outlives_the_project(store
     (compute.state, compute.since, compute.reason) = (ComputeState::Suspended, 50, Some("deleted".into()));
     store.set_compute(&id("demo"), &compute).await.unwrap();
     store.finish_delete(&id("demo")).await.unwrap();
-    let log = store.transitions(&id("demo"), 10).await.unwrap();
+    let log = store.transitions(&id("demo"), None, 10).await.unwrap();
     let told: Vec<_> = log.iter().rev().map(|made| (made.from, made.to, made.at)).collect();
     use ComputeState::{Draining, Ready, Starting, Suspended};
     let expected = [
@@ -337,8 +338,50 @@ async fn every_change_of_state_is_in_the_log_once_and_outlives_the_project(store
     assert_eq!(told, expected);
     assert!(log.iter().all(|made| made.incarnation == 1));
     assert_eq!(log[0].reason.as_deref(), Some("deleted"));
-    assert_eq!(store.transitions(&id("demo"), 2).await.unwrap(), log[..2]);
-    assert!(store.transitions(&id("other"), 10).await.unwrap().is_empty());
+    assert_eq!(store.transitions(&id("demo"), None, 2).await.unwrap(), log[..2]);
+    let next = store.transitions(&id("demo"), Some(log[1].id), 2).await.unwrap();
+    assert_eq!(next, log[2..4], "the next page");
+    assert!(store.transitions(&id("other"), None, 10).await.unwrap().is_empty());
+}
+
+async fn old_transitions_are_forgotten_but_for_the_last_of_each_project(store: &impl Store) {
+    let made_at = |now| NewProject {
+        now,
+        ..new_project("demo")
+    };
+    let ready_and_asleep = async |ready: i64, asleep: i64| {
+        let mut compute = store.begin_start(&id("demo"), ready - 1).await.unwrap().record.compute;
+        for (state, since) in [(ComputeState::Ready, ready), (ComputeState::Suspended, asleep)] {
+            (compute.state, compute.since) = (state, since);
+            store.set_compute(&id("demo"), &compute).await.unwrap();
+        }
+    };
+    let left = async || {
+        let log = store.transitions(&id("demo"), None, 100).await.unwrap();
+        log.iter().rev().map(|made| made.at).collect::<Vec<_>>()
+    };
+    store.create_project(made_at(1)).await.unwrap();
+    ready_and_asleep(11, 20).await;
+    ready_and_asleep(31, 40).await;
+    assert_eq!(
+        store.prune_transitions(11).await.unwrap(),
+        0,
+        "the last that is old stays"
+    );
+    assert_eq!(store.prune_transitions(32).await.unwrap(), 4);
+    assert_eq!(left().await, [31, 40], "what was ready then keeps its beginning");
+    assert_eq!(store.prune_transitions(100).await.unwrap(), 1);
+    assert_eq!(left().await, [40]);
+    store.begin_delete(&id("demo")).await.unwrap();
+    store.finish_delete(&id("demo")).await.unwrap();
+    store.create_project(made_at(50)).await.unwrap();
+    ready_and_asleep(61, 70).await;
+    assert_eq!(
+        store.prune_transitions(65).await.unwrap(),
+        2,
+        "of the one that is gone all"
+    );
+    assert_eq!(left().await, [61, 70]);
 }
 
 async fn keeps_when_a_project_sleeps(store: &impl Store) {

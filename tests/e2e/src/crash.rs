@@ -5,7 +5,7 @@ use harness::process::{self, wait_for_exit};
 use harness::{Raw, Selkie, eventually};
 use rustix::process::Signal;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 #[tokio::test]
 async fn a_killed_mariadbd_is_started_again_for_the_next_client() {
@@ -59,4 +59,68 @@ async fn a_killed_selkie_comes_back_and_there_are_never_two_servers() {
         "{now:?} beside {before:?}"
     );
     run(&mut conn, "INSERT INTO t VALUES (2)").await;
+}
+
+/// As the control plane has written it down last: what the compute came to, why, and when.
+async fn last_transition(selkie: &Selkie, project: &str) -> (String, String, SystemTime) {
+    let path = format!("/projects/{project}/compute/transitions?limit=1");
+    let listed = selkie.rest("GET", &path, None).await.json();
+    let made = &listed["transitions"][0];
+    let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
+    let at = humantime::parse_rfc3339(&text("at")).expect("a time");
+    (text("to"), text("reason"), at)
+}
+
+fn parent(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.and_then(|pid| pid.trim().parse().ok()).expect("its parent")
+}
+
+#[tokio::test]
+async fn a_database_that_dies_while_nobody_watches_is_billed_to_its_death() {
+    let mut selkie = Selkie::start().await;
+    let mut awake = Vec::new();
+    for _ in 0..2 {
+        let project = selkie.project("unwatched").await;
+        project.wake().await;
+        let known: Vec<u32> = awake.iter().map(|(_, server)| *server).collect();
+        let mut servers = selkie.servers();
+        servers.retain(|server| !known.contains(server));
+        awake.push((project.id.clone(), servers[0]));
+    }
+    let [(server_killed, first), (agent_killed, second)] = &awake[..] else {
+        panic!("two are awake")
+    };
+    selkie.crash();
+    let before = SystemTime::now();
+    process::signal(*first, Signal::KILL);
+    process::signal(parent(*second), Signal::KILL);
+    for server in [first, second] {
+        assert!(
+            wait_for_exit(*server, Duration::from_secs(10)),
+            "a server goes with its agent"
+        );
+    }
+    let after = SystemTime::now();
+    // What is not known exactly would be billed to the restart: it must be told from the death.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    selkie.restart().await;
+
+    let (to, reason, at) = last_transition(&selkie, server_killed).await;
+    assert_eq!(to, "suspended");
+    assert!(
+        reason.contains("while the control plane was away: signal: 9 (SIGKILL)"),
+        "{reason}"
+    );
+    let second = Duration::from_secs(1);
+    assert!(
+        before - second / 100 <= at && at <= after + second,
+        "{before:?} {at:?} {after:?}"
+    );
+    let (to, reason, at) = last_transition(&selkie, agent_killed).await;
+    assert_eq!(to, "suspended");
+    assert!(reason.ends_with("while the control plane was away"), "{reason}");
+    // The last beat, which a busy machine may have delayed.
+    assert!(before - second * 3 <= at && at <= after, "{before:?} {at:?} {after:?}");
 }

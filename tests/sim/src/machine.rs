@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use control::sim::{News, NotStarted, Started};
+use control::sim::{Adopted, News, NotStarted, Started};
 use gateway::sim::{Connection, Network, Ran, Refusal, Statement};
 use rand::random_range;
 use tokio::sync::watch;
@@ -294,7 +294,7 @@ impl control::sim::Machine for Handle {
         })
     }
 
-    async fn adopt(&self, project: &str, incarnation: u64) -> Result<Option<Started>, String> {
+    async fn adopt(&self, project: &str, incarnation: u64) -> Result<Adopted, String> {
         sleep(up_to(10)).await;
         if let Some(process) = self.0.process(project)
             && process.incarnation == incarnation
@@ -302,9 +302,15 @@ impl control::sim::Machine for Handle {
             && !self.0.hangs(project)
         {
             *locked(&process.door) = Door::Open;
-            return Ok(Some(process.started()));
+            return Ok(Adopted::Running(process.started()));
         }
-        self.stop(project).await.map(|()| None)
+        self.stop(project).await?;
+        // An agent writes its server's end to disk, and one that is killed has shortly before touched what is there.
+        let last = locked(&self.0.processes).get(project).cloned();
+        let last = last.filter(|process| process.incarnation == incarnation);
+        Ok(Adopted::Gone(last.and_then(|process| {
+            self.0.oracle.exit_ms(project, process.incarnation)
+        })))
     }
 
     fn running(&self) -> Vec<String> {

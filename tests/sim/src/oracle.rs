@@ -224,6 +224,14 @@ impl Oracle {
         self.life(project, incarnation, |life| life.exited = Some(now));
     }
 
+    /// As a file on the machine says it, in milliseconds since 1970.
+    pub(crate) fn exit_ms(&self, project: &str, incarnation: u64) -> Option<i64> {
+        let inner = self.lock();
+        let mut lives = inner.lives.iter();
+        let life = lives.find(|life| life.project == project && life.incarnation == incarnation)?;
+        Some(DAY_MS + i64::try_from(life.exited?.as_millis()).unwrap_or_default())
+    }
+
     fn life(&self, project: &str, incarnation: u64, change: impl FnOnce(&mut Life)) {
         let mut inner = self.lock();
         let mut lives = inner.lives.iter_mut();
@@ -252,8 +260,8 @@ impl Oracle {
         wrong.iter().for_each(|rule| self.breaks(rule));
     }
 
-    /// Billed is what ran: from when the control plane knew that it was ready, which is not before it was and soon after,
-    /// to when it knew of its exit, likewise.
+    /// Billed is what ran: from when the control plane knew that it was ready, which is not before it was and soon after
+    /// a control plane led, to when it knew of its exit, which is soon after that, whoever led.
     pub(crate) fn judge_bill(&self, project: &str, transitions: &[Transition], tick: Duration) {
         let bill = bill(transitions);
         let mut rules = Vec::new();
@@ -263,10 +271,13 @@ impl Oracle {
                 let blind = inner.leaderless.iter().filter(|at| (from..=to).contains(*at)).count();
                 KNOWN_WITHIN + tick * u32::try_from(blind).unwrap_or(u32::MAX)
             };
-            let soon = |what: Duration, told: Duration| {
-                // Both are rounded to milliseconds.
-                told + Duration::from_millis(2) >= what && told <= what + patience(what, told)
-            };
+            // Both are rounded to milliseconds.
+            let not_before = |what: Duration, told: Duration| told + Duration::from_millis(2) >= what;
+            let ready_soon =
+                |ready: Duration, told: Duration| not_before(ready, told) && told <= ready + patience(ready, told);
+            // Also where nobody led: the next leader finds out when it was.
+            let exited_soon =
+                |exited: Duration, told: Duration| not_before(exited, told) && told <= exited + KNOWN_WITHIN;
             for billed in &bill {
                 let life = inner
                     .lives
@@ -278,7 +289,7 @@ impl Oracle {
                     ));
                     continue;
                 };
-                if !soon(ready, billed.1) || !soon(exited, billed.2) {
+                if !ready_soon(ready, billed.1) || !exited_soon(exited, billed.2) {
                     rules.push(format!(
                         "{project}: billed {billed:?}, ran from {ready:?} to {exited:?}"
                     ));

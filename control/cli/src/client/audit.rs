@@ -2,13 +2,10 @@
 
 use control_api::rest::{AuditEntry, AuditList};
 
-use super::{Rest, escaped, path, show, table};
+use super::{Rest, latest, path, show, table};
 use crate::arguments::{Audit, Common};
 use crate::failure::Failure;
 use crate::small_runtime;
-
-/// REST gives at most this many at once.
-const PAGE_MAX: u32 = 1000;
 
 pub(crate) fn audit(common: &Common, wish: &Audit) -> Result<(), Failure> {
     let rest = Rest::find(common)?;
@@ -17,27 +14,10 @@ pub(crate) fn audit(common: &Common, wish: &Audit) -> Result<(), Failure> {
         None => "/audit".into(),
     };
     small_runtime()?.block_on(async {
-        let entries = latest(&rest, &path, wish.limit).await?;
+        let entries = latest::<AuditList>(&rest, &path, wish.limit).await?;
         let head = ["AT", "KEY", "METHOD", "PATH", "STATUS", "CHANGED"];
         show(common, &entries, || table(&head, entries.iter().map(row)))
     })
-}
-
-async fn latest(rest: &Rest, path: &str, limit: u32) -> Result<Vec<AuditEntry>, Failure> {
-    let mut entries = Vec::new();
-    let mut after = String::new();
-    loop {
-        let left = limit.saturating_sub(u32::try_from(entries.len()).unwrap_or(u32::MAX));
-        if left == 0 {
-            return Ok(entries);
-        }
-        let page: AuditList = rest.get(&format!("{path}?limit={}{after}", left.min(PAGE_MAX))).await?;
-        entries.extend(page.entries);
-        match page.next {
-            Some(next) => after = format!("&after={}", escaped(&next)),
-            None => return Ok(entries),
-        }
-    }
 }
 
 fn row(entry: &AuditEntry) -> Vec<String> {

@@ -91,6 +91,39 @@ fn what_the_control_plane_refuses_is_told_in_its_words() {
 }
 
 #[test]
+fn what_a_compute_did_is_listed_the_latest_first_over_pages() {
+    let made = |id: u32, from: &str, to: &str, reason: &str| {
+        format!(
+            r#"{{"id":{id},"incarnation":3,"from":"{from}","to":"{to}","at":"2026-01-01T00:00:0{id}.000Z"{reason}}}"#
+        )
+    };
+    let page = |made: &str, next: &str| ("200 OK", format!(r#"{{"transitions":[{made}]{next}}}"#));
+    let script = || {
+        vec![
+            page(
+                &made(2, "ready", "suspended", r#","reason":"it was idle""#),
+                r#","next":"2""#,
+            ),
+            page(&made(1, "starting", "ready", ""), ""),
+        ]
+    };
+    let control = ControlPlane::start(script());
+    let args = ["compute", "history", "demo", "--limit", "3"];
+    insta::assert_snapshot!(succeeds(&mut with(&control, &args)), @r"
+    AT                        INCARNATION  FROM      TO         BECAUSE
+    2026-01-01T00:00:02.000Z  3            ready     suspended  it was idle
+    2026-01-01T00:00:01.000Z  3            starting  ready
+    ");
+    let asked: Vec<_> = control.asked().into_iter().map(|request| request.line).collect();
+    let list = "GET /api/v1/projects/demo/compute/transitions";
+    assert_eq!(asked, [format!("{list}?limit=3"), format!("{list}?limit=2&after=2")]);
+    let control = ControlPlane::start(script());
+    let json = succeeds(&mut with(&control, &["compute", "history", "demo", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&listed[0]["id"], &listed[1]["to"]), (&2.into(), &"ready".into()));
+}
+
+#[test]
 fn names_cannot_lead_elsewhere() {
     let control = ControlPlane::start(vec![("200 OK", project("x"))]);
     let said = fails(&mut with(&control, &["project", "delete", ".."]));
