@@ -29,12 +29,12 @@ use crate::{
     },
 };
 
-/// What the next start does.
+/// What the next start does, after so long.
 #[derive(Debug, Clone)]
 pub(crate) enum Start {
-    ReadyAfter(Duration),
-    FailsAfter(Duration, &'static str),
-    KilledAfter(Duration, &'static str),
+    Ready(Duration),
+    Fails(Duration, &'static str),
+    Killed(Duration, &'static str),
 }
 
 /// Does what its script says and writes down what it was told.
@@ -181,16 +181,16 @@ impl Driver for FakeDriver {
             .unwrap()
             .insert(whole.record.id.clone(), running_settings(&whole.access));
         let next = self.starts.lock().unwrap().pop_front();
-        match next.unwrap_or(Start::ReadyAfter(Duration::from_millis(100))) {
-            Start::ReadyAfter(time) => {
+        match next.unwrap_or(Start::Ready(Duration::from_millis(100))) {
+            Start::Ready(time) => {
                 tokio::time::sleep(time).await;
                 Ok(self.running(&whole.record))
             }
-            Start::FailsAfter(time, reason) => {
+            Start::Fails(time, reason) => {
                 tokio::time::sleep(time).await;
                 Err(DriverError(reason.into()).into())
             }
-            Start::KilledAfter(time, how) => {
+            Start::Killed(time, how) => {
                 tokio::time::sleep(time).await;
                 Err(StartError::Killed(how.into()))
             }

@@ -126,7 +126,7 @@ async fn wake_while_draining_waits_and_starts_the_next_incarnation() {
 #[tokio::test(start_paused = true)]
 async fn failed_start_says_why_and_the_next_wake_waits_for_the_back_off() {
     let (plane, id) = Plane::with_demo().await;
-    let fails = Start::FailsAfter(Duration::from_millis(10), "the disk is full");
+    let fails = Start::Fails(Duration::from_millis(10), "the disk is full");
     plane.driver.starts.lock().unwrap().extend([fails.clone(), fails]);
     let began = Instant::now();
     for waited_ms in [10, 10 + 500 + 10] {
@@ -146,7 +146,7 @@ async fn failed_start_says_why_and_the_next_wake_waits_for_the_back_off() {
     assert_eq!(reason(&plane, &id), "");
 }
 
-const KILLED: Start = Start::KilledAfter(Duration::from_millis(10), "signal: 9 (SIGKILL)");
+const KILLED: Start = Start::Killed(Duration::from_millis(10), "signal: 9 (SIGKILL)");
 
 #[tokio::test(start_paused = true)]
 async fn killed_start_is_begun_again_for_who_waits_under_the_next_incarnation() {
@@ -338,7 +338,7 @@ async fn silent_gateway_delays_a_suspend_for_so_long_and_then_the_compute_decide
 #[tokio::test(start_paused = true)]
 async fn suspend_during_a_start_stops_it_and_tells_the_waiting() {
     let (plane, id) = Plane::with_demo().await;
-    plane.driver.starts.lock().unwrap().push_back(Start::ReadyAfter(MINUTE));
+    plane.driver.starts.lock().unwrap().push_back(Start::Ready(MINUTE));
     let wake = plane.computes().wake(&id, None, MINUTE);
     let suspend = async {
         reaches(&plane, &id, ComputeState::Starting).await;
@@ -523,7 +523,7 @@ async fn closing_suspends_all_at_once_and_lets_nothing_start() {
     for id in &ids {
         plane.computes().wake(id, None, MINUTE).await.unwrap();
     }
-    plane.driver.starts.lock().unwrap().push_back(Start::ReadyAfter(MINUTE));
+    plane.driver.starts.lock().unwrap().push_back(Start::Ready(MINUTE));
     let starting = plane.create("ddd").await;
     let wake = plane.computes().wake(&starting, None, MINUTE);
     let close = async {

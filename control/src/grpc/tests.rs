@@ -238,7 +238,7 @@ async fn failed_wake_tells_its_kind_and_reason() {
         .starts
         .lock()
         .unwrap()
-        .push_back(Start::FailsAfter(Duration::ZERO, "the disk is full"));
+        .push_back(Start::Fails(Duration::ZERO, "the disk is full"));
     let failed = client.wake(with_token(wake("demo"), TOKEN)).await.unwrap_err();
     assert_eq!(failed.code(), Code::FailedPrecondition);
     assert!(failed.message().contains("the disk is full"), "{}", failed.message());
@@ -254,7 +254,7 @@ async fn call_that_is_cancelled_stops_waiting() {
         .starts
         .lock()
         .unwrap()
-        .push_back(Start::FailsAfter(Duration::ZERO, "no"));
+        .push_back(Start::Fails(Duration::ZERO, "no"));
     let mut client = server.client().await;
     client.wake(with_token(wake("demo"), TOKEN)).await.unwrap_err();
     // Now it backs off for 500 ms; a caller that leaves before takes its wake with it.

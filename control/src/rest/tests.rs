@@ -374,7 +374,7 @@ async fn wake_and_suspend_answer_when_done() {
 #[tokio::test]
 async fn failed_wake_is_a_problem_with_the_reason() {
     let api = Api::with_demo().await;
-    let fails = Start::FailsAfter(std::time::Duration::ZERO, "mariadbd: not found");
+    let fails = Start::Fails(std::time::Duration::ZERO, "mariadbd: not found");
     api.plane.driver.starts.lock().unwrap().push_back(fails);
     let (status, problem) = api.call("POST", "/api/v1/projects/demo/compute/wake", None).await;
     assert_eq!((status, problem["code"].as_str()), (503, Some("compute_failed")));

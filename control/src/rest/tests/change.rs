@@ -107,7 +107,7 @@ async fn a_request_that_is_being_done_is_not_begun_again_and_a_failed_one_is() {
         .starts
         .lock()
         .unwrap()
-        .push_back(crate::testing::Start::FailsAfter(slow, "no room"));
+        .push_back(crate::testing::Start::Fails(slow, "no room"));
     let first = with_headers(&api, "POST", wake, &key, Value::Null);
     let second = async {
         // In the log: the first has begun.
