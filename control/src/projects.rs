@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use control_api::rest::OperationKind;
+use tokio::sync::Mutex;
 
 use crate::{
     activity::Activity,
@@ -23,6 +24,8 @@ pub(crate) struct Projects {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) computes: Arc<Computes>,
     pub(crate) activity: Arc<Activity>,
+    /// Held from the store to the gateways, so that these are told in the order in which it is kept.
+    pub(crate) changing_sleep: Mutex<()>,
 }
 
 /// What another control plane had begun and that is not a compute's. To be read before anybody is served: what this one
@@ -66,7 +69,7 @@ impl Projects {
                 .store
                 .end_operation(&id, OperationKind::Create, Some(&reason), clock::now());
             ended.await?;
-            self.store.begin_delete(&id).await?;
+            self.store.begin_delete(&id, None).await?;
             self.finish_delete(&whole.record).await?;
             return Err(ChangeError::Prepare(error));
         }
@@ -79,9 +82,10 @@ impl Projects {
         Ok(whole)
     }
 
-    /// Hides the project, stops its compute and removes its data.
-    pub(crate) async fn delete(&self, id: &ProjectId) -> Result<(), ChangeError> {
-        let project = self.store.begin_delete(id).await?;
+    /// Hides the project, where it is still as it was read, stops its compute and removes its data.
+    pub(crate) async fn delete(&self, read: &ProjectRecord) -> Result<(), ChangeError> {
+        let id = &read.id;
+        let project = self.store.begin_delete(id, Some(read)).await?;
         let suspended = self.computes.suspend(id, "the project is being deleted").await;
         let version = self.publisher.remove(id);
         match suspended {
@@ -163,10 +167,13 @@ impl Projects {
         Ok(())
     }
 
-    /// When the project falls asleep from now on.
-    pub(crate) async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), ChangeError> {
-        self.store.set_sleep(id, sleep).await?;
-        let version = self.publisher.set_sleep(id, sleep);
+    /// When the project falls asleep from now on; where it is still as it was read.
+    pub(crate) async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), ChangeError> {
+        let version = {
+            let _turn = self.changing_sleep.lock().await;
+            self.store.set_sleep(read, sleep).await?;
+            self.publisher.set_sleep(&read.id, sleep)
+        };
         self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
         Ok(())
     }

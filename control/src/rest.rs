@@ -28,6 +28,7 @@ mod auth;
 pub(crate) mod change;
 mod compute;
 mod databases;
+mod decide;
 mod health;
 mod keys;
 mod operations;

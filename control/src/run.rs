@@ -166,6 +166,7 @@ impl Plane {
             publisher,
             computes: Computes::new(parts),
             activity,
+            changing_sleep: Default::default(),
         });
         let rest = Rest {
             projects: projects.clone(),

@@ -79,7 +79,7 @@ impl Store {
         let id = ProjectId::new(id).expect("a simulation knows its names");
         let password = Password::new(password.into()).expect("a simulation knows its passwords");
         let new = NewProject {
-            id: id.clone(),
+            id,
             size_cu: 1.0,
             wake_timeout_ms: None,
             uids: None,
@@ -95,9 +95,11 @@ impl Store {
             suspend_after: None,
             pinned_idle_timeout_ms: u32::try_from(pinned_idle.as_millis()).ok(),
         };
-        let made = self.0.create_project(new).await.map(drop);
-        let made = made.and(self.0.set_sleep(&id, sleep).await);
-        made.expect("it is a new name in a store in memory");
+        let made = async {
+            let made = self.0.create_project(new).await?.record;
+            self.0.set_sleep(&made, sleep).await
+        };
+        made.await.expect("it is a new name in a store in memory");
     }
 
     /// All of a project, the first one first.
@@ -460,6 +462,7 @@ fn assemble(store: Arc<dyn crate::store::Store>, driver: Arc<dyn Driver>) -> Pro
         publisher,
         computes: Computes::new(parts),
         activity,
+        changing_sleep: Default::default(),
     }
 }
 

@@ -143,6 +143,22 @@ pub(crate) struct ProjectRecord {
     pub(crate) compute: ComputeRecord,
 }
 
+impl ProjectRecord {
+    /// Whether nothing that callers can change is different, and it is no later project of the same name.
+    pub(crate) fn is_as(&self, read: &Self) -> bool {
+        let changeable = |record: &Self| (record.created, record.size_cu, record.wake_timeout_ms, record.sleep);
+        changeable(self) == changeable(read)
+    }
+
+    fn expect(&self, read: &Self) -> Result<(), StoreError> {
+        if self.is_as(read) {
+            Ok(())
+        } else {
+            Err(StoreError::Changed)
+        }
+    }
+}
+
 /// When a project falls asleep; what is absent is as the control plane's settings say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sleep {
@@ -280,8 +296,9 @@ pub(crate) trait Store: Keys + AuditLog + Replays + Operations + Send + Sync + '
     async fn projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<ProjectRecord>, StoreError>;
     /// The same with everything in it, for a control plane that starts.
     async fn whole_projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<WholeProject>, StoreError>;
-    /// From now on nobody sees the project.
-    async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError>;
+    /// From now on nobody sees the project. `read`: only where it is still as it was read (`ProjectRecord::is_as`), else
+    /// `Changed`.
+    async fn begin_delete(&self, id: &ProjectId, read: Option<&ProjectRecord>) -> Result<ProjectRecord, StoreError>;
     /// Projects whose deletion has begun and not ended.
     async fn deleting(&self) -> Result<Vec<ProjectRecord>, StoreError>;
     /// Forgets the project; its id and OS user are free again.
@@ -331,7 +348,8 @@ pub(crate) trait Store: Keys + AuditLog + Replays + Operations + Send + Sync + '
     /// Forgets what was before; of each project that there is all but the last of it, so that what lasts until then keeps
     /// its beginning. Answers how many.
     async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError>;
-    async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError>;
+    /// Where the project is still as it was read, else `Changed`.
+    async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), StoreError>;
     /// Keeps what the agent said. A user that a server had and has no more was dropped in SQL: it is forgotten. A
     /// database that was made here, was reported once and now is not, was dropped in SQL:
     /// it is forgotten. Answers what is left.

@@ -330,6 +330,7 @@ impl Plane {
             publisher,
             computes: Computes::new(parts),
             activity,
+            changing_sleep: Default::default(),
         };
         Self {
             driver,
@@ -358,6 +359,11 @@ impl Plane {
 
     pub(crate) fn publisher(&self) -> &Arc<Publisher> {
         &self.projects.publisher
+    }
+
+    /// As somebody has read it who is about to change it.
+    pub(crate) async fn read(&self, id: &ProjectId) -> ProjectRecord {
+        self.store.project(id).await.unwrap()
     }
 
     /// Of `demo`.

@@ -215,6 +215,7 @@ impl Control {
             publisher,
             computes: Computes::new(parts),
             activity,
+            changing_sleep: Default::default(),
         };
         Self {
             projects,
@@ -291,7 +292,10 @@ impl Act {
             Self::Suspend => drop(computes.suspend(&demo(), "asked").await),
             Self::Sleep => drop(computes.suspend_if_idle(&demo(), "idle").await),
             Self::Apply => drop(control.projects.add_user(&demo(), new_user("app"), 1).await),
-            Self::Delete | Self::DeleteAsleep => drop(control.projects.delete(&demo()).await),
+            Self::Delete | Self::DeleteAsleep => {
+                let read = control.store.project(&demo()).await.unwrap();
+                drop(control.projects.delete(&read).await);
+            }
         }
     }
 }

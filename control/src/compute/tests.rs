@@ -546,7 +546,7 @@ async fn closing_suspends_all_at_once_and_lets_nothing_start() {
 async fn deleted_project_is_stopped_removed_and_unknown() {
     let (plane, id) = Plane::with_demo().await;
     plane.computes().wake(&id, None, MINUTE).await.unwrap();
-    plane.projects.delete(&id).await.unwrap();
+    plane.projects.delete(&plane.read(&id).await).await.unwrap();
     assert_eq!(
         plane.driver.log(),
         ["start demo 1", "quiesce demo within 10 s", "stop demo", "remove demo"]

@@ -162,12 +162,8 @@ async fn watch_is_a_snapshot_and_then_changes_that_rest_waits_for() {
         "answered on acknowledgement, not on time-out"
     );
 
-    server
-        .plane
-        .projects
-        .delete(&ProjectId::new("other").unwrap())
-        .await
-        .unwrap();
+    let other = server.plane.read(&ProjectId::new("other").unwrap()).await;
+    server.plane.projects.delete(&other).await.unwrap();
     assert_eq!(watch.next().await.event, Some(Event::RemovedProject("other".into())));
     server.stop().await;
 }

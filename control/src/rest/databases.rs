@@ -12,15 +12,13 @@ use control_api::rest;
 
 use super::{
     Problem, Rest,
+    decide::decided,
     page::Page,
     problem::{Body, Params, no_such},
-    projects::{find, unless_changed},
+    projects::{access, find},
     tag::{self, Conditions},
 };
-use crate::{
-    name::{DatabaseName, ProjectId},
-    store::Access,
-};
+use crate::name::DatabaseName;
 
 /// Makes a database, on which every user of the API has all rights.
 #[utoipa::path(
@@ -118,17 +116,19 @@ pub(super) async fn delete(
     Path((id, name)): Path<(String, String)>,
     conditions: Conditions,
 ) -> Result<StatusCode, Problem> {
-    let removed = unless_changed(&state, &id, |id: ProjectId, access: Access| {
-        let found = access.databases.iter().find(|database| database.as_str() == name);
-        let database = found.ok_or_else(|| no_such("database", &name))?.clone();
-        conditions.allow(&made_here(&database))?;
-        let (projects, expected) = (state.projects.clone(), Some(access.revision));
-        Ok((
-            async move { projects.remove_database(&id, &database, expected).await },
-            (),
-        ))
-    });
-    removed.await.map(|_| StatusCode::NO_CONTENT)
+    let removed = decided(
+        &state,
+        || access(&state, &id),
+        |(id, access)| {
+            let found = access.databases.iter().find(|database| database.as_str() == name);
+            let database = found.ok_or_else(|| no_such("database", &name))?.clone();
+            conditions.allow(&made_here(&database))?;
+            let (projects, expected) = (state.projects.clone(), Some(access.revision));
+            let change = async move { projects.remove_database(&id, &database, expected).await };
+            Ok((change, ()))
+        },
+    );
+    removed.await.map(|()| StatusCode::NO_CONTENT)
 }
 
 pub(super) fn made_here(name: &DatabaseName) -> rest::Database {

@@ -14,6 +14,7 @@ use super::{
     Problem, Rest,
     auth::Caller,
     change,
+    decide::decided,
     page::Page,
     problem::{Body, Params, no_such},
     tag::{self, Conditions},
@@ -113,15 +114,23 @@ pub(super) async fn change(
     conditions: Conditions,
     Body(body): Body<rest::ChangeKey>,
 ) -> Result<Response, Problem> {
-    let mut key = find(&state, &name).await?;
-    conditions.allow(&changeable(&key))?;
     let now = clock::now();
-    key.expires = body
-        .expires_in
-        .as_deref()
-        .map(|text| check_life(text, now))
-        .transpose()?;
-    state.projects.store.set_key_expiry(&name, key.expires).await?;
+    let life = body.expires_in.as_deref().map(|text| check_life(text, now));
+    let expires = life.transpose()?;
+    let changed = decided(
+        &state,
+        || find(&state, &name),
+        |read| {
+            conditions.allow(&changeable(&read))?;
+            let changed = KeyRecord {
+                expires,
+                ..read.clone()
+            };
+            let store = state.projects.store.clone();
+            Ok((async move { store.set_key_expiry(&read, expires).await }, changed))
+        },
+    );
+    let key = changed.await?;
     tag::changed(StatusCode::OK, &key_of(&key), &changeable(&key))
 }
 
@@ -141,18 +150,25 @@ pub(super) async fn delete(
     Path(name): Path<String>,
     conditions: Conditions,
 ) -> Result<StatusCode, Problem> {
-    let key = find(&state, &name).await?;
-    conditions.allow(&changeable(&key))?;
-    if caller.name == key.name {
-        let detail = "this key is the one that you use; delete it with another";
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "key_in_use",
-            "the key is in use",
-            detail,
-        ));
-    }
-    state.projects.store.remove_key(&name).await?;
+    let deleted = decided(
+        &state,
+        || find(&state, &name),
+        |read| {
+            conditions.allow(&changeable(&read))?;
+            if caller.name == read.name {
+                let detail = "this key is the one that you use; delete it with another";
+                return Err(Problem::new(
+                    StatusCode::CONFLICT,
+                    "key_in_use",
+                    "the key is in use",
+                    detail,
+                ));
+            }
+            let store = state.projects.store.clone();
+            Ok((async move { store.remove_key(&read).await }, ()))
+        },
+    );
+    deleted.await?;
     tracing::info!(key = name, "API key deleted");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -14,6 +14,7 @@ use super::{
     Problem, Rest,
     auth::Caller,
     change, compute, databases,
+    decide::decided,
     page::Page,
     problem::{self, Body, Params, no_such},
     sleep,
@@ -24,7 +25,6 @@ use crate::{
     clock,
     config::SIZE_CU,
     name::{DatabaseName, ProjectId},
-    projects::ChangeError,
     store::{Access, NewProject, ProjectRecord, StoreError, WholeProject},
 };
 
@@ -141,12 +141,16 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     conditions: Conditions,
 ) -> Result<StatusCode, Problem> {
-    let record = find(&state, &id).await?;
-    conditions.allow(&changeable(&project(&state, &record))?)?;
-    let id = record.id;
-    let projects = state.projects.clone();
-    state.finish(async move { projects.delete(&id).await }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let deleted = decided(
+        &state,
+        || find(&state, &id),
+        |read| {
+            conditions.allow(&changeable(&project(&state, &read))?)?;
+            let projects = state.projects.clone();
+            Ok((async move { projects.delete(&read).await }, ()))
+        },
+    );
+    deleted.await.map(|()| StatusCode::NO_CONTENT)
 }
 
 /// The project of a path. What cannot be a project's id is answered like one that is not there.
@@ -173,30 +177,6 @@ pub(super) async fn whole(state: &Rest, id: &str) -> Result<WholeProject, Proble
     match state.projects.store.whole_project(&checked).await {
         Err(StoreError::NotFound(_)) => Err(no_such("project", id)),
         found => Ok(found?),
-    }
-}
-
-/// Others change the same project now and then; so often in a row only somebody who does nothing else.
-const TRIES: u32 = 5;
-
-/// Reads the access and makes the change that follows from it; again, when somebody else made one in between. `plan`
-/// answers the change, and what is to be known of it when it is made.
-pub(super) async fn unless_changed<T, C>(
-    state: &Rest,
-    id: &str,
-    plan: impl Fn(ProjectId, Access) -> Result<(C, T), Problem>,
-) -> Result<(ProjectId, T), Problem>
-where
-    C: Future<Output = Result<(), ChangeError>> + Send + 'static,
-{
-    let mut tries = 1;
-    loop {
-        let (id, read) = access(state, id).await?;
-        let (change, planned) = plan(id.clone(), read)?;
-        match state.finish(change).await {
-            Err(problem) if problem.is_changed_meanwhile() && tries < TRIES => tries += 1,
-            result => return result.map(|()| (id, planned)),
-        }
     }
 }
 

@@ -14,9 +14,10 @@ use control_api::{
 
 use super::{
     Problem, Rest,
+    decide::decided,
     page::Page,
     problem::{Body, Params},
-    projects::{access, find, unless_changed},
+    projects::{access, find},
     tag::{self, Conditions},
 };
 use crate::{name::ProjectId, store::Access};
@@ -202,21 +203,26 @@ async fn change_settings<T: serde::Serialize>(
     changes: impl Fn(&Access) -> Changes,
     changeable: impl Fn(&Access) -> T,
 ) -> Result<(ProjectId, Access), Problem> {
-    unless_changed(state, id, |id: ProjectId, mut access: Access| {
-        conditions.allow(&changeable(&access))?;
-        let changes = changes(&access);
-        for (name, value) in &changes {
-            match value {
-                Some(value) => access.settings.insert(name.clone(), value.clone()),
-                None => access.settings.remove(name),
-            };
-        }
-        settings::check_together(&access.settings, offer)?;
-        let (projects, expected) = (state.projects.clone(), Some(access.revision));
-        let change = async move { projects.set_settings(&id, &changes, expected).await };
-        Ok((change, access))
-    })
-    .await
+    let changed = decided(
+        state,
+        || access(state, id),
+        |(id, mut access)| {
+            conditions.allow(&changeable(&access))?;
+            let changes = changes(&access);
+            for (name, value) in &changes {
+                match value {
+                    Some(value) => access.settings.insert(name.clone(), value.clone()),
+                    None => access.settings.remove(name),
+                };
+            }
+            settings::check_together(&access.settings, offer)?;
+            let (projects, changed) = (state.projects.clone(), id.clone());
+            let expected = Some(access.revision);
+            let change = async move { projects.set_settings(&changed, &changes, expected).await };
+            Ok((change, (id, access)))
+        },
+    );
+    changed.await
 }
 
 /// Names as the server spells them, values as it reports them; the first that is wrong is told.

@@ -11,11 +11,12 @@ use control_api::rest;
 
 use super::{
     Problem, Rest,
+    decide::decided,
     problem::Body,
     projects::{changeable, find, project},
     tag::{self, Conditions},
 };
-use crate::store::{Sleep, SuspendAfter};
+use crate::store::{ProjectRecord, Sleep, SuspendAfter};
 
 /// Shorter, a compute would sleep between two commands of one program; longer, "never" is meant.
 const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
@@ -41,24 +42,27 @@ pub(super) async fn change(
         suspend_after,
         pinned_idle_timeout,
     } = body;
-    let mut record = find(&state, &id).await?;
-    conditions.allow(&changeable(&project(&state, &record))?)?;
-    if let Some(wanted) = suspend_after {
-        record.sleep.suspend_after = wanted.as_deref().map(check_suspend_after).transpose()?;
-    }
-    if let Some(wanted) = pinned_idle_timeout {
-        let checked = wanted
-            .as_deref()
-            .map(|text| check_idle("pinned_idle_timeout", text, ""));
-        record.sleep.pinned_idle_timeout_ms = checked
-            .transpose()?
-            .map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
-    }
-    let (projects, id, sleep) = (state.projects.clone(), record.id.clone(), record.sleep);
-    state
-        .finish(async move { projects.set_sleep(&id, sleep).await })
-        .await?;
-    let changed = project(&state, &record);
+    let suspend_after = suspend_after
+        .map(|wanted| wanted.as_deref().map(check_suspend_after).transpose())
+        .transpose()?;
+    let pinned_idle_timeout = pinned_idle_timeout
+        .map(|wanted| wanted.as_deref().map(check_pinned_idle_timeout).transpose())
+        .transpose()?;
+    let changed = decided(
+        &state,
+        || find(&state, &id),
+        |read| {
+            conditions.allow(&changeable(&project(&state, &read))?)?;
+            let sleep = Sleep {
+                suspend_after: suspend_after.unwrap_or(read.sleep.suspend_after),
+                pinned_idle_timeout_ms: pinned_idle_timeout.unwrap_or(read.sleep.pinned_idle_timeout_ms),
+            };
+            let changed = ProjectRecord { sleep, ..read.clone() };
+            let projects = state.projects.clone();
+            Ok((async move { projects.set_sleep(&read, sleep).await }, changed))
+        },
+    );
+    let changed = project(&state, &changed.await?);
     tag::changed(StatusCode::OK, &changed, &changeable(&changed)?)
 }
 
@@ -78,6 +82,11 @@ fn check_suspend_after(text: &str) -> Result<SuspendAfter, Problem> {
         return Ok(SuspendAfter::Never);
     }
     check_idle("suspend_after", text, ", or \"never\"").map(SuspendAfter::Idle)
+}
+
+fn check_pinned_idle_timeout(text: &str) -> Result<u32, Problem> {
+    let time = check_idle("pinned_idle_timeout", text, "")?;
+    Ok(u32::try_from(time.as_millis()).unwrap_or(u32::MAX))
 }
 
 fn check_idle(field: &str, text: &str, otherwise: &str) -> Result<Duration, Problem> {

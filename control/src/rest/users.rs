@@ -11,15 +11,16 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Problem, Rest, change,
+    decide::decided,
     page::Page,
     problem::{Body, Params, no_such},
-    projects::{find, unless_changed, whole},
+    projects::{access, find, whole},
     tag::{self, Conditions},
 };
 use crate::{
     accounts::{self, ObservedAccount},
     clock,
-    name::{ProjectId, UserName},
+    name::UserName,
     secret::{Password, Verifiers},
     store::{Access, NewUser, UserRecord, WholeProject},
 };
@@ -192,18 +193,22 @@ pub(super) async fn change(
     Body(body): Body<rest::ChangeUser>,
 ) -> Result<Response, Problem> {
     let secret = Secret::check(body.password)?;
-    let changed = unless_changed(&state, &id, |id: ProjectId, access: Access| {
-        let mut record = named(&access, &name)?.clone();
-        conditions.allow(&changeable(&state, &record))?;
-        record.verifiers = secret.verifiers.clone();
-        let (projects, changed) = (state.projects.clone(), record.clone());
-        let change = async move {
-            let (name, verifiers) = (&changed.name, &changed.verifiers);
-            projects.set_password(&id, name, verifiers, Some(access.revision)).await
-        };
-        Ok((change, record))
-    });
-    let (_, record) = changed.await?;
+    let changed = decided(
+        &state,
+        || access(&state, &id),
+        |(id, access)| {
+            let mut record = named(&access, &name)?.clone();
+            conditions.allow(&changeable(&state, &record))?;
+            record.verifiers = secret.verifiers.clone();
+            let (projects, changed) = (state.projects.clone(), record.clone());
+            let change = async move {
+                let (name, verifiers) = (&changed.name, &changed.verifiers);
+                projects.set_password(&id, name, verifiers, Some(access.revision)).await
+            };
+            Ok((change, record))
+        },
+    );
+    let record = changed.await?;
     let told = rest::UserCreated {
         user: user(&record, None, &[]),
         password: secret.generated.as_ref().map(Password::reveal),
@@ -227,13 +232,17 @@ pub(super) async fn delete(
     Path((id, name)): Path<(String, String)>,
     conditions: Conditions,
 ) -> Result<StatusCode, Problem> {
-    let removed = unless_changed(&state, &id, |id: ProjectId, access: Access| {
-        let found = named(&access, &name)?;
-        conditions.allow(&changeable(&state, found))?;
-        let (projects, user, expected) = (state.projects.clone(), found.name.clone(), Some(access.revision));
-        Ok((async move { projects.remove_user(&id, &user, expected).await }, ()))
-    });
-    removed.await.map(|_| StatusCode::NO_CONTENT)
+    let removed = decided(
+        &state,
+        || access(&state, &id),
+        |(id, access)| {
+            let found = named(&access, &name)?;
+            conditions.allow(&changeable(&state, found))?;
+            let (projects, user, expected) = (state.projects.clone(), found.name.clone(), Some(access.revision));
+            Ok((async move { projects.remove_user(&id, &user, expected).await }, ()))
+        },
+    );
+    removed.await.map(|()| StatusCode::NO_CONTENT)
 }
 
 fn named<'a>(access: &'a Access, name: &str) -> Result<&'a UserRecord, Problem> {

@@ -157,12 +157,18 @@ async fn project_that_never_sleeps_stays_awake_until_it_may() {
         ..Sleep::default()
     };
     beside(&plane, async {
-        plane.projects.set_sleep(&id, sleep(SuspendAfter::Never)).await.unwrap();
-        tokio::time::sleep(10 * AFTER).await;
-        assert_eq!(state(&plane, &id), ComputeState::Ready);
+        let read = plane.read(&id).await;
         plane
             .projects
-            .set_sleep(&id, sleep(SuspendAfter::Idle(MINUTE)))
+            .set_sleep(&read, sleep(SuspendAfter::Never))
+            .await
+            .unwrap();
+        tokio::time::sleep(10 * AFTER).await;
+        assert_eq!(state(&plane, &id), ComputeState::Ready);
+        let read = plane.read(&id).await;
+        plane
+            .projects
+            .set_sleep(&read, sleep(SuspendAfter::Idle(MINUTE)))
             .await
             .unwrap();
         let began = tokio::time::Instant::now();

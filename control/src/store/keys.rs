@@ -19,6 +19,14 @@ pub(crate) struct KeyRecord {
     pub(crate) last_used: Option<EpochMs>,
 }
 
+impl KeyRecord {
+    /// Whether nothing but its use is different, and it is no later key of the same name.
+    pub(crate) fn is_as(&self, read: &Self) -> bool {
+        let changeable = |key: &Self| (key.scope, key.project.clone(), key.created, key.expires);
+        changeable(self) == changeable(read)
+    }
+}
+
 /// The part of a store that knows API keys.
 #[async_trait]
 pub(crate) trait Keys {
@@ -31,7 +39,8 @@ pub(crate) trait Keys {
     async fn key_named(&self, name: &str) -> Result<KeyRecord, StoreError>;
     /// In the order of names, after `after`.
     async fn keys(&self, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>, StoreError>;
-    async fn set_key_expiry(&self, name: &str, expires: Option<EpochMs>) -> Result<(), StoreError>;
-    async fn remove_key(&self, name: &str) -> Result<(), StoreError>;
+    /// This and the next: where the key is still as it was read (`KeyRecord::is_as`), else `Changed`.
+    async fn set_key_expiry(&self, read: &KeyRecord, expires: Option<EpochMs>) -> Result<(), StoreError>;
+    async fn remove_key(&self, read: &KeyRecord) -> Result<(), StoreError>;
     async fn key_used(&self, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError>;
 }

@@ -135,6 +135,15 @@ impl MemoryStore {
 }
 
 impl Inner {
+    /// The key, where it is still as it was read.
+    fn expected_key(&mut self, read: &KeyRecord) -> Result<&mut KeyRecord, StoreError> {
+        let (key, _) = self.keys.get_mut(&read.name).ok_or(StoreError::NotFound("key"))?;
+        match key.is_as(read) {
+            true => Ok(key),
+            false => Err(StoreError::Changed),
+        }
+    }
+
     /// The compute, the transition to it, and what it means for operations.
     fn keep_compute(&mut self, id: &ProjectId, compute: &ComputeRecord) {
         let Some(kept) = self.projects.get_mut(id) else { return };
@@ -293,8 +302,11 @@ impl Store for MemoryStore {
         Ok(page.take(limit as usize).collect())
     }
 
-    async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
+    async fn begin_delete(&self, id: &ProjectId, read: Option<&ProjectRecord>) -> Result<ProjectRecord, StoreError> {
         let result = self.change(id, |kept| {
+            if let Some(read) = read {
+                kept.whole.record.expect(read)?;
+            }
             kept.deleting = true;
             Ok(kept.whole.record.clone())
         })?;
@@ -540,8 +552,9 @@ impl Store for MemoryStore {
         Ok((all.len() - transitions.len()) as u64)
     }
 
-    async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError> {
-        self.change(id, |kept| {
+    async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), StoreError> {
+        self.change(&read.id, |kept| {
+            kept.whole.record.expect(read)?;
             kept.whole.record.sleep = sleep;
             Ok(())
         })
@@ -665,16 +678,17 @@ impl Keys for MemoryStore {
         Ok(page.take(limit as usize).map(|(key, _)| key.clone()).collect())
     }
 
-    async fn set_key_expiry(&self, name: &str, expires: Option<EpochMs>) -> Result<(), StoreError> {
+    async fn set_key_expiry(&self, read: &KeyRecord, expires: Option<EpochMs>) -> Result<(), StoreError> {
         let mut inner = self.lock_in_term()?;
-        let (key, _) = inner.keys.get_mut(name).ok_or(StoreError::NotFound("key"))?;
-        key.expires = expires;
+        inner.expected_key(read)?.expires = expires;
         Ok(())
     }
 
-    async fn remove_key(&self, name: &str) -> Result<(), StoreError> {
-        let removed = self.lock_in_term()?.keys.remove(name);
-        removed.map(drop).ok_or(StoreError::NotFound("key"))
+    async fn remove_key(&self, read: &KeyRecord) -> Result<(), StoreError> {
+        let mut inner = self.lock_in_term()?;
+        inner.expected_key(read)?;
+        inner.keys.remove(&read.name);
+        Ok(())
     }
 
     async fn key_used(&self, hash: [u8; 32], now: EpochMs) -> Result<(), StoreError> {

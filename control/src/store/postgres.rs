@@ -22,6 +22,7 @@ type Db = sqlx::Postgres;
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Said in full: an operator may have set another default.
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+const LOCK_KEY: &str = "SELECT name FROM api_keys WHERE name = $1 FOR UPDATE";
 const LOCK_PROJECT: &str = "SELECT id FROM projects WHERE id = $1 AND NOT deleting FOR UPDATE";
 /// Two creates at once would choose the same OS user. The number only has to be unlike those of others in this database.
 const SERIALISE_CREATES: Option<&str> = Some("SELECT pg_advisory_xact_lock(7300010001)");

@@ -409,10 +409,13 @@ impl Store for SqlStore {
         read_wholes(&mut tx, records?).await
     }
 
-    async fn begin_delete(&self, id: &ProjectId) -> Result<ProjectRecord, StoreError> {
+    async fn begin_delete(&self, id: &ProjectId, read: Option<&ProjectRecord>) -> Result<ProjectRecord, StoreError> {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         let record = read_project(&mut tx, id).await?;
+        if let Some(read) = read {
+            record.expect(read)?;
+        }
         sqlx::query("UPDATE projects SET deleting = TRUE WHERE id = $1")
             .bind(id.as_str())
             .execute(&mut *tx)
@@ -709,19 +712,16 @@ impl Store for SqlStore {
         Ok(result.rows_affected())
     }
 
-    async fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> Result<(), StoreError> {
+    async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let result = sqlx::query(
-            "UPDATE projects SET suspend_after_ms = $2, pinned_idle_timeout_ms = $3 WHERE id = $1 AND NOT deleting",
-        )
-        .bind(id.as_str())
-        .bind(sleep.suspend_after.map(rows::suspend_after_ms))
-        .bind(sleep.pinned_idle_timeout_ms.map(i64::from))
-        .execute(&mut *tx)
-        .await?;
-        if result.rows_affected() == 0 {
-            return Err(StoreError::NotFound("project"));
-        }
+        lock_project(&mut tx, &read.id).await?;
+        read_project(&mut tx, &read.id).await?.expect(read)?;
+        sqlx::query("UPDATE projects SET suspend_after_ms = $2, pinned_idle_timeout_ms = $3 WHERE id = $1")
+            .bind(read.id.as_str())
+            .bind(sleep.suspend_after.map(rows::suspend_after_ms))
+            .bind(sleep.pinned_idle_timeout_ms.map(i64::from))
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 

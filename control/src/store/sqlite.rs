@@ -21,6 +21,7 @@ const BEGIN_READ: &str = "BEGIN";
 const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 /// The write lock is held already.
 const LOCK_PROJECT: &str = "SELECT id FROM projects WHERE id = $1 AND NOT deleting";
+const LOCK_KEY: &str = "SELECT name FROM api_keys WHERE name = $1";
 const SERIALISE_CREATES: Option<&str> = None;
 /// Milliseconds since 1970 by the database's clock, the only one that all control planes share.
 const NOW_MS: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";

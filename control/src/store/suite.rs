@@ -78,6 +78,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         writes_of_a_term_that_is_over_are_refused,
         rest::settings_are_set_unset_and_pending_until_a_server_has_them,
         rest::changes_hold_only_for_the_revision_that_was_seen,
+        rest::of_many_who_change_what_they_have_read_one_does,
         rest::keys_are_kept_and_go_with_their_project,
         rest::audit_is_read_from_its_end_and_ends_with_the_project,
         rest::an_answer_is_given_again_until_it_expires,
@@ -136,7 +137,7 @@ async fn pages_in_the_order_of_ids(store: &impl Store) {
         ..Observed::default()
     };
     store.set_observed(&id("ccc"), &seen).await.unwrap();
-    store.begin_delete(&id("bbb")).await.unwrap();
+    store.begin_delete(&id("bbb"), None).await.unwrap();
     let whole = store.whole_projects(None, 9).await.unwrap();
     assert_eq!(whole.len(), 2, "one is being deleted");
     for project in whole {
@@ -164,14 +165,14 @@ async fn gives_each_project_a_uid_of_its_own(store: &impl Store) {
     }
     assert!(matches!(create("ddd").await, Err(StoreError::NoFreeUid)));
     for gone in ["aaa", "bbb"] {
-        store.begin_delete(&id(gone)).await.unwrap();
+        store.begin_delete(&id(gone), None).await.unwrap();
         assert!(
             matches!(create("ddd").await, Err(StoreError::NoFreeUid)),
             "not free before its files are gone"
         );
         store.finish_delete(&id(gone)).await.unwrap();
         assert!(create("ddd").await.unwrap().record.uid.is_some());
-        store.begin_delete(&id("ddd")).await.unwrap();
+        store.begin_delete(&id("ddd"), None).await.unwrap();
         store.finish_delete(&id("ddd")).await.unwrap();
         store
             .create_project(NewProject {
@@ -214,10 +215,10 @@ async fn sorts_names_by_their_bytes(store: &impl Store) {
 
 async fn deleting_hides_then_frees(store: &impl Store) {
     store.create_project(new_project("demo")).await.unwrap();
-    store.begin_delete(&id("demo")).await.unwrap();
+    store.begin_delete(&id("demo"), None).await.unwrap();
     assert!(matches!(store.project(&id("demo")).await, Err(StoreError::NotFound(_))));
     assert!(matches!(
-        store.begin_delete(&id("demo")).await,
+        store.begin_delete(&id("demo"), None).await,
         Err(StoreError::NotFound(_))
     ));
     assert!(matches!(
@@ -321,7 +322,7 @@ async fn every_change_of_state_is_in_the_log_once_and_outlives_the_project(store
         ..compute.clone()
     };
     store.set_compute(&id("demo"), &late).await.unwrap();
-    store.begin_delete(&id("demo")).await.unwrap();
+    store.begin_delete(&id("demo"), None).await.unwrap();
     (compute.state, compute.since, compute.reason) = (ComputeState::Suspended, 50, Some("deleted".into()));
     store.set_compute(&id("demo"), &compute).await.unwrap();
     store.finish_delete(&id("demo")).await.unwrap();
@@ -372,7 +373,7 @@ async fn old_transitions_are_forgotten_but_for_the_last_of_each_project(store: &
     assert_eq!(left().await, [31, 40], "what was ready then keeps its beginning");
     assert_eq!(store.prune_transitions(100).await.unwrap(), 1);
     assert_eq!(left().await, [40]);
-    store.begin_delete(&id("demo")).await.unwrap();
+    store.begin_delete(&id("demo"), None).await.unwrap();
     store.finish_delete(&id("demo")).await.unwrap();
     store.create_project(made_at(50)).await.unwrap();
     ready_and_asleep(61, 70).await;
@@ -396,10 +397,15 @@ async fn keeps_when_a_project_sleeps(store: &impl Store) {
             suspend_after,
             pinned_idle_timeout_ms: suspend_after.map(|_| 10_000),
         };
-        store.set_sleep(&id("demo"), sleep).await.unwrap();
+        let read = store.project(&id("demo")).await.unwrap();
+        store.set_sleep(&read, sleep).await.unwrap();
         assert_eq!(store.project(&id("demo")).await.unwrap().sleep, sleep);
     }
-    let gone = store.set_sleep(&id("none"), Sleep::default()).await;
+    let none = ProjectRecord {
+        id: id("none"),
+        ..made.record
+    };
+    let gone = store.set_sleep(&none, Sleep::default()).await;
     assert!(matches!(gone, Err(StoreError::NotFound("project"))));
 }
 
@@ -613,7 +619,8 @@ async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
         terms.push(leader);
     }
     let (old, new) = (&terms[0], &terms[1]);
-    let compute = new.project(&id("demo")).await.unwrap().compute;
+    let read = new.project(&id("demo")).await.unwrap();
+    let compute = read.compute.clone();
     assert_eq!(compute.incarnation, 4);
     macro_rules! refused {
         ($($write:expr),* $(,)?) => {$(
@@ -623,7 +630,7 @@ async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
     let (demo, user, app) = (id("demo"), new_user("app"), database("app"));
     refused!(
         old.create_project(new_project("other")),
-        old.begin_delete(&demo),
+        old.begin_delete(&demo, None),
         old.finish_delete(&demo),
         old.add_user(&demo, user.clone(), 1),
         old.remove_user(&demo, &user.name, None),
@@ -636,11 +643,13 @@ async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
         old.set_verifiers(&demo, &user.name, &user.verifiers, None),
         old.set_settings(&demo, &BTreeMap::new(), None),
         old.put_key("up", [1; 32], 1),
-        old.remove_key("up"),
+        old.set_sleep(&read, Sleep::default()),
+        old.prune_transitions(1),
+        old.remove_key(&rest::key("up", None)),
         old.begin_audit(&rest::attempt(1, None, "POST")),
         old.prune_audit(1, 1),
         old.begin_replay(&rest::replay("a", 1, 1)),
     );
     assert_eq!(old.project(&demo).await.unwrap().compute, compute, "it may still read");
-    new.begin_delete(&demo).await.unwrap();
+    new.begin_delete(&demo, None).await.unwrap();
 }

@@ -336,6 +336,51 @@ async fn a_tag_saves_reading_again_and_guards_changes() {
 }
 
 #[tokio::test]
+async fn of_two_changes_at_once_that_say_what_they_have_read_one_is_made() {
+    let api = Api::with_demo().await;
+    let (status, _) = api.post("/api/v1/keys", json!({"name": "ci", "scope": "admin"})).await;
+    assert_eq!(status, 201);
+    for (path, bodies) in [
+        (
+            "/api/v1/projects/demo",
+            [json!({"suspend_after": "10s"}), json!({"suspend_after": "20s"})],
+        ),
+        (
+            "/api/v1/keys/ci",
+            [json!({"expires_in": "1h"}), json!({"expires_in": "2h"})],
+        ),
+    ] {
+        let (_, headers, _) = with_headers(&api, "GET", path, &[], Value::Null).await;
+        let seen = [("if-match", headers["etag"].to_str().unwrap())];
+        let [one, other] = bodies.map(|body| with_headers(&api, "PATCH", path, &seen, body));
+        let (one, other) = tokio::join!(one, other);
+        let mut statuses = [one.0, other.0];
+        statuses.sort();
+        assert_eq!(statuses, [200, 412], "{path}: {one:?} {other:?}");
+        let made = if one.0 == 200 { one } else { other };
+        assert_eq!(api.get(path).await.1, made.2, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn two_changes_at_once_of_different_fields_are_both_made() {
+    let api = Api::with_demo().await;
+    let patch = async |body: Value| api.call("PATCH", "/api/v1/projects/demo", Some(body)).await.0;
+    let both = tokio::join!(
+        patch(json!({"suspend_after": "10s"})),
+        patch(json!({"pinned_idle_timeout": "20s"}))
+    );
+    assert_eq!(both, (200, 200));
+    let (_, project) = api.get("/api/v1/projects/demo").await;
+    assert_eq!(
+        (&project["suspend_after"], &project["pinned_idle_timeout"]),
+        (&json!("10s"), &json!("20s"))
+    );
+    let told = api.plane.publisher().message(&ProjectId::new("demo").unwrap()).unwrap();
+    assert_eq!(told.pinned_idle_timeout_ms, 20_000, "gateways have what is kept");
+}
+
+#[tokio::test]
 async fn a_password_is_changed_by_api() {
     let api = Api::with_demo().await;
     api.post(USERS, json!({"name": "app", "password": "one"})).await;

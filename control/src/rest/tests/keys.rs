@@ -57,10 +57,11 @@ async fn an_expired_key_opens_nothing() {
     let hash = key_hash(&key);
     assert_eq!(api.with_key(&key).get("/api/v1/projects").await.0, 200);
     use crate::store::keys::Keys;
-    assert!(api.plane.store.key(hash).await.unwrap().unwrap().expires.unwrap() > crate::clock::now());
+    let read = api.plane.store.key(hash).await.unwrap().unwrap();
+    assert!(read.expires.unwrap() > crate::clock::now());
     api.plane
         .store
-        .set_key_expiry("old", Some(crate::clock::now()))
+        .set_key_expiry(&read, Some(crate::clock::now()))
         .await
         .unwrap();
     assert_eq!(api.with_key(&key).get("/api/v1/projects").await.0, 401);

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use control_api::rest::Scope;
 
-use super::{SqlStore, found, lock_project, taken};
+use super::{super::LOCK_KEY, SqlStore, Tx, lock_project, taken};
 use crate::{
     name::ProjectId,
     store::{
@@ -20,6 +20,23 @@ macro_rules! select_keys {
     ($tail:literal) => {
         sqlx::query_as::<_, KeyRow>(sqlx::AssertSqlSafe(format!("{COLUMNS}{}", $tail)))
     };
+}
+
+/// Until the end of the transaction nobody else changes the key, which is still as it was read.
+async fn lock_expected(tx: &mut Tx, read: &KeyRecord) -> Result<(), StoreError> {
+    let locked: Option<String> = sqlx::query_scalar(LOCK_KEY)
+        .bind(&read.name)
+        .fetch_optional(&mut **tx)
+        .await?;
+    locked.ok_or(StoreError::NotFound("key"))?;
+    let row = select_keys!("WHERE name = $1")
+        .bind(&read.name)
+        .fetch_one(&mut **tx)
+        .await?;
+    match KeyRecord::try_from(row)?.is_as(read) {
+        true => Ok(()),
+        false => Err(StoreError::Changed),
+    }
 }
 
 #[async_trait]
@@ -86,24 +103,24 @@ impl Keys for SqlStore {
         rows.into_iter().map(KeyRecord::try_from).collect()
     }
 
-    async fn set_key_expiry(&self, name: &str, expires: Option<EpochMs>) -> Result<(), StoreError> {
+    async fn set_key_expiry(&self, read: &KeyRecord, expires: Option<EpochMs>) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let result = sqlx::query("UPDATE api_keys SET expires_ms = $2 WHERE name = $1")
-            .bind(name)
+        lock_expected(&mut tx, read).await?;
+        sqlx::query("UPDATE api_keys SET expires_ms = $2 WHERE name = $1")
+            .bind(&read.name)
             .bind(expires)
             .execute(&mut *tx)
             .await?;
-        found(result.rows_affected(), "key")?;
         Ok(tx.commit().await?)
     }
 
-    async fn remove_key(&self, name: &str) -> Result<(), StoreError> {
+    async fn remove_key(&self, read: &KeyRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let result = sqlx::query("DELETE FROM api_keys WHERE name = $1")
-            .bind(name)
+        lock_expected(&mut tx, read).await?;
+        sqlx::query("DELETE FROM api_keys WHERE name = $1")
+            .bind(&read.name)
             .execute(&mut *tx)
             .await?;
-        found(result.rows_affected(), "key")?;
         Ok(tx.commit().await?)
     }
 

@@ -118,7 +118,7 @@ pub(super) async fn operations_say_their_steps_and_outlive_the_project(store: &i
     let applied = latest(store).await;
     assert_eq!((applied.state, applied.error), (OperationState::Done, None));
 
-    store.begin_delete(&id("demo")).await.unwrap();
+    store.begin_delete(&id("demo"), None).await.unwrap();
     let delete = latest(store).await;
     assert_eq!((delete.kind, delete.step.as_str()), (OperationKind::Delete, "stopping"));
     store.finish_delete(&id("demo")).await.unwrap();

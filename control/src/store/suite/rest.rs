@@ -8,7 +8,7 @@ use super::{id, new_project, new_user};
 use crate::{
     secret::{Password, Verifiers},
     store::{
-        Store, StoreError,
+        NewProject, Sleep, Store, StoreError,
         audit::{Attempt, AuditRecord, path_of},
         keys::KeyRecord,
         replays::{Answer, NewReplay, Replay, ReplayId},
@@ -85,7 +85,7 @@ pub(super) async fn changes_hold_only_for_the_revision_that_was_seen(store: &imp
     assert!(matches!(gone, Err(StoreError::NotFound("user"))));
 }
 
-fn key(name: &str, project: Option<&str>) -> KeyRecord {
+pub(super) fn key(name: &str, project: Option<&str>) -> KeyRecord {
     KeyRecord {
         name: name.into(),
         scope: Scope::ReadOnly,
@@ -112,16 +112,19 @@ pub(super) async fn keys_are_kept_and_go_with_their_project(store: &impl Store) 
     assert_eq!(names(store.keys(None, 1).await.unwrap()), ["Free"]);
     assert_eq!(names(store.keys(Some("Free"), 9).await.unwrap()), ["bound"]);
     store.key_used([1; 32], 5).await.unwrap();
-    store.set_key_expiry("bound", None).await.unwrap();
+    let bound_as_used = store.key_named("bound").await.unwrap();
+    assert_ne!(bound_as_used, bound, "a use is no change");
+    store.set_key_expiry(&bound, None).await.unwrap();
     let kept = store.key_named("bound").await.unwrap();
     assert_eq!((kept.last_used, kept.expires), (Some(5), None));
-    store.remove_key("Free").await.unwrap();
+    let free = key("Free", None);
+    store.remove_key(&free).await.unwrap();
     assert!(matches!(
-        store.remove_key("Free").await,
+        store.remove_key(&free).await,
         Err(StoreError::NotFound("key"))
     ));
 
-    store.begin_delete(&id("demo")).await.unwrap();
+    store.begin_delete(&id("demo"), None).await.unwrap();
     store.finish_delete(&id("demo")).await.unwrap();
     assert_eq!(
         store.key([1; 32]).await.unwrap(),
@@ -131,6 +134,56 @@ pub(super) async fn keys_are_kept_and_go_with_their_project(store: &impl Store) 
     store.put_key("up", [4; 32], 7).await.unwrap();
     let up = store.key([4; 32]).await.unwrap().unwrap();
     assert_eq!((up.scope, up.project, up.expires), (Scope::Admin, None, None));
+}
+
+pub(super) async fn of_many_who_change_what_they_have_read_one_does(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    let read = store.project(&id("demo")).await.unwrap();
+    let set = (1..=8).map(|pinned| {
+        let sleep = Sleep {
+            pinned_idle_timeout_ms: Some(pinned),
+            ..Sleep::default()
+        };
+        let read = &read;
+        async move { (sleep, store.set_sleep(read, sleep).await) }
+    });
+    let set = futures::future::join_all(set).await;
+    let done: Vec<_> = set.iter().filter(|(_, set)| set.is_ok()).collect();
+    assert_eq!(done.len(), 1, "{set:?}");
+    let refused = |set: &Result<(), StoreError>| matches!(set, Err(StoreError::Changed));
+    assert_eq!(set.iter().filter(|(_, set)| refused(set)).count(), 7);
+    let now = store.project(&id("demo")).await.unwrap();
+    assert_eq!(now.sleep, done[0].0);
+    let deleted = store.begin_delete(&id("demo"), Some(&read)).await;
+    assert!(matches!(deleted, Err(StoreError::Changed)));
+
+    let read = key("ci", None);
+    store.add_key(&read, [1; 32]).await.unwrap();
+    let set = (10..18).map(|expires| store.set_key_expiry(&read, Some(expires)));
+    let set = futures::future::join_all(set).await;
+    assert_eq!(set.iter().filter(|set| set.is_ok()).count(), 1, "{set:?}");
+    assert_eq!(set.iter().filter(|set| refused(set)).count(), 7);
+    assert!(refused(&store.remove_key(&read).await));
+    let now_read = store.key_named("ci").await.unwrap();
+    store.remove_key(&now_read).await.unwrap();
+    let later = KeyRecord {
+        created: 2,
+        ..now_read.clone()
+    };
+    store.add_key(&later, [2; 32]).await.unwrap();
+    assert!(refused(&store.remove_key(&now_read).await), "a later key of the name");
+
+    // A later project of the name is another one.
+    store.begin_delete(&id("demo"), Some(&now)).await.unwrap();
+    store.finish_delete(&id("demo")).await.unwrap();
+    let again = NewProject {
+        now: now.created + 1,
+        ..new_project("demo")
+    };
+    store.create_project(again).await.unwrap();
+    let later = store.project(&id("demo")).await.unwrap();
+    store.set_sleep(&later, now.sleep).await.unwrap();
+    assert!(refused(&store.set_sleep(&now, Sleep::default()).await));
 }
 
 pub(super) fn attempt(at: i64, project: Option<&str>, method: &str) -> Attempt {
