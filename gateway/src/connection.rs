@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::accept::Accepted;
+use crate::accounts::Accounts;
 use crate::activity::{Counting, InFlight, Pins, Who};
 use crate::answer::{self, Wanted};
 use crate::auth::{self, AuthError, Authenticated, Claim, Routed};
@@ -40,8 +41,10 @@ const CHANGE_USER_TRIES: u32 = 3;
 const CHANGE_USER_PAUSE: Duration = Duration::from_secs(1);
 /// A compute that goes away whenever this session is restored will do so again.
 const FRUITLESS_MAX: u32 = 3;
-/// ER_ACCESS_DENIED_ERROR.
-const ACCESS_DENIED: u16 = 1045;
+/// ER_ACCESS_DENIED_ERROR, ER_ACCOUNT_HAS_BEEN_LOCKED: a statement has changed the account, and the agent has not seen it yet.
+const ACCOUNT_REFUSED: [u16; 2] = [1045, 4151];
+/// Looks of the agent for one attach: an account is changed again right after a look now and then, not time after time.
+const LOOKS_MAX: u32 = 3;
 /// Pauses between tries to get a compute connection, before jitter.
 const ATTACH_RETRY_MIN: Duration = Duration::from_millis(5);
 const ATTACH_RETRY_MAX: Duration = Duration::from_millis(500);
@@ -347,6 +350,7 @@ impl Served {
         let cause = self.cause(command);
         let attach = Attach {
             wakes: &self.gateway.wakes,
+            accounts: &self.gateway.accounts,
             project: &self.client.project,
             dial: &mut self.client.session,
             cause,
@@ -612,6 +616,8 @@ impl Dial for Session {
 /// Everything needed to get a compute connection.
 pub(crate) struct Attach<'a, D> {
     pub(crate) wakes: &'a Wakes,
+    /// Whom to ask where the compute refuses the account.
+    pub(crate) accounts: &'a Accounts,
     pub(crate) project: &'a Arc<Project>,
     pub(crate) dial: &'a mut D,
     pub(crate) cause: Cause,
@@ -666,6 +672,7 @@ impl<D: Dial> Attach<'_, D> {
         let mut pause = ATTACH_RETRY_MIN;
         let mut unreachable = None;
         let mut denied_by = None;
+        let mut looks = 0;
         let mut phases = None;
         let asked = Instant::now();
         loop {
@@ -693,11 +700,20 @@ impl<D: Dial> Attach<'_, D> {
             drop(seat);
             unreachable = match &error {
                 DialError::Unreachable(_) => Some(running.incarnation),
-                // Its secret is older than the server that answers: control was not heard since. One that control calls
-                // the present one is believed.
-                DialError::Refused(told) if told.code == ACCESS_DENIED && denied_by != Some(running.incarnation) => {
-                    denied_by = Some(running.incarnation);
+                // What a statement has just taken from the account, or put on it, the agent sets right as it looks. Or the
+                // secret is older than the server that answers, because control was not heard since: it says so when it
+                // is asked, and one that it calls the present one is believed.
+                DialError::Refused(told) if ACCOUNT_REFUSED.contains(&told.code) && looks < LOOKS_MAX => {
+                    looks += 1;
+                    let looked = self.accounts.changed(&self.project.id, running.incarnation);
+                    let _ = timeout_at(self.deadline, looked).await;
+                    if self.project.access().user(&self.cause.user).is_none() {
+                        return Err(error.into());
+                    }
                     denied_by
+                        .replace(running.incarnation)
+                        .is_none_or(|before| before != running.incarnation)
+                        .then_some(running.incarnation)
                 }
                 DialError::NoPlace(_) => {
                     running.want_place();

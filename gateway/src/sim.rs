@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::accounts::Accounts;
 use crate::activity::{Clock, Counting};
 use crate::auth::{self, Decoy};
 use crate::compute::DialError;
@@ -89,6 +90,7 @@ pub struct Gateway {
 struct Shared {
     routes: Arc<Routes>,
     wakes: Wakes,
+    accounts: Accounts,
     decoy: Decoy,
     clock: Clock,
     park: relay::Config,
@@ -110,6 +112,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             wakes: Wakes::new(wake, Arc::new(control.clone()), Arc::clone(&routes), Handle::current()),
             routes: Arc::clone(&routes),
+            accounts: Accounts::new(control.clone()),
             decoy: Decoy::random(),
             clock,
             park: relay::Config {

@@ -123,6 +123,7 @@ impl Session {
         let mut dial = Dialler(&self.shared);
         let attach = Attach {
             wakes: &self.shared.wakes,
+            accounts: &self.shared.accounts,
             project: &self.project,
             dial: &mut dial,
             cause: Cause {

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod oracle;
+mod service;
 
 mod account_limits;
 mod bad_input;
@@ -30,6 +31,7 @@ mod suspend;
 mod suspend_idle;
 mod tls;
 mod two_control_planes;
+mod two_gateways;
 mod user_create;
 mod users_in_a_dump;
 mod users_in_sql;

@@ -1,61 +1,11 @@
 //! Two control planes on one PostgreSQL: whoever is asked, it is done; and when the one that leads is killed, the other
 //! takes over what runs.
 
-use std::fs::File;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
 use harness::client::{run, value};
-use harness::ports::free_port;
-use harness::selkie::binary;
-use harness::{Endpoint, Postgres, Selkie, eventually, http, process};
+use harness::{Endpoint, Postgres, Selkie, eventually};
 use serde_json::json;
 
-/// A service of its own beside a `selkie up`, on the same data directory.
-struct Service {
-    process: Child,
-    ports: [u16; 2],
-}
-
-impl Service {
-    fn start(selkie: &Selkie, service: &str, settings: impl Fn([u16; 2]) -> String) -> Self {
-        let ports = [free_port(), free_port()];
-        let file = selkie.dir().join(format!("{service}.toml"));
-        std::fs::write(&file, settings(ports)).expect("the settings file");
-        let log = File::create(selkie.dir().join(format!("{service}.log"))).expect("a log file");
-        let process = Command::new(binary())
-            .arg(service)
-            .arg("--config")
-            .arg(&file)
-            .arg("--data-dir")
-            .arg(selkie.data_dir())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("starting selkie");
-        Self { process, ports }
-    }
-
-    async fn rest(
-        &self,
-        selkie: &Selkie,
-        method: &str,
-        path: &str,
-        body: Option<&serde_json::Value>,
-    ) -> http::Response {
-        let url = format!("http://127.0.0.1:{}/api/v1{path}", self.ports[0]);
-        http::request(method, &url, Some(&selkie.up().rest.api_key), body).await
-    }
-
-    fn stop(mut self) {
-        assert!(
-            process::stop(self.process.id(), Duration::from_secs(40)),
-            "it ends when asked"
-        );
-        let _ = self.process.wait();
-    }
-}
+use crate::service::Service;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_leader_is_followed_and_what_ran_goes_on() {
@@ -71,13 +21,7 @@ async fn killed_leader_is_followed_and_what_ran_goes_on() {
     let second = Service::start(&selkie, "control", |[http, grpc]| {
         format!("{store}\ncontrol.http.listen = \"127.0.0.1:{http}\"\ncontrol.grpc.listen = \"127.0.0.1:{grpc}\"\n")
     });
-    let gateway = Service::start(&selkie, "gateway", |[mysql, http]| {
-        let control = second.ports[1];
-        format!(
-            "gateway.listen = \"127.0.0.1:{mysql}\"\ngateway.http.listen = \"127.0.0.1:{http}\"\n\
-             gateway.control.address = \"http://127.0.0.1:{control}\"\n"
-        )
-    });
+    let gateway = Service::gateway(&selkie, second.ports[1]);
     eventually("the second control plane answers", async || {
         let up = tokio::net::TcpStream::connect(("127.0.0.1", second.ports[0])).await;
         up.ok()
@@ -97,14 +41,7 @@ async fn killed_leader_is_followed_and_what_ran_goes_on() {
         database: "app".into(),
         ..selkie.demo()
     };
-    eventually("the gateway serves", async || {
-        let ready = format!("http://127.0.0.1:{}/readyz", gateway.ports[1]);
-        tokio::net::TcpStream::connect(("127.0.0.1", gateway.ports[1]))
-            .await
-            .ok()?;
-        (http::request("GET", &ready, None, None).await.status == 200).then_some(())
-    })
-    .await;
+    gateway.serves().await;
     let mut client = through("shared").connect().await;
     run(&mut client, "CREATE TABLE t (a INT)").await;
     run(&mut client, "INSERT INTO t VALUES (1)").await;

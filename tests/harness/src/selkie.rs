@@ -133,6 +133,16 @@ impl Selkie {
         format!("http://127.0.0.1:{}", self.http_port)
     }
 
+    /// Where other gateways reach its control plane: a port of 127.0.0.1.
+    pub fn control_port(&self) -> u16 {
+        let settings = std::fs::read_to_string(self.keeper.dir().join("selkie.toml")).expect("the settings file");
+        let address = settings
+            .lines()
+            .find_map(|line| line.strip_prefix("control.grpc.listen = \"127.0.0.1:"));
+        let port = address.and_then(|rest| rest.trim_end_matches('"').parse().ok());
+        port.expect("the control plane's address")
+    }
+
     /// The sum of all series of one of the gateway's metrics.
     pub async fn metric(&self, name: &str) -> f64 {
         let page = http::request("GET", &format!("{}/metrics", self.gateway_http()), None, None).await;
