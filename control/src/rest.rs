@@ -26,6 +26,7 @@ use crate::{
 mod audit;
 mod auth;
 pub(crate) mod change;
+mod common;
 mod compute;
 mod databases;
 mod decide;
@@ -148,6 +149,7 @@ pub(crate) fn router(rest: Rest) -> Router {
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .split_for_parts();
+    let document = common::told(document);
     // The last is the first that a request meets.
     let api = api
         .route_layer(middleware::from_fn_with_state(rest.clone(), change::write_down))

@@ -85,6 +85,7 @@ pub(super) async fn list(
     get, path = "/keys/{name}", tag = "keys", params(("name" = String, Path, description = "The key's name.")),
     responses(
         (status = 200, body = rest::Key),
+        (status = 304, description = "As `If-None-Match` says."),
         (status = 404, body = rest::Problem, content_type = "application/problem+json")
     )
 )]

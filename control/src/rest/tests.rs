@@ -1,6 +1,6 @@
 //! REST as a script sees it: requests into the router, status and body out of it.
 
-use axum::body::Body;
+use axum::{body::Body, http::HeaderMap};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod change;
+mod contract;
 mod keys;
 mod settings;
 
@@ -21,6 +22,8 @@ struct Api {
     plane: Plane,
     router: Router,
     key: String,
+    /// `/openapi.json`.
+    document: Arc<Value>,
 }
 
 impl Api {
@@ -40,10 +43,15 @@ impl Api {
             over: CancellationToken::new(),
             tag_secret: Arc::default(),
         };
+        let router = router(rest);
+        let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
+        let document = router.clone().oneshot(request).await.unwrap();
+        let document = axum::body::to_bytes(document.into_body(), 1 << 20).await.unwrap();
         Self {
             plane,
-            router: router(rest),
+            router,
             key: KEY.into(),
+            document: Arc::new(serde_json::from_slice(&document).unwrap()),
         }
     }
 
@@ -53,18 +61,27 @@ impl Api {
             plane: self.plane.clone(),
             router: self.router.clone(),
             key: key.into(),
+            document: self.document.clone(),
         }
     }
 
     async fn send(&self, request: Request) -> (u16, String, Vec<u8>) {
+        let (status, headers, body) = self.exchange(request).await;
+        (status, kind(&headers), body)
+    }
+
+    /// Every answer must be one that the document tells of.
+    async fn exchange(&self, request: Request) -> (u16, HeaderMap, Vec<u8>) {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        let kind = response
-            .headers()
-            .get("content-type")
-            .map(|kind| kind.to_str().unwrap().to_owned());
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        (status, kind.unwrap_or_default(), body.to_vec())
+        let breach = contract::breach(&self.document, &method, &path, status, &kind(&headers), &body);
+        assert_eq!(
+            breach, None,
+            "{method} {path} is answered otherwise than /openapi.json says"
+        );
+        (status, headers, body.to_vec())
     }
 
     async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
@@ -99,6 +116,11 @@ impl Api {
         assert_eq!(status, 201);
         api
     }
+}
+
+fn kind(headers: &HeaderMap) -> String {
+    let kind = headers.get("content-type").map(|kind| kind.to_str().unwrap());
+    kind.unwrap_or_default().to_owned()
 }
 
 #[tokio::test]

@@ -30,11 +30,7 @@ async fn with_headers(api: &Api, method: &str, path: &str, headers: &[(&str, &st
     } else {
         Body::from(body.to_string())
     };
-    let response = tower::ServiceExt::oneshot(api.router.clone(), request.body(body).unwrap())
-        .await
-        .unwrap();
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let (status, headers, body) = api.exchange(request.body(body).unwrap()).await;
     (status, headers, serde_json::from_slice(&body).unwrap_or(Value::Null))
 }
 
