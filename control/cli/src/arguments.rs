@@ -77,6 +77,9 @@ pub(crate) enum Verb {
     /// API keys
     #[command(subcommand)]
     Key(KeyVerb),
+    /// What the control plane did with a project, step by step
+    #[command(subcommand)]
+    Operations(OperationsVerb),
     /// Who changed what and when, the latest first
     Audit(Audit),
     /// Print a completion script, as `selkie completion bash > /etc/bash_completion.d/selkie`
@@ -275,6 +278,19 @@ pub(crate) enum KeyScope {
     Admin,
     Project,
     ReadOnly,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperationsVerb {
+    /// The latest first: makes, starts, suspends, changes and deletes, of 30 days
+    List {
+        project: String,
+        /// How many at most
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// One operation, also of a project that is gone
+    Show { operation: String },
 }
 
 #[derive(Debug, Args)]

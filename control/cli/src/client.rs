@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use control_api::rest::{
     AuditEntry, AuditList, ChangeProject, ChangeUser, Compute, CreateDatabase, CreateProject, CreateUser, Database,
-    DatabaseList, Key, KeyList, Problem, Project, ProjectCreated, ProjectList, Setting, SettingList, Transition,
-    TransitionList, User, UserCreated, UserList,
+    DatabaseList, Key, KeyList, Operation, OperationList, Problem, Project, ProjectCreated, ProjectList, Setting,
+    SettingList, Transition, TransitionList, User, UserCreated, UserList,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -21,6 +21,7 @@ use crate::small_runtime;
 pub(crate) mod audit;
 mod history;
 pub(crate) mod keys;
+pub(crate) mod operations;
 pub(crate) mod settings;
 
 /// REST gives at most this many at once.
@@ -169,6 +170,7 @@ fn told(problem: &Problem) -> String {
     let hint = match problem.code.as_str() {
         "unauthorized" => "; see --api-key-file and SELKIE_API_KEY",
         "project_not_found" => "; `selkie project list` shows those there are",
+        "operation_not_found" => "; `selkie operations list PROJECT` shows those there are",
         "forbidden" => "; `selkie key list`, with an admin key, shows what each may do",
         "setting_not_allowed" => "; `selkie settings list PROJECT --all` shows those there are",
         _ => "",
@@ -420,6 +422,7 @@ lists! {
     SettingList.settings: Setting,
     KeyList.keys: Key,
     AuditList.entries: AuditEntry,
+    OperationList.operations: Operation,
     TransitionList.transitions: Transition
 }
 
@@ -486,12 +489,10 @@ fn project_details(project: &Project) -> Vec<(&'static str, String)> {
     if let Some(timeout) = &project.wake_timeout {
         rows.push(("wake timeout", timeout.clone()));
     }
-    if let Some(after) = &project.suspend_after {
-        rows.push(("suspend after", after.clone()));
-    }
-    if let Some(timeout) = &project.pinned_idle_timeout {
-        rows.push(("pinned idle timeout", timeout.clone()));
-    }
+    // As `project set` takes it.
+    let own = |time: &Option<String>| time.clone().unwrap_or_else(|| "default".into());
+    rows.push(("suspend after", own(&project.suspend_after)));
+    rows.push(("pinned idle timeout", own(&project.pinned_idle_timeout)));
     rows.extend(compute_details(&project.compute));
     rows
 }

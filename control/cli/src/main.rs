@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Verb::Compute(ref verb) => client::compute(&arguments.common, verb),
         Verb::Settings(ref verb) => client::settings::settings(&arguments.common, verb),
         Verb::Key(ref verb) => client::keys::key(&arguments.common, verb),
+        Verb::Operations(ref verb) => client::operations::operations(&arguments.common, verb),
         Verb::Audit(ref wish) => client::audit::audit(&arguments.common, wish),
         Verb::Completion { shell } => completion(shell),
     };

@@ -123,6 +123,37 @@ fn what_a_compute_did_is_listed_the_latest_first_over_pages() {
     assert_eq!((&listed[0]["id"], &listed[1]["to"]), (&2.into(), &"ready".into()));
 }
 
+const OPERATION: &str = r#"{"id":"00f","project":"demo","kind":"start","state":"failed","step":"starting","error":"no room","incarnation":7,"requested_by":"control","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:01Z","ended_at":"2026-01-01T00:00:01Z"}"#;
+const RUNNING: &str = r#"{"id":"00e","project":"demo","kind":"delete","state":"running","step":"stopping","requested_by":"api","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z"}"#;
+
+#[test]
+fn operations_are_listed_and_shown_with_what_went_wrong() {
+    let script = [
+        format!(r#"{{"operations":[{OPERATION}],"next":"00f"}}"#),
+        format!(r#"{{"operations":[{RUNNING}]}}"#),
+        OPERATION.into(),
+        OPERATION.into(),
+    ];
+    let control = ControlPlane::start(script.map(|body| ("200 OK", body)).into());
+    insta::assert_snapshot!(succeeds(&mut with(&control, &["operations", "list", "demo"])));
+    insta::assert_snapshot!(succeeds(&mut with(&control, &["operations", "show", "00f"])));
+    let json = succeeds(&mut with(&control, &["operations", "show", "00f", "--json"]));
+    let shown: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(shown, serde_json::from_str::<serde_json::Value>(OPERATION).unwrap());
+    let asked: Vec<_> = control.asked().into_iter().map(|request| request.line).collect();
+    let list = "GET /api/v1/projects/demo/operations";
+    let show = "GET /api/v1/operations/00f";
+    assert_eq!(
+        asked,
+        [
+            &format!("{list}?limit=50"),
+            &format!("{list}?limit=49&after=00f"),
+            show,
+            show
+        ]
+    );
+}
+
 #[test]
 fn names_cannot_lead_elsewhere() {
     let control = ControlPlane::start(vec![("200 OK", project("x"))]);
@@ -277,7 +308,14 @@ fn a_password_is_changed_and_a_generated_one_is_told() {
 fn completion_is_written_for_each_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let script = succeeds(&mut selkie(&["completion", shell]));
-        for word in ["set-password", "settings", "audit"] {
+        for word in [
+            "set-password",
+            "settings",
+            "audit",
+            "operations",
+            "history",
+            "pinned-idle-timeout",
+        ] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
