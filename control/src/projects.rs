@@ -17,6 +17,9 @@ use crate::{
     store::{Access, EpochMs, Expected, NewProject, NewUser, ProjectRecord, Sleep, Store, StoreError, WholeProject},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// See the head of this file.
 pub(crate) struct Projects {
     pub(crate) store: Arc<dyn Store>,

@@ -59,6 +59,7 @@ pub(crate) struct FakeDriver {
     /// What runs and nobody knows of.
     pub(crate) orphans: Mutex<Vec<ProjectId>>,
     pub(crate) prepare_fails: Mutex<bool>,
+    pub(crate) prepare_takes: Mutex<Duration>,
     pub(crate) apply_fails: Mutex<bool>,
     /// The settings that each compute runs with.
     applied: Mutex<HashMap<ProjectId, BTreeMap<String, String>>>,
@@ -163,6 +164,8 @@ impl Driver for FakeDriver {
 
     async fn prepare(&self, project: &ProjectRecord) -> Result<(), DriverError> {
         self.note(format!("prepare {}", project.id));
+        let takes = *self.prepare_takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
         let fails = *self.prepare_fails.lock().unwrap();
         if fails {
             Err(DriverError("no space left".into()))
