@@ -1,7 +1,7 @@
 //! PostgreSQL: the store that several control planes share. Whatever changes a project first locks its row, so that
 //! changes of one project follow one another and those of different projects do not wait.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use sqlx::{
     Connection,
@@ -35,7 +35,7 @@ const LOCK_TERM: &str = "SELECT term FROM leases WHERE name = $1 AND term = $2 F
 const CONNECTIONS_MAX: u32 = 16;
 /// For a connection from the pool, and for the first one. A caller that waits longer has given up by itself.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// The oldest that is still maintained.
+/// 14, of Ubuntu 22.04, the oldest of the distributions that are in use. Tests run on Debian's 15.
 const VERSION_MIN: i32 = 140_000;
 /// Of each connection. A statement here takes milliseconds; what hangs must not hold locks for ever, nor must a control
 /// plane that was frozen in the middle of a transaction delay the takeover. A commit is on disk when it returns: an incarnation number must
@@ -78,15 +78,22 @@ async fn check(options: &PgConnectOptions, name: &str) -> Result<(), StoreError>
             return Err(StoreError::unusable(name, problem));
         }
     };
-    if version < VERSION_MIN {
-        let problem = format!(
-            "PostgreSQL {}: version {} is the oldest that works",
-            version / 10_000,
-            VERSION_MIN / 10_000
-        );
-        return Err(StoreError::unusable(name, problem));
+    old_enough(version).map_err(|problem| StoreError::unusable(name, problem))
+}
+
+/// `version` as `server_version_num` tells it.
+fn old_enough(version: i32) -> Result<(), String> {
+    if version >= VERSION_MIN {
+        return Ok(());
     }
-    Ok(())
+    let (here, least) = (version / 10_000, VERSION_MIN / 10_000);
+    Err(format!(
+        "this is PostgreSQL {here}, and {least} is the oldest that works: upgrade it"
+    ))
+}
+
+fn tls(error: impl std::fmt::Display) -> String {
+    format!("TLS, see `sslmode` and `sslrootcert` of the URL: {error}")
 }
 
 /// What an operator can do something about, in words. PostgreSQL's own messages hold no password.
@@ -97,8 +104,13 @@ fn unusable(name: &str, error: &sqlx::Error) -> StoreError {
         (_, Some("3D000")) => format!("create the database first: {error}"),
         (_, Some("53300")) => format!("raise max_connections of the server: {error}"),
         (_, Some("42501")) => format!("the user may not create tables there: {error}"),
+        // What rustls thinks of a certificate comes as the connection's error.
+        (sqlx::Error::Io(error), _) if error.kind() == io::ErrorKind::InvalidData => tls(error),
+        (sqlx::Error::Io(error), _) if error.kind() == io::ErrorKind::NotFound => {
+            format!("cannot connect, `sslrootcert` of the URL or the server's socket is missing: {error}")
+        }
         (sqlx::Error::Io(error), _) => format!("cannot connect: {error}"),
-        (sqlx::Error::Tls(error), _) => format!("TLS, see `sslmode` and `sslrootcert` of the URL: {error}"),
+        (sqlx::Error::Tls(error), _) => tls(error),
         _ => error.to_string(),
     };
     StoreError::unusable(name, problem)
@@ -155,6 +167,50 @@ mod tests {
             unreachable.contains("cannot connect") && !unreachable.contains("sesame"),
             "{unreachable}"
         );
+    }
+
+    #[test]
+    fn server_that_is_too_old_is_told_so_with_both_versions() {
+        let refused = old_enough(130_022).unwrap_err();
+        assert!(
+            refused.contains("PostgreSQL 13") && refused.contains("14 is the oldest"),
+            "{refused}"
+        );
+        assert_eq!(old_enough(140_000), Ok(()));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn connections_are_encrypted_and_checked_as_the_url_says() {
+        let tls = tokio::task::spawn_blocking(Postgres::with_tls).await.unwrap();
+        let url = tls.database();
+        let ca = tls.ca().display().to_string();
+        let checked = format!("{url}?sslmode=verify-full&sslrootcert={ca}");
+        let store = open_url(&checked).await.unwrap();
+        store.create_project(suite::new_project("demo")).await.unwrap();
+        let open = "SELECT BOOL_AND(s.ssl) FROM pg_stat_ssl s \
+                    JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'selkie-control'";
+        assert_eq!(tls.sql("postgres", open), "t");
+        store.close().await;
+
+        let refused = async |url: &str| open_url(url).await.map(drop).unwrap_err().to_string();
+        let told = |refused: &str| refused.contains("sslmode") && refused.contains("sslrootcert");
+        // The machine's own authorities have not signed it.
+        let unknown = refused(&format!("{url}?sslmode=verify-full")).await;
+        assert!(told(&unknown), "{unknown}");
+        let other_name = checked.replace("127.0.0.1", "localhost");
+        let misnamed = refused(&other_name).await;
+        assert!(told(&misnamed), "{misnamed}");
+        let missing = refused(&format!("{url}?sslmode=verify-full&sslrootcert=/nowhere/ca.pem")).await;
+        assert!(
+            missing.contains("sslrootcert") && missing.contains("missing"),
+            "{missing}"
+        );
+        let plain = server().await.database();
+        let without = refused(&format!("{plain}?sslmode=require")).await;
+        assert!(told(&without), "{without}");
+        for text in [unknown, misnamed, missing, without] {
+            assert!(!text.contains("harness"), "a password: {text}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,9 @@ const PASSWORD: &str = "harness";
 /// Starting includes nothing but reading a fresh directory; this only guards against hanging.
 const START_SECONDS: &str = "60";
 
+const CERTIFICATE: &str = "server.crt";
+const CERTIFICATE_KEY: &str = "server.key";
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Postgres {
@@ -31,8 +34,18 @@ pub struct Postgres {
 impl Postgres {
     /// The one of this process, started at the first call. Blocks while it starts, a second or two.
     pub fn shared() -> &'static Self {
-        static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
+        static SHARED: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(false));
         &SHARED
+    }
+
+    /// One more, with TLS: its certificate is for `127.0.0.1` and no other name, and [`Postgres::ca`] is its own.
+    pub fn with_tls() -> Self {
+        Self::start(true)
+    }
+
+    /// What a client must trust.
+    pub fn ca(&self) -> PathBuf {
+        self.keeper.dir().join(CERTIFICATE)
     }
 
     /// The URL of a new, empty database.
@@ -66,7 +79,7 @@ impl Postgres {
         finished("psql", &psql.stdin(Stdio::null()).output().expect("psql runs"))
     }
 
-    fn start() -> Self {
+    fn start(tls: bool) -> Self {
         let programs = programs();
         let keeper = Keeper::new("selkie-pg-");
         let (data, password_file) = (keeper.dir().join("data"), keeper.dir().join("password"));
@@ -97,11 +110,19 @@ impl Postgres {
         initdb.args(["--locale-provider=icu", "--icu-locale=en-US"]);
         initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(&data);
         finished("initdb", &initdb.output().expect("initdb runs"));
+        if tls {
+            make_certificate(keeper.dir(), user);
+        }
         let port = free_port();
-        let settings = format!(
+        let mut settings = format!(
             "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c full_page_writes=off \
              -c max_connections=200"
         );
+        if tls {
+            let file = |name| keeper.dir().join(name).display().to_string();
+            let (certificate, key) = (file(CERTIFICATE), file(CERTIFICATE_KEY));
+            settings += &format!(" -c ssl=on -c ssl_cert_file={certificate} -c ssl_key_file={key}");
+        }
         let mut pg_ctl = command("pg_ctl");
         pg_ctl.args(["start", "-w", "-s", "-t", START_SECONDS, "-o", &settings]);
         pg_ctl.arg("-D").arg(&data).arg("-l").arg(data.join("log"));
@@ -124,6 +145,19 @@ impl Postgres {
         let file = fs::read_to_string(self.keeper.dir().join("data/postmaster.pid")).unwrap_or_default();
         let pid = file.lines().next().and_then(|pid| pid.parse().ok());
         pid.expect("the process id of a running PostgreSQL")
+    }
+}
+
+/// For the address that it listens on, signed by itself.
+fn make_certificate(dir: &Path, user: Option<(u32, u32)>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    fs::write(dir.join(CERTIFICATE), made.cert.pem()).expect("a certificate file");
+    let key = dir.join(CERTIFICATE_KEY);
+    fs::write(&key, made.signing_key.serialize_pem()).expect("a key file");
+    // PostgreSQL takes no key that others may read.
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("its mode");
+    if let Some((uid, gid)) = user {
+        std::os::unix::fs::chown(&key, Some(uid), Some(gid)).expect("a key of postgres's own");
     }
 }
 
