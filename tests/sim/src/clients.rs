@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::machine::Machine;
 use crate::oracle::{Oracle, Told};
 
 pub(crate) const USER: &str = "app";
@@ -33,6 +34,7 @@ pub(crate) type Houses = Arc<Mutex<Vec<Option<House>>>>;
 /// What all clients share.
 pub(crate) struct Town {
     pub(crate) oracle: Arc<Oracle>,
+    pub(crate) machine: Arc<Machine>,
     pub(crate) houses: Houses,
     pub(crate) next_command: AtomicU64,
 }
@@ -64,6 +66,17 @@ impl Town {
             match self.log_in(project, PASSWORD) {
                 Some(commands) => self.seat(project, commands).works().await,
                 None => sleep(Duration::from_millis(500)).await,
+            }
+        }
+    }
+
+    /// In the midst of a suspend of the project's, of one of four: what is rare by chance is what it has to withstand.
+    async fn falls_asleep(&self, project: &str) {
+        let mut asked = self.machine.asked_for_quiet.subscribe();
+        // The machine lives as long as the town.
+        while asked.changed().await.is_ok() {
+            if *asked.borrow_and_update() == project && random_range(0..4) == 0 {
+                return sleep(Duration::from_millis(random_range(0..40))).await;
             }
         }
     }
@@ -150,6 +163,7 @@ impl Seat<'_> {
             let thinks = sleep(Duration::from_millis(think));
             tokio::select! {
                 () = thinks => {}
+                () = self.town.falls_asleep(self.project) => {}
                 // It was closed.
                 () = self.commands.closed() => return,
             }

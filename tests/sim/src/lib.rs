@@ -12,6 +12,9 @@ pub use oracle::{Verdict, excerpt};
 
 /// Runs one simulation, on a thread of its own: what a thread has drawn from its randomness cannot be taken back.
 ///
+/// What happens follows from the seed alone in the first one of a process only: tokio mixes into a runtime's randomness how
+/// many the process has had. So whoever plays many seeds starts a process for each (`sim check SEED`).
+///
 /// # Panics
 /// If something in the simulation does.
 #[must_use]

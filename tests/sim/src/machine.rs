@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     hang_until: Mutex<BTreeMap<String, Instant>>,
     /// Of a hundred starts.
     pub(crate) starts_fail: AtomicU32,
+    /// The project whose agent was asked for quiet last.
+    pub(crate) asked_for_quiet: watch::Sender<String>,
     /// What goes on whoever has asked for it.
     tasks: TaskTracker,
 }
@@ -83,6 +85,7 @@ impl Machine {
             processes: Mutex::default(),
             hang_until: Mutex::default(),
             starts_fail: AtomicU32::new(0),
+            asked_for_quiet: watch::Sender::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -336,6 +339,7 @@ impl control::sim::Machine for Handle {
             "{project}: {} is asked for quiet, forced: {forced:?}",
             process.incarnation
         ));
+        self.0.asked_for_quiet.send_replace(project.to_owned());
         if self.0.hangs(project) {
             // It may have heard the question, and nobody hears the answer.
             if random_range(0..2) == 0 {

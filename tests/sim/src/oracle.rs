@@ -80,16 +80,6 @@ pub struct Verdict {
     pub figures: (usize, usize),
 }
 
-impl Verdict {
-    /// Of everything that happened.
-    pub fn fingerprint(&self) -> u64 {
-        let bytes = self.trace.iter().flat_map(|line| line.bytes());
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-    }
-}
-
 impl Oracle {
     pub(crate) fn new() -> Self {
         Self {

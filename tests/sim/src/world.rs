@@ -245,6 +245,7 @@ pub(crate) async fn simulate() -> Verdict {
     let world = World::new(random_range(1..=2)).await;
     let town = Arc::new(Town {
         oracle: world.oracle.clone(),
+        machine: world.machine.clone(),
         houses: world.houses.clone(),
         next_command: AtomicU64::new(1),
     });
