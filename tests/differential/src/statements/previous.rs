@@ -1,0 +1,60 @@
+//! What is asked of the statement before: errors, warnings, counts, ids.
+
+use super::Writer;
+
+pub(super) fn error_and_diagnostics(w: &mut Writer<'_>) {
+    w.say(&[
+        "SELEC 1",
+        "SELECT * FROM {h}.there_is_none",
+        "INSERT INTO {h}.counters VALUES ('f', 1), ('q', 2)",
+        "UPDATE {h}.t SET a = 2 WHERE id = 1",
+        "SELECT 1 + 'abc', CAST('x' AS INT), 1/0",
+        "INSERT IGNORE INTO {h}.watched VALUES (2, REPEAT('long', 50))",
+        "SELECT * FROM mysql.user",
+        "FLUSH TABLES WITH READ LOCK",
+        "KILL 1",
+        "SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = 'only a warning'",
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'an error', MYSQL_ERRNO = 30001",
+        "CREATE TABLE IF NOT EXISTS {h}.t (a INT)",
+        "DROP TABLE IF EXISTS {h}.there_is_none",
+        "SELECT (SELECT id FROM {h}.t)",
+        "SET GLOBAL max_connections = 10",
+    ]);
+    for _ in 0..w.below(3) {
+        w.say(&[
+            "SHOW WARNINGS",
+            "SHOW COUNT(*) WARNINGS",
+            "SHOW COUNT(*) ERRORS",
+            "SELECT 1 + 'abc'; GET DIAGNOSTICS CONDITION 1 @state = RETURNED_SQLSTATE, @errno = MYSQL_ERRNO, @said = MESSAGE_TEXT",
+            "SELECT @@warning_count",
+            "SELECT @@error_count",
+        ]);
+    }
+}
+
+/// Of a session that has found none yet it is that of whose thread it got (MariaDB 10.11).
+pub(crate) const FOUND_ROWS: &str = "SELECT FOUND_ROWS()";
+
+/// What asks for the statement before it, in the forms that are carried over a park (docs/wire.md).
+pub(super) fn previous_statement(w: &mut Writer<'_>) {
+    w.say(&[
+        "SELECT SQL_CALC_FOUND_ROWS id FROM {h}.t ORDER BY id LIMIT 1",
+        "SELECT id FROM {h}.t WHERE id < 3 ORDER BY id",
+        "INSERT INTO {h}.t (b) VALUES ('counted')",
+        "UPDATE {h}.t SET b = 'changed' WHERE id = 1",
+        "SELECT LAST_INSERT_ID(4711)",
+        "UPDATE {h}.counters SET n = LAST_INSERT_ID(n + 1) WHERE name = 'q'",
+        "SET insert_id = 100",
+        "SET last_insert_id = 77",
+        "DO 1",
+    ]);
+    for _ in 0..=w.below(2) {
+        w.say(&[
+            FOUND_ROWS,
+            "SELECT ROW_COUNT()",
+            "SELECT LAST_INSERT_ID()",
+            "UPDATE {h}.t SET b = 'multi' WHERE id = 2; SELECT ROW_COUNT(), LAST_INSERT_ID()",
+            "SELECT @@last_insert_id, @@insert_id, @@identity",
+        ]);
+    }
+}
