@@ -54,6 +54,12 @@ pub struct End {
     pub status: Option<StatusFlags>,
     /// The code of the ERR that ended it.
     pub error: Option<u16>,
+    /// The last AUTO_INCREMENT value that an OK of it told of; 0: none did.
+    pub insert_id: u64,
+    /// How many warnings its last OK or EOF told of.
+    pub warnings: u16,
+    /// One of its results had rows, or might have had.
+    pub has_rows: bool,
 }
 
 /// What a scan came upon.
@@ -146,6 +152,8 @@ pub struct ResponseScanner {
     more: bool,
     /// What the packet under way will complete.
     completes: Option<ResponseEvent>,
+    /// What the response under way has told so far.
+    told: Told,
     /// The next packet has been marked, and may pass.
     pass: bool,
     sequence: u8,
@@ -162,6 +170,7 @@ impl ResponseScanner {
             in_packet: false,
             more: false,
             completes: None,
+            told: Told::default(),
             pass: false,
             sequence: 0,
         }
@@ -172,6 +181,7 @@ impl ResponseScanner {
     pub fn expect(&mut self, expect: Expect, sequence: u8) {
         debug_assert!(self.is_idle());
         self.sequence = sequence;
+        self.told = Told::default();
         self.state = match expect {
             Expect::Results => State::Header,
             Expect::Prepared => State::Prepare,
@@ -285,7 +295,12 @@ impl ResponseScanner {
                 return Ok(Begun::Marked(ResponseEvent::Marked { mark, len }));
             }
             self.pass = false;
+            self.told.take(class, prefix)?;
             (self.state, self.completes) = after;
+            if let Some(ResponseEvent::End(end)) = &mut self.completes {
+                (end.insert_id, end.has_rows) = (self.told.insert_id, self.told.has_rows);
+                end.warnings = self.told.warnings;
+            }
         }
         self.left = payload_len - looked_at;
         self.in_packet = true;
@@ -309,6 +324,36 @@ impl ResponseScanner {
             (State::Rows | State::Fetched | State::Fields, _) => 1,
             _ => PREFIX_MAX,
         }
+    }
+}
+
+/// Numbers of a response, as its packets tell them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    insert_id: u64,
+    warnings: u16,
+    has_rows: bool,
+}
+
+impl Told {
+    /// `prefix` is the beginning of a packet of this class.
+    fn take(&mut self, class: Class, prefix: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(prefix.get(1..).unwrap_or_default());
+        match class {
+            Class::Ok(_) => {
+                reader.lenenc_int()?;
+                let insert_id = reader.lenenc_int()?;
+                if insert_id != 0 {
+                    self.insert_id = insert_id;
+                }
+                reader.u16()?;
+                self.warnings = reader.u16().unwrap_or_default();
+            }
+            Class::Eof(_) => self.warnings = reader.u16()?,
+            Class::Count { .. } => self.has_rows = true,
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -400,7 +445,15 @@ type Next = (State, Option<ResponseEvent>);
 /// The table.
 fn next(state: State, class: Class, capabilities: Capabilities) -> Result<Next, ScanError> {
     let deprecate_eof = capabilities.contains(Capabilities::DEPRECATE_EOF);
-    let ended = |status| (State::Idle, Some(ResponseEvent::End(End { status, error: None })));
+    let ended = |status| {
+        (
+            State::Idle,
+            Some(ResponseEvent::End(End {
+                status,
+                ..End::default()
+            })),
+        )
+    };
     let result_ended = |status: StatusFlags| match status.contains(StatusFlags::MORE_RESULTS) {
         true => (State::Header, None),
         false => ended(Some(status)),
@@ -418,8 +471,8 @@ fn next(state: State, class: Class, capabilities: Capabilities) -> Result<Next, 
         (_, Class::Err(code)) => (
             State::Idle,
             Some(ResponseEvent::End(End {
-                status: None,
                 error: Some(code),
+                ..End::default()
             })),
         ),
 

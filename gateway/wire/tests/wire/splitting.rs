@@ -4,7 +4,7 @@ use mysql_wire::capabilities::Capabilities;
 use mysql_wire::column::{ColumnDefinition, text_result_set, text_row};
 use mysql_wire::err::err_frame;
 use mysql_wire::frame::{FRAME_PAYLOAD_MAX, write_packet};
-use mysql_wire::ok::{eof_frame, ok_frame};
+use mysql_wire::ok::{OkPacket, eof_frame};
 use mysql_wire::response::{End, Expect, ResponseEvent};
 use mysql_wire::status::StatusFlags;
 use proptest::collection::vec;
@@ -34,7 +34,11 @@ fn every_recorded_response_may_be_cut_at_every_byte() {
 /// One result of a response.
 #[derive(Debug, Clone)]
 enum Part {
-    Ok(StatusFlags),
+    Ok {
+        status: StatusFlags,
+        insert_id: u64,
+        warnings: u16,
+    },
     Rows {
         columns: usize,
         rows: Vec<Vec<Option<Vec<u8>>>>,
@@ -56,7 +60,11 @@ fn part() -> impl Strategy<Value = Part> {
         (Just(columns), vec(row, 0..6))
     });
     prop_oneof![
-        (0..4_u16).prop_map(|bits| Part::Ok(StatusFlags(bits))),
+        (0..4_u16, prop_oneof![Just(0), any::<u64>()], 0..3_u16).prop_map(|(bits, insert_id, warnings)| Part::Ok {
+            status: StatusFlags(bits),
+            insert_id,
+            warnings,
+        }),
         rows.prop_map(|(columns, rows)| Part::Rows { columns, rows }),
         Just(Part::Progress),
     ]
@@ -90,9 +98,23 @@ fn response(parts: &[Part], error: Option<u16>, capabilities: Capabilities) -> (
             // Nothing comes between the last result and its end.
             Part::Progress if last_result.is_none_or(|last| at > last) && error.is_none() => {}
             Part::Progress => write_packet(&mut out, &mut 1, &[0xff, 0xff, 0xff, 1, 1, 2, 0, 0, 0, 1, b'x']),
-            Part::Ok(status) => {
-                ok_frame(&mut out, 1, *status | more, capabilities);
-                end.status = Some(*status | more);
+            Part::Ok {
+                status,
+                insert_id,
+                warnings,
+            } => {
+                let ok = OkPacket {
+                    status: *status | more,
+                    last_insert_id: *insert_id,
+                    warnings: *warnings,
+                    ..OkPacket::default()
+                };
+                write_packet(&mut out, &mut 1, &ok.encode(capabilities));
+                end.status = Some(ok.status);
+                end.warnings = *warnings;
+                if *insert_id != 0 {
+                    end.insert_id = *insert_id;
+                }
             }
             Part::Rows { columns, rows } => {
                 let definitions = vec![ColumnDefinition::default(); *columns];
@@ -102,12 +124,18 @@ fn response(parts: &[Part], error: Option<u16>, capabilities: Capabilities) -> (
                     .collect::<Vec<_>>();
                 text_result_set(&mut out, 1, &definitions, &rows, capabilities, more);
                 end.status = Some(more);
+                end.warnings = 0;
+                end.has_rows = true;
             }
         }
     }
     if let Some(code) = error {
         err_frame(&mut out, 1, code, "42000", "no");
-        end = End { status: None, error };
+        end = End {
+            status: None,
+            error,
+            ..end
+        };
     }
     (out, end)
 }
@@ -237,7 +265,8 @@ fn a_long_row_is_not_taken_for_the_end() {
         eof_frame(&mut stream, sequence, 0, StatusFlags::AUTOCOMMIT, capabilities);
         let end = ResponseEvent::End(End {
             status: Some(StatusFlags::AUTOCOMMIT),
-            error: None,
+            has_rows: true,
+            ..End::default()
         });
         for lengths in [WHOLE, &[65_536], &[4_099]] {
             let noted = scan_responses(capabilities, &[Expect::Results], &stream, lengths);
