@@ -57,9 +57,10 @@ const USER_VARIABLES: &str = "SELECT VARIABLE_NAME,VARIABLE_TYPE,VARIABLE_VALUE,
 const COUNTERS: &str = "SELECT VARIABLE_NAME,VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME IN \
     ('COM_CREATE_TEMPORARY_TABLE','COM_HA_OPEN','COM_PREPARE_SQL','COM_STMT_PREPARE','COM_STMT_CLOSE','COM_SAVEPOINT') \
     LIMIT 100";
-/// How many locks there are, and beside it the number of the connection's collation.
+/// How many locks there are, and beside it the numbers of two collations: the connection's, and the usual one of results.
 const LOCKS: &str = "SELECT COUNT(*),(SELECT MAX(ID) FROM information_schema.COLLATIONS \
-    WHERE COLLATION_NAME=@@collation_connection) \
+    WHERE COLLATION_NAME=@@collation_connection),(SELECT MAX(ID) FROM information_schema.COLLATIONS \
+    WHERE CHARACTER_SET_NAME=@@character_set_results AND IS_DEFAULT='Yes') \
     FROM information_schema.METADATA_LOCK_INFO WHERE THREAD_ID=CONNECTION_ID() LIMIT 1";
 /// Makes the tracker tell under which modes statements are prepared now: a variable that is set to what it is is reported, and
 /// nothing else that a client could ask for changes.
@@ -86,8 +87,11 @@ pub(crate) struct Inventory {
     answers: Vec<Vec<u8>>,
     bytes: usize,
     failed: bool,
-    /// Asked for in the second round.
+    /// Those whose bytes are asked for in the second round; there where it has begun.
     user_variables: Option<Vec<UserVariable>>,
+    /// Among the second round's answers.
+    values_at: Option<usize>,
+    collation_at: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +106,8 @@ enum Kind {
     Literal(String),
     /// Its bytes are to be asked for.
     Text { charset: String },
+    /// NULL, of the type that this value has.
+    Null(String),
 }
 
 /// What an inventory came to.
@@ -118,7 +124,15 @@ impl Inventory {
     /// The first round of questions.
     pub(crate) fn begin(capabilities: Capabilities) -> (Self, Replay) {
         let mut questions = Replay::default();
-        for question in [SCALARS, WARNINGS, VARIABLES, USER_VARIABLES, COUNTERS, LOCKS, TIMESTAMP] {
+        for question in [
+            SCALARS,
+            WARNINGS,
+            VARIABLES,
+            USER_VARIABLES,
+            COUNTERS,
+            LOCKS,
+            TIMESTAMP,
+        ] {
             questions.query(question);
         }
         let inventory = Self {
@@ -127,6 +141,8 @@ impl Inventory {
             bytes: 0,
             failed: false,
             user_variables: None,
+            values_at: None,
+            collation_at: None,
         };
         (inventory, questions)
     }
@@ -135,8 +151,11 @@ impl Inventory {
     pub(crate) fn answered(&mut self, answer: &[u8], in_error: bool) {
         self.bytes += answer.len();
         self.failed |= in_error || self.bytes > ANSWERS_BYTES_MAX;
-        self.answers
-            .push(if self.failed { Vec::new() } else { answer.to_vec() });
+        self.answers.push(if self.failed {
+            Vec::new()
+        } else {
+            answer.to_vec()
+        });
     }
 
     /// All questions of a round are answered.
@@ -156,14 +175,23 @@ impl Inventory {
 
     fn result(&self, at: usize) -> Result<TextRows<'_>, Pin> {
         let answer = self.answers.get(at).ok_or(Pin::Unknown)?;
-        let (result, rest) = text_rows::read(answer, self.capabilities).map_err(|_| Pin::Unknown)?;
-        if rest.is_empty() { Ok(result) } else { Err(Pin::Unknown) }
+        let (result, rest) =
+            text_rows::read(answer, self.capabilities).map_err(|_| Pin::Unknown)?;
+        if rest.is_empty() {
+            Ok(result)
+        } else {
+            Err(Pin::Unknown)
+        }
     }
 
     fn read(&mut self, session: &mut Session) -> Result<Outcome, Pin> {
-        let (variables, user_variables, counters, locks, timestamp, values) = (2, 3, 4, 5, 6, 7);
+        let (variables, user_variables, counters, locks, timestamp, asked) = (2, 3, 4, 5, 6, 7);
         let read = self.result(0)?;
-        let results_collation = read.collations.get(SQL_MODE).map(u16::to_string);
+        let results_collation = read
+            .collations
+            .get(SQL_MODE)
+            .map(u16::to_string)
+            .unwrap_or_default();
         let scalars = read
             .rows
             .first()
@@ -182,23 +210,42 @@ impl Inventory {
         if single(&locks)? != "0" {
             return Err(Pin::Lock);
         }
-        let collation = locks.first().and_then(|row| row.get(1).copied().flatten());
         // SET NAMES with a collation makes it that of results, too, which shows in their columns alone.
-        let named = collation.is_some() && collation == results_collation.as_deref().map(str::as_bytes);
+        let is_results = |at: usize| {
+            let collation = locks.first().and_then(|row| row.get(at).copied().flatten());
+            collation == Some(results_collation.as_bytes())
+        };
+        let (is_connections, is_usual) = (
+            is_results(1),
+            is_results(2) || scalars.character_set_results.is_none(),
+        );
         let changed = read_variables(&self.rows(variables)?)?;
         if self.user_variables.is_none() {
             let found = read_user_variables(&self.rows(user_variables)?, scalars.speaks_utf8())?;
-            let question = question_for(&found);
-            self.user_variables = Some(found);
-            if let Some(question) = question {
-                let mut questions = Replay::default();
+            let mut questions = Replay::default();
+            if let Some(question) = question_for(&found) {
+                self.values_at = Some(asked + questions.commands.len());
                 questions.query(&question);
+            }
+            if !is_connections && !is_usual {
+                self.collation_at = Some(asked + questions.commands.len());
+                let collation = number(&results_collation)?;
+                questions.query(&format!(
+                    "SELECT COLLATION_NAME FROM information_schema.COLLATIONS WHERE ID={collation} LIMIT 1"
+                ));
+            }
+            self.user_variables = Some(found);
+            if !questions.commands.is_empty() {
                 return Ok(Outcome::Ask(questions));
             }
         }
-        let mut statements = vec![scalars.restore(&changed, named)?];
-        let row = match self.answers.get(values) {
-            Some(_) => self.rows(values)?,
+        let results_collation = match self.collation_at {
+            Some(at) => Some(single(&self.rows(at)?)?),
+            None => (!is_usual).then(|| scalars.collation_connection.clone()),
+        };
+        let mut statements = vec![scalars.restore(&changed, results_collation.as_deref())?];
+        let row = match self.values_at {
+            Some(at) => self.rows(at)?,
             None => Vec::new(),
         };
         let texts = row.first().map(Vec::as_slice).unwrap_or_default();
@@ -211,19 +258,25 @@ impl Inventory {
         }
         // Last: it is for the client's next statement.
         if scalars.last_insert_id != "0" {
-            statements.push(format!("SET last_insert_id={}", number(&scalars.last_insert_id)?));
+            statements.push(format!(
+                "SET last_insert_id={}",
+                number(&scalars.last_insert_id)?
+            ));
         }
         let modes = Arc::new(Modes {
             sql_mode: scalars.sql_mode.clone(),
             character_set_client: scalars.character_set_client.clone(),
             collation_connection: scalars.collation_connection.clone(),
         });
-        session.statements.read_modes(session.tracked.modes_version, &modes);
+        session
+            .statements
+            .read_modes(session.tracked.modes_version, &modes);
         if session.statements.lacks_modes() {
             return Err(Pin::Statement);
         }
         let wait_timeout = changed.iter().find(|(name, _)| name == "wait_timeout");
-        let wait_timeout = wait_timeout.and_then(|(_, seconds)| seconds.parse().ok().map(Duration::from_secs));
+        let wait_timeout =
+            wait_timeout.and_then(|(_, seconds)| seconds.parse().ok().map(Duration::from_secs));
         session.take_over(scalars, statements, modes, wait_timeout);
         Ok(Outcome::Free)
     }
@@ -276,7 +329,9 @@ pub(super) struct Scalars {
 impl Scalars {
     fn read(row: &[Option<&[u8]>]) -> Result<Self, Pin> {
         let may_be_null = |at: usize| match row.get(at) {
-            Some(Some(value)) => String::from_utf8(value.to_vec()).map(Some).map_err(|_| Pin::Unknown),
+            Some(Some(value)) => String::from_utf8(value.to_vec())
+                .map(Some)
+                .map_err(|_| Pin::Unknown),
             _ => Ok(None),
         };
         let text = |at: usize| may_be_null(at)?.ok_or(Pin::Unknown);
@@ -303,7 +358,8 @@ impl Scalars {
     /// Names come and go as UTF-8.
     fn speaks_utf8(&self) -> bool {
         let is_utf8 = |charset: &str| matches!(charset, "utf8mb4" | "utf8mb3");
-        is_utf8(&self.character_set_client) && self.character_set_results.as_deref().is_some_and(is_utf8)
+        is_utf8(&self.character_set_client)
+            && self.character_set_results.as_deref().is_some_and(is_utf8)
     }
 
     fn diagnostics(&self, show_warnings: Option<&Vec<u8>>) -> Diagnostics {
@@ -319,21 +375,35 @@ impl Scalars {
     }
 
     /// The statement that sets everything which has a name, in one go: each value is read under the modes of the login.
-    fn restore(&self, variables: &[(String, String)], named: bool) -> Result<String, Pin> {
+    /// `results_collation` is that of results where it is not the usual one of their character set.
+    fn restore(
+        &self,
+        variables: &[(String, String)],
+        results_collation: Option<&str>,
+    ) -> Result<String, Pin> {
         let results = match &self.character_set_results {
             Some(charset) => quoted(charset)?,
             None => "NULL".into(),
         };
         let client = quoted(&self.character_set_client)?;
         let collation = quoted(&self.collation_connection)?;
-        let mut set = match named && self.character_set_results.as_ref() == Some(&self.character_set_client) {
-            true => format!("SET NAMES {client} COLLATE {collation}"),
-            false => format!(
+        let mut set = match (results_collation, &self.character_set_results) {
+            // Only SET NAMES sets it.
+            (Some(named), Some(_)) => format!(
+                "SET NAMES {results} COLLATE {},character_set_client={client},collation_connection={collation}",
+                quoted(named)?
+            ),
+            _ => format!(
                 "SET character_set_client={client},character_set_results={results},collation_connection={collation}"
             ),
         };
         let [first, second] = &self.rand_seeds;
-        let _ = write!(set, ",rand_seed1={},rand_seed2={}", number(first)?, number(second)?);
+        let _ = write!(
+            set,
+            ",rand_seed1={},rand_seed2={}",
+            number(first)?,
+            number(second)?
+        );
         if self.insert_id != "0" {
             let _ = write!(set, ",insert_id={}", number(&self.insert_id)?);
         }
@@ -366,7 +436,9 @@ impl Counters {
             let [Some(name), Some(value)] = row.as_slice() else {
                 return Err(Pin::Unknown);
             };
-            let value = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+            let value = std::str::from_utf8(value)
+                .ok()
+                .and_then(|value| value.parse().ok());
             let value = value.ok_or(Pin::Unknown)?;
             let counter = match *name {
                 b"COM_CREATE_TEMPORARY_TABLE" => &mut counters.temporary_tables,
@@ -380,7 +452,11 @@ impl Counters {
             *counter = value;
             found += 1;
         }
-        if found == 6 { Ok(counters) } else { Err(Pin::Unknown) }
+        if found == 6 {
+            Ok(counters)
+        } else {
+            Err(Pin::Unknown)
+        }
     }
 
     /// They count attempts, not what is left of them, so this errs towards a pin.
@@ -416,7 +492,10 @@ fn read_variables(rows: &[Row<'_>]) -> Result<Vec<(String, String)>, Pin> {
         match NOT_FOR_TENANTS.iter().find(|(known, _)| *known == name) {
             Some((_, usual)) if *usual == value => {}
             Some(_) => return Err(Pin::Variable),
-            None if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+            None if name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') =>
+            {
                 variables.push((name.to_owned(), value.to_owned()));
             }
             None => return Err(Pin::Variable),
@@ -444,34 +523,51 @@ fn read_user_variable(row: &[Option<&[u8]>], utf8: bool) -> Option<UserVariable>
             .filter(|text| text.is_ascii())
             .map(str::to_owned)
     };
-    // Another character set would have to be translated both ways.
+    // Another character set would have to be translated both ways, and what it lacks came as a question mark.
     let name = String::from_utf8(name.to_vec())
         .ok()
-        .filter(|name| utf8 || name.is_ascii())?;
+        .filter(|name| utf8 || name.is_ascii() && !name.contains('?'))?;
+    let charset = || ascii((*charset)?);
     let Some(value) = value else {
-        let kind = Kind::Literal("NULL".into());
+        let kind = match *kind {
+            b"INT" => Kind::Null("0".into()),
+            b"INT UNSIGNED" => Kind::Null("CAST(0 AS UNSIGNED)".into()),
+            b"DECIMAL" => Kind::Null("0.0".into()),
+            b"DOUBLE" => Kind::Null("0e0".into()),
+            b"VARCHAR" => Kind::Text {
+                charset: charset()?,
+            },
+            _ => return None,
+        };
         return Some(UserVariable { name, kind });
     };
     let literal = || ascii(value).filter(|value| value.len() <= 100);
     let kind = match *kind {
         b"INT" => Kind::Literal(number(&literal()?).ok()?.to_owned()),
-        b"INT UNSIGNED" => Kind::Literal(format!("CAST({} AS UNSIGNED)", number(&literal()?).ok()?)),
+        b"INT UNSIGNED" => {
+            Kind::Literal(format!("CAST({} AS UNSIGNED)", number(&literal()?).ok()?))
+        }
         b"DECIMAL" => {
+            // Written out as it was, so that columns made of it are as wide; a point makes a whole number a decimal.
             let value = literal()?;
-            let scale = number(&value)
-                .ok()?
-                .split_once('.')
-                .map_or(0, |(_, digits)| digits.len());
-            Kind::Literal(format!("CAST({value} AS DECIMAL(65,{scale}))"))
+            let point = if number(&value).ok()?.contains('.') {
+                ""
+            } else {
+                "."
+            };
+            Kind::Literal(format!("{value}{point}"))
         }
         b"DOUBLE" => {
             let value = literal()?;
             let exponent = if value.contains('e') { "" } else { "e0" };
-            value.parse::<f64>().ok().filter(|value| value.is_finite())?;
+            value
+                .parse::<f64>()
+                .ok()
+                .filter(|value| value.is_finite())?;
             Kind::Literal(format!("{value}{exponent}"))
         }
         b"VARCHAR" => Kind::Text {
-            charset: ascii((*charset)?)?,
+            charset: charset()?,
         },
         _ => return None,
     };
@@ -491,25 +587,36 @@ fn question_for(variables: &[UserVariable]) -> Option<String> {
     (question.len() > 7).then(|| question + " LIMIT 1")
 }
 
-fn restore_user_variables(variables: &[UserVariable], texts: &[Option<&[u8]>]) -> Result<Option<String>, Pin> {
+fn restore_user_variables(
+    variables: &[UserVariable],
+    texts: &[Option<&[u8]>],
+) -> Result<Option<String>, Pin> {
     let mut texts = texts.iter();
     let mut set = String::from("SET ");
     for variable in variables {
-        let value = match &variable.kind {
-            Kind::Literal(value) => value.clone(),
+        let (value, is_null) = match &variable.kind {
+            Kind::Literal(value) => (value.clone(), false),
+            Kind::Null(value) => (value.clone(), true),
             Kind::Text { charset } => {
-                let (Some(Some(hex)), Some(Some(collation))) = (texts.next(), texts.next()) else {
+                let (Some(hex), Some(Some(collation))) = (texts.next(), texts.next()) else {
                     return Err(Pin::UserVariables);
                 };
-                let (hex, collation) = (String::from_utf8_lossy(hex), String::from_utf8_lossy(collation));
-                match charset.as_str() {
-                    "binary" => format!("_binary X'{hex}'"),
-                    _ => format!("_{charset} X'{hex}' COLLATE {collation}"),
-                }
+                let bytes = String::from_utf8_lossy(hex.unwrap_or_default());
+                let collation = String::from_utf8_lossy(collation);
+                let value = match charset.as_str() {
+                    "binary" => format!("_binary X'{bytes}'"),
+                    _ => format!("_{charset} X'{bytes}' COLLATE {collation}"),
+                };
+                (value, hex.is_none())
             }
         };
         let comma = if set.len() > 4 { "," } else { "" };
-        let _ = write!(set, "{comma}@`{}`={value}", variable.name.replace('`', "``"));
+        let name = variable.name.replace('`', "``");
+        let _ = write!(set, "{comma}@`{name}`={value}");
+        if is_null {
+            // A NULL written out leaves a variable the type and character set it had.
+            let _ = write!(set, ",@`{name}`=NULL");
+        }
     }
     Ok((set.len() > 4).then_some(set))
 }
@@ -523,8 +630,11 @@ fn single(rows: &[Row<'_>]) -> Result<String, Pin> {
 /// A number as MariaDB prints it.
 fn number(text: &str) -> Result<&str, Pin> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if plain && digits.starts_with(|c: char| c.is_ascii_digit()) && digits.matches('.').count() <= 1 {
+    let plain = digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain && digits.starts_with(|c: char| c.is_ascii_digit()) && digits.matches('.').count() <= 1
+    {
         Ok(text)
     } else {
         Err(Pin::Variable)

@@ -36,7 +36,12 @@ impl Seen {
     /// Texts of COM_QUERY, in order, without the gateway's own.
     pub fn clients_queries(&self) -> Vec<&str> {
         let texts = self.queries.iter().map(String::as_str);
-        let own = |text: &&str| inventory(text).is_some() || text.starts_with("SET character_set_client=");
+        let restores = |text: &str| {
+            ["SET character_set_client=", "SET ROLE "]
+                .iter()
+                .any(|set| text.starts_with(set))
+        };
+        let own = |text: &&str| inventory(text).is_some() || restores(text);
         texts.filter(|text| !own(text)).collect()
     }
 }
@@ -149,7 +154,11 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
                             .collect()
                     })
                     .collect();
-                let columns = vec![ColumnDefinition::default(); rows.first().map_or(1, Vec::len)];
+                let column = ColumnDefinition {
+                    charset: 45,
+                    ..Default::default()
+                };
+                let columns = vec![column; rows.first().map_or(1, Vec::len)];
                 text_result_set(&mut out, 1, &columns, &rows, capabilities, StatusFlags::AUTOCOMMIT);
             }
             (Some(Command::Query), "SELECT fail") => err_frame(&mut out, 1, 1146, "42S02", "no such table"),
@@ -198,7 +207,7 @@ fn inventory(text: &str) -> Option<Vec<Vec<String>>> {
         ]
         .map(|name| row(&[name, "0"]))
         .to_vec(),
-        _ if text.contains("FROM information_schema.METADATA_LOCK_INFO") => vec![row(&["0", "45"])],
+        _ if text.contains("FROM information_schema.METADATA_LOCK_INFO") => vec![row(&["0", "45", "45"])],
         "SELECT @@timestamp LIMIT 1" => vec![row(&[&now])],
         _ => return None,
     })

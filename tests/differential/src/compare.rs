@@ -18,9 +18,8 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("session_track_transaction_info", "the same"),
 ];
 
-/// All user variables of the session; the type tells what a text of the value would not. Of a NULL it is left
-/// out: after a park it is that of a NULL written out.
-pub(crate) const USER_VARIABLES: &str = "SELECT VARIABLE_NAME, IF(VARIABLE_VALUE IS NULL, NULL, CONCAT(VARIABLE_TYPE, CHARACTER_SET_NAME)), HEX(VARIABLE_VALUE) \
+/// All user variables of the session; the type tells what a text of the value would not.
+pub(crate) const USER_VARIABLES: &str = "SELECT VARIABLE_NAME, CONCAT(VARIABLE_TYPE, CHARACTER_SET_NAME), HEX(VARIABLE_VALUE) \
      FROM information_schema.USER_VARIABLES ORDER BY VARIABLE_NAME";
 
 /// Asks for all session variables but those left out.
