@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::timeout;
 
-use crate::text::{Words, is_one_of};
+use crate::text::{Words, contains, is_one_of};
 
 /// For the agent's look and for every gateway to have it: milliseconds, and the client waits for its OK meanwhile. When
 /// they are over it goes on: the change is made, and the watch brings it.
@@ -46,8 +46,9 @@ impl Accounts {
 }
 
 /// What a statement's OK means for accounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Change {
+    #[default]
     Nothing,
     /// They may be others.
     Accounts,
@@ -141,10 +142,6 @@ fn names_accounts(text: &[u8]) -> bool {
     [&b"grant"[..], b"revoke", b"user", b"role", b"password", b"privileges"]
         .iter()
         .any(|word| contains(text, word))
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

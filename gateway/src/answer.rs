@@ -144,6 +144,7 @@ pub(crate) async fn until_more_is_wanted(
             Some(_) if refusal.is_some() => out = refusal.unwrap_or_default(),
             Some(command) if owed.is_some() && Expect::of(command).is_some() => {
                 out = owed.take().map(|told| told.frame(1)).unwrap_or_default();
+                session.previous.is_over();
             }
             Some(Command::Ping) => ok_frame(&mut out, 1, session.status(), session.capabilities),
             Some(Command::ResetConnection) => {

@@ -35,6 +35,7 @@ use crate::metrics::CoreMetrics;
 use crate::route::Running;
 use crate::session::inventory::Inventory;
 use crate::session::life;
+use crate::session::tracked::Pieces;
 use crate::session::{Replay, Session};
 use crate::stream::Readable;
 
@@ -228,6 +229,10 @@ struct Due {
     kind: Kind,
     /// Where it may change accounts, its OK waits until this gateway knows how.
     change: Change,
+    /// It may be an INSERT or a REPLACE.
+    may_insert: bool,
+    /// What its statements begin with.
+    pieces: Pieces,
 }
 
 /// What its answer changes of the session, besides what the answer itself says.
@@ -328,11 +333,15 @@ struct Relay<'a, C, F> {
     asking_since: Instant,
     /// `life` is another, so another moment is waited for.
     clock_changed: bool,
+    /// It waits longer than others before it leaves ([`Relay::patience`]).
+    is_patient: bool,
     pinned: Option<Pinned>,
     /// What the compute said before it went away.
     compute_said: Option<String>,
     /// It ended this connection alone, because it was told to.
     killed: bool,
+    /// The last command asked for that, or was killed: the client knows.
+    released: bool,
     on_first_byte: Option<F>,
 }
 
@@ -390,9 +399,11 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             since_quiet: now,
             asking_since: now,
             clock_changed: false,
+            is_patient: false,
             pinned: None,
             compute_said: None,
             killed: false,
+            released: false,
             on_first_byte: Some(on_first_byte),
         };
         relay.inject(replay, Own::Replay);
@@ -433,6 +444,8 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             own: Some(own),
             kind: Kind::Plain,
             change: Change::Nothing,
+            may_insert: false,
+            pieces: Pieces::default(),
         }));
     }
 

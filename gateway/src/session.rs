@@ -14,20 +14,27 @@ use mysql_wire::frame;
 use mysql_wire::ok::OkPacket;
 use mysql_wire::status::StatusFlags;
 
+use crate::error::Told;
 use crate::quota::Quota;
 use crate::route::Server;
-use inventory::{Diagnostics, Scalars};
+use inventory::Scalars;
 use life::Pin;
+use previous::Previous;
 use statements::{Modes, Statements};
 use tracked::Tracked;
 
 pub(crate) mod inventory;
 pub(crate) mod life;
+pub(crate) mod previous;
 pub(crate) mod statements;
 pub(crate) mod tracked;
 
 /// Settings kept for replay; drivers send a handful. A client that sends more is given a compute instead.
 const SETTINGS_MAX: usize = 32;
+
+/// The variable that makes the end of every transaction the end of the connection, and its value then.
+const COMPLETION_TYPE: &str = "completion_type";
+const RELEASE: &str = "RELEASE";
 
 /// MariaDB's own default.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(28_800);
@@ -103,6 +110,20 @@ impl ResultsCharset {
     }
 }
 
+/// The role a session acts in; None: none, not even a default one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Role(Option<String>);
+
+impl Role {
+    fn set(&self) -> String {
+        match &self.0 {
+            // Quoted as an identifier, which holds under every sql_mode.
+            Some(name) => format!("SET ROLE `{}`", name.replace('`', "``")),
+            None => "SET ROLE NONE".into(),
+        }
+    }
+}
+
 /// A client's session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -116,14 +137,22 @@ pub(crate) struct Session {
     /// Made while there was no compute, since the last inventory.
     settings: Vec<String>,
     multi_statements: Option<bool>,
-    /// What may still be asked of the client's last statement, where the gateway has run statements of its own since.
-    pub(crate) diagnostics: Option<Diagnostics>,
+    /// Who knows the client's last statement.
+    pub(crate) previous: Previous,
+    /// It left warnings or an error.
+    left_conditions: bool,
     /// Statements that make a new connection what the last inventory found, or what is known since a compute was lost.
     carried: Option<Vec<String>>,
     /// The modes that the last inventory read.
     modes: Option<Arc<Modes>>,
     /// Found by an inventory, and not to go away before a reset.
     lasting_pin: Option<Pin>,
+    /// As the last inventory found it; a reset keeps it.
+    role: Option<Role>,
+    /// A statement since may have set another.
+    role_unread: bool,
+    /// COMMIT and ROLLBACK close the connection, as the last inventory found it (`completion_type`).
+    releases: bool,
     status: StatusFlags,
     results: Option<ResultsCharset>,
     /// Its own `wait_timeout`, where it is known to have one.
@@ -162,10 +191,14 @@ impl Session {
             statements: Statements::default(),
             settings: Vec::new(),
             multi_statements: None,
-            diagnostics: None,
+            previous: Previous::There,
+            left_conditions: false,
             carried: None,
             modes: None,
             lasting_pin: None,
+            role: None,
+            role_unread: false,
+            releases: false,
             status: StatusFlags::AUTOCOMMIT,
             results,
             wait_timeout: None,
@@ -236,12 +269,16 @@ impl Session {
     /// Another statement has been answered here: it has diagnostics of its own, with this count of rows.
     pub(crate) fn answered_here(&mut self, row_count: &str, found_rows: &str) {
         // Where nothing was asked yet, a compute answers as a new session does.
-        if let Some(diagnostics) = &mut self.diagnostics {
-            diagnostics.row_count = row_count.into();
-            diagnostics.found_rows = found_rows.into();
-            diagnostics.warning_count = "0".into();
-            diagnostics.error_count = "0".into();
-            diagnostics.show_warnings = None;
+        match &mut self.previous {
+            Previous::There => {}
+            Previous::Lost(_) => self.previous.is_over(),
+            Previous::Read(known) => {
+                known.row_count = row_count.into();
+                known.found_rows = found_rows.into();
+                known.warning_count = "0".into();
+                known.error_count = "0".into();
+                known.show_warnings = None;
+            }
         }
     }
 
@@ -265,22 +302,23 @@ impl Session {
         true
     }
 
-    /// COM_SET_OPTION.
+    /// COM_SET_OPTION: like a capability of the login it outlives a reset.
     pub(crate) fn set_multi_statements(&mut self, on: bool) {
         self.multi_statements = Some(on);
     }
 
-    /// COM_RESET_CONNECTION: back to what the login gave, but for the current database, which MariaDB keeps. (It keeps the
-    /// role as well, on a connection; a session that has none is given its default role anew.)
+    /// COM_RESET_CONNECTION: back to what the login gave, but for the current database, the role and what COM_SET_OPTION said,
+    /// which MariaDB keeps.
     pub(crate) fn reset(&mut self) {
         self.tracked = Tracked::default();
         self.statements.close_all();
         self.settings.clear();
-        self.multi_statements = None;
-        self.diagnostics = None;
+        self.previous = Previous::There;
+        self.left_conditions = false;
         self.carried = None;
         self.modes = None;
         self.lasting_pin = None;
+        self.releases = false;
         self.status = StatusFlags::AUTOCOMMIT;
         self.results = ResultsCharset::of_login(self.identity.collation);
         self.wait_timeout = None;
@@ -290,12 +328,18 @@ impl Session {
     pub(crate) fn change_identity(&mut self, identity: Identity) -> Identity {
         let before = std::mem::replace(&mut self.identity, identity);
         self.reset();
+        self.role = None;
+        self.role_unread = false;
         before
     }
 
-    /// A compute's OK says that something changed.
-    pub(crate) fn reported(&mut self, ok: &OkPacket<'_>) {
-        if let Some(schema) = self.tracked.report(ok) {
+    /// A compute's OK says that something changed, which is for one statement only where `of_set_statement`.
+    pub(crate) fn reported(&mut self, ok: &OkPacket<'_>, of_set_statement: bool) {
+        let schema = match of_set_statement {
+            true => self.tracked.report_of_set_statement(ok),
+            false => self.tracked.report(ok),
+        };
+        if let Some(schema) = schema {
             self.identity.database = schema;
         }
     }
@@ -324,15 +368,48 @@ impl Session {
         self.status = status & KEPT_STATUS;
     }
 
+    /// A statement has ended, and left warnings or an error, or none.
+    pub(crate) fn left_conditions(&mut self, left: bool) {
+        self.left_conditions = left;
+    }
+
+    /// Its last statement left warnings or an error that a client may still look at, in more ways than can be carried.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.left_conditions
+    }
+
+    /// A statement may set another role.
+    pub(crate) fn may_change_role(&mut self) {
+        self.role_unread = true;
+    }
+
+    /// A transaction's end closes the connection, whether or not it says RELEASE.
+    pub(crate) fn releases(&self) -> bool {
+        match self.tracked.variables.get(COMPLETION_TYPE) {
+            Some(value) => value == RELEASE,
+            None => self.releases,
+        }
+    }
+
     /// An inventory has read everything.
     fn take_over(
         &mut self,
         scalars: Scalars,
         statements: Vec<String>,
         modes: Arc<Modes>,
-        wait_timeout: Option<Duration>,
+        changed: &[(String, String)],
     ) {
-        self.wait_timeout = wait_timeout;
+        let value = |name: &str| {
+            changed
+                .iter()
+                .find(|(changed, _)| changed == name)
+                .map(|(_, value)| value)
+        };
+        let seconds = value("wait_timeout").and_then(|seconds| seconds.parse().ok());
+        self.wait_timeout = seconds.map(Duration::from_secs);
+        self.releases = value(COMPLETION_TYPE).is_some_and(|value| value == RELEASE);
+        self.role = Some(Role(scalars.role));
+        self.role_unread = false;
         self.status = inventory::status_of(&scalars.sql_mode, scalars.autocommit);
         self.results = scalars.character_set_results.as_deref().and_then(ResultsCharset::named);
         self.identity.database = scalars.database;
@@ -357,10 +434,16 @@ impl Session {
     }
 
     /// The compute connection is gone without warning. What is known of the session goes on; answers whether that is all
-    /// there was.
-    pub(crate) fn lost(&mut self) -> bool {
-        let plain = self.tracked.is_plain() && self.lasting_pin.is_none() && self.statements.pin().is_none();
+    /// there was, but for what its last statement left: who asks for that is told `what`.
+    pub(crate) fn lost(&mut self, what: Option<Told>) -> bool {
+        let pinned = self.lasting_pin.is_some() || self.statements.pin().is_some();
+        let plain = self.tracked.is_plain() && !pinned && !self.role_unread;
         self.statements.detached();
+        self.releases = self.releases();
+        if std::mem::take(&mut self.role_unread) {
+            // The one it had before may be one that it has given up.
+            self.role = None;
+        }
         if let Some(seconds) = self.tracked.variables.get("wait_timeout") {
             self.wait_timeout = seconds.parse().ok().map(Duration::from_secs);
         }
@@ -369,7 +452,10 @@ impl Session {
         statements.extend(self.tracked.restore());
         self.tracked.inventoried();
         self.lasting_pin = None;
-        self.diagnostics = None;
+        self.left_conditions = false;
+        if self.previous.is_there() {
+            self.previous = what.map_or(Previous::There, Previous::Lost);
+        }
         self.carried = Some(statements);
         plain
     }
@@ -384,6 +470,9 @@ impl Session {
         let mut replay = Replay::default();
         if let Some(on) = self.multi_statements {
             replay.command(Command::SetOption, &[u8::from(!on), 0]);
+        }
+        if let Some(role) = &self.role {
+            replay.query(&role.set());
         }
         for statement in self.carried.iter().flatten() {
             replay.query(statement);
@@ -475,12 +564,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_forgets_settings_and_keeps_the_database() {
+    fn a_reset_forgets_settings_and_keeps_the_database_and_the_option() {
         let mut session = session(Capabilities::PROTOCOL_41);
         assert!(session.remember("SET autocommit=0", effect(false)));
-        session.set_multi_statements(true);
         session.reset();
         assert_eq!(session.replay(), Replay::default());
+        session.set_multi_statements(true);
+        session.reset();
+        assert_eq!(session.replay().commands, [Command::SetOption]);
         assert_eq!(session.status(), StatusFlags::AUTOCOMMIT);
         assert_eq!(session.identity.database.as_deref(), Some("demo"));
     }
@@ -488,11 +579,14 @@ mod tests {
     fn reported(session: &mut Session, changes: &[Change<'_>]) {
         let mut block = Vec::new();
         changes.iter().for_each(|change| change.encode(&mut block));
-        session.reported(&OkPacket {
-            status: StatusFlags::SESSION_STATE_CHANGED,
-            session_track: Some(&block),
-            ..OkPacket::default()
-        });
+        session.reported(
+            &OkPacket {
+                status: StatusFlags::SESSION_STATE_CHANGED,
+                session_track: Some(&block),
+                ..OkPacket::default()
+            },
+            false,
+        );
     }
 
     fn texts(session: &Session) -> Vec<String> {
@@ -516,7 +610,7 @@ mod tests {
             &[name(b"sql_mode", b"ANSI"), name(b"sort_buffer_size", b"262144")],
         );
         reported(&mut session, &[Change::Schema(b"other")]);
-        assert!(session.lost());
+        assert!(session.lost(None));
         assert!(session.remember("SET autocommit=0", effect(false)));
         assert_eq!(
             texts(&session),
@@ -528,7 +622,7 @@ mod tests {
         );
         assert_eq!(session.identity.database.as_deref(), Some("other"));
         reported(&mut session, &[Change::TransactionState(b"T_______")]);
-        assert!(!session.lost(), "an open transaction is not all there was");
+        assert!(!session.lost(None), "an open transaction is not all there was");
         assert!(session.known_pin().is_none(), "and then the session is usable again");
     }
 

@@ -40,6 +40,11 @@ impl<'a> Words<'a> {
     }
 }
 
+/// Is the word anywhere in the text, whatever the case and whatever stands around it?
+pub(crate) fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
 pub(crate) fn is_one_of(word: Option<&[u8]>, keywords: &[&[u8]]) -> bool {
     word.is_some_and(|word| keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)))
 }

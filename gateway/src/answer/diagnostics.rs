@@ -1,76 +1,237 @@
-//! What a client asks of the statement before: ROW_COUNT(), FOUND_ROWS(), warnings. The gateway's own statements have
-//! taken the place of the client's on the connection, or there is none; what they would have answered was read first.
+//! What a client asks of the statement before: ROW_COUNT(), FOUND_ROWS(), warnings, errors. The gateway's own statements
+//! have taken the place of the client's on the connection, or there is none; what they would have answered was read first.
 //!
-//! Whole texts of a few fixed shapes; whatever else reads the diagnostics (as a part of a larger statement, or GET
-//! DIAGNOSTICS) reads those of the gateway's statements.
+//! Whole texts of a few fixed shapes are answered. Whatever else asks (a part of a larger statement, GET DIAGNOSTICS)
+//! would be answered from the gateway's statements, so it is refused, with a word on what can be asked.
 
-use mysql_wire::capabilities::Capabilities;
 use mysql_wire::column::{ColumnDefinition, text_result_set};
+use mysql_wire::frame::{FrameHeader, write_packet};
 
+use crate::error::Told;
 use crate::session::Session;
-use crate::session::inventory::Diagnostics;
+use crate::session::previous::{Diagnostics, Previous, asks};
 
-/// The longest text of those below, with room for spaces.
-const TEXT_BYTES_MAX: usize = 64;
+/// The longest text of those below: a few functions with names for their columns.
+const TEXT_BYTES_MAX: usize = 256;
 
-/// None: nothing is asked here that is known.
+/// None: nothing is asked here that the connection would not know.
 pub(crate) fn answer(text: &[u8], session: &mut Session) -> Option<Vec<u8>> {
-    let known = session.diagnostics.as_ref()?;
-    let answer = answer_from(text, known, session)?;
+    let known = match &session.previous {
+        Previous::There => return None,
+        Previous::Lost(told) if asks(text) => {
+            let frame = told.frame(1);
+            session.previous.is_over();
+            return Some(frame);
+        }
+        Previous::Lost(_) => return None,
+        Previous::Read(known) => known,
+    };
+    let Some(answer) = answer_from(text, known, session) else {
+        return asks(text).then(|| not_kept().frame(1));
+    };
     // Such a question has a result of its own and leaves the warnings as they are.
-    if let Some(diagnostics) = &mut session.diagnostics {
-        diagnostics.row_count = "-1".into();
-        diagnostics.found_rows = "1".into();
+    if let Previous::Read(known) = &mut session.previous {
+        known.row_count = "-1".into();
+        if !answer.is_list {
+            known.found_rows = "1".into();
+        }
     }
-    Some(answer)
+    Some(answer.packets)
 }
 
-fn answer_from(text: &[u8], known: &Diagnostics, session: &Session) -> Option<Vec<u8>> {
+/// A question that is not answered here, and that nobody else could answer any more.
+pub(crate) fn not_kept() -> Told {
+    Told::new(
+        1105,
+        "HY000",
+        "What the statement before left was not kept in this form; ask with SHOW WARNINGS, SHOW ERRORS, or a SELECT of \
+         nothing but ROW_COUNT(), FOUND_ROWS(), @@warning_count and @@error_count",
+    )
+}
+
+struct Answer {
+    packets: Vec<u8>,
+    /// Of warnings: no SELECT, whose rows would be counted.
+    is_list: bool,
+}
+
+fn answer_from(text: &[u8], known: &Diagnostics, session: &Session) -> Option<Answer> {
     if text.len() > TEXT_BYTES_MAX {
         return None;
     }
-    let text = std::str::from_utf8(text).ok()?.trim().trim_end_matches(';').trim_end();
-    if is(text, "SHOW WARNINGS") {
-        return known.show_warnings.as_deref().map(<[u8]>::to_vec);
+    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
+    let text = text.trim().trim_end_matches(';').trim_end();
+    let (verb, asked) = text.split_once(|c: char| c.is_ascii_whitespace())?;
+    let asked = asked.trim_start();
+    let row = |columns: Vec<(String, &str, Kind)>| {
+        let definitions: Vec<_> = columns.iter().map(|(name, _, kind)| kind.column(name)).collect();
+        let row = columns.iter().map(|(_, value, _)| Some(value.as_bytes())).collect();
+        let mut packets = Vec::new();
+        text_result_set(
+            &mut packets,
+            1,
+            &definitions,
+            &[row],
+            session.capabilities,
+            session.status(),
+        );
+        packets
+    };
+    if verb.eq_ignore_ascii_case("SELECT") {
+        let columns: Vec<_> = asked
+            .split(',')
+            .map(|item| column(item, known))
+            .collect::<Option<_>>()?;
+        // The id alone is the connection's to tell: it was set there.
+        return columns.iter().any(|(_, _, kind)| *kind != Kind::Id).then(|| Answer {
+            packets: row(columns),
+            is_list: false,
+        });
     }
-    let (name, value, column) = match () {
-        () if is(text, "SHOW COUNT(*) WARNINGS") => ("@@session.warning_count", &known.warning_count, UNSIGNED),
-        () if is(text, "SHOW COUNT(*) ERRORS") => ("@@session.error_count", &known.error_count, UNSIGNED),
-        () => {
-            let (verb, asked) = text.split_at_checked(7)?;
-            if !verb.eq_ignore_ascii_case("SELECT ") {
-                return None;
-            }
-            let asked = asked.trim_start();
-            match () {
-                () if is(asked, "ROW_COUNT()") => (asked, &known.row_count, SIGNED_FUNCTION),
-                () if is(asked, "FOUND_ROWS()") => (asked, &known.found_rows, SIGNED_FUNCTION),
-                () if is(asked, "@@warning_count") => (asked, &known.warning_count, UNSIGNED),
-                () if is(asked, "@@error_count") => (asked, &known.error_count, UNSIGNED),
+    if !verb.eq_ignore_ascii_case("SHOW") {
+        return None;
+    }
+    let words: Vec<_> = asked.split_ascii_whitespace().collect();
+    let is = |at: usize, word: &str| words.get(at).is_some_and(|said| said.eq_ignore_ascii_case(word));
+    let errors_only = match () {
+        () if is(0, "WARNINGS") => false,
+        () if is(0, "ERRORS") => true,
+        () if is(0, "COUNT(*)") && words.len() == 2 => {
+            let (name, value) = match () {
+                () if is(1, "WARNINGS") => ("@@session.warning_count", &known.warning_count),
+                () if is(1, "ERRORS") => ("@@session.error_count", &known.error_count),
                 () => return None,
+            };
+            let column = (name.to_owned(), &**value, Kind::Variable);
+            return Some(Answer {
+                packets: row(vec![column]),
+                is_list: false,
+            });
+        }
+        () => return None,
+    };
+    let (skipped, count) = limit(&words[1..].join(" "))?;
+    Some(Answer {
+        packets: some_rows(known.show_warnings.as_deref()?, errors_only, skipped, count)?,
+        is_list: true,
+    })
+}
+
+/// What follows SHOW WARNINGS: how many rows are left out, how many are shown.
+fn limit(text: &str) -> Option<(usize, usize)> {
+    if text.is_empty() {
+        return Some((0, usize::MAX));
+    }
+    let (word, numbers) = text.split_once(' ')?;
+    if !word.eq_ignore_ascii_case("LIMIT") {
+        return None;
+    }
+    let number = |text: &str| text.trim().parse::<usize>().ok();
+    if let Some((skipped, count)) = numbers.split_once(',') {
+        return Some((number(skipped)?, number(count)?));
+    }
+    let mut words = numbers.split(' ');
+    let count = number(words.next()?)?;
+    match (words.next(), words.next(), words.next()) {
+        (None, ..) => Some((0, count)),
+        (Some(offset), Some(skipped), None) if offset.eq_ignore_ascii_case("OFFSET") => Some((number(skipped)?, count)),
+        _ => None,
+    }
+}
+
+/// The answer to SHOW WARNINGS with some of its rows.
+fn some_rows(answer: &[u8], errors_only: bool, skipped: usize, count: usize) -> Option<Vec<u8>> {
+    // Level, code, message.
+    const COLUMNS: usize = 3;
+    let mut out = Vec::new();
+    let mut sequence = 1;
+    let mut rows_of_errors = 0..usize::MAX;
+    let mut rest = answer;
+    let mut number = 0;
+    while let Some(FrameHeader { payload_len, .. }) = FrameHeader::decode(rest) {
+        let payload = rest.get(4..4 + payload_len)?;
+        rest = &rest[4 + payload_len..];
+        number += 1;
+        // A header, definitions, and an EOF behind them where the client has not done away with it; rows begin with the
+        // length of a level, which is no EOF's header.
+        let is_row = number > 1 + COLUMNS && payload.first() != Some(&0xfe);
+        if is_row {
+            let is_error = payload.get(1..6) == Some(b"Error") && payload.first() == Some(&5);
+            if errors_only && !is_error {
+                continue;
+            }
+            let at = rows_of_errors.next()?;
+            if at < skipped || at - skipped >= count {
+                continue;
             }
         }
-    };
-    let (column_length, flags) = column;
-    let definition = ColumnDefinition {
-        name: name.as_bytes().to_vec(),
-        charset: 63,
-        column_length,
-        column_type: 8,
-        flags,
-        ..ColumnDefinition::default()
-    };
-    let mut out = Vec::new();
-    let row = [vec![Some(value.as_bytes())]];
-    let capabilities: Capabilities = session.capabilities;
-    text_result_set(&mut out, 1, &[definition], &row, capabilities, session.status());
+        write_packet(&mut out, &mut sequence, payload);
+    }
     Some(out)
 }
 
-fn is(text: &str, known: &str) -> bool {
-    text.eq_ignore_ascii_case(known)
+/// One item of a SELECT list: its column's name, its value, what it is.
+fn column<'a>(item: &str, known: &'a Diagnostics) -> Option<(String, &'a str, Kind)> {
+    let item = item.trim();
+    let end = match item.starts_with("@@") {
+        true => item.find(|c: char| c.is_ascii_whitespace()).unwrap_or(item.len()),
+        false => item.find(')')? + 1,
+    };
+    let (asked, name) = item.split_at(end);
+    let is = |known: &str| asked.eq_ignore_ascii_case(known);
+    let (value, kind) = match () {
+        () if is("ROW_COUNT()") => (&known.row_count, Kind::Function),
+        () if is("FOUND_ROWS()") => (&known.found_rows, Kind::Function),
+        () if is("LAST_INSERT_ID()") => (&known.last_insert_id, Kind::Id),
+        () if is("@@warning_count") || is("@@session.warning_count") => (&known.warning_count, Kind::Variable),
+        () if is("@@error_count") || is("@@session.error_count") => (&known.error_count, Kind::Variable),
+        () => return None,
+    };
+    let name = match name.trim_start() {
+        "" => asked,
+        name => alias(name)?,
+    };
+    Some((name.to_owned(), value, kind))
 }
 
-/// Length and flags of a bigint column, as MariaDB 10.11 gives them: of a function, of a system variable.
-const SIGNED_FUNCTION: (u32, u16) = (21, 0x0081);
-const UNSIGNED: (u32, u16) = (21, 0x00a0);
+/// `AS name`, or `name`.
+fn alias(text: &str) -> Option<&str> {
+    let name = match text.split_once(|c: char| c.is_ascii_whitespace()) {
+        Some((word, name)) if word.eq_ignore_ascii_case("AS") => name.trim_start(),
+        Some(_) => return None,
+        None => text,
+    };
+    let bare = ['`', '\'']
+        .iter()
+        .find_map(|quote| name.strip_prefix(*quote)?.strip_suffix(*quote))
+        .unwrap_or(name);
+    let plain = bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (plain && bare.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')).then_some(bare)
+}
+
+/// The kinds of bigint columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Function,
+    Id,
+    Variable,
+}
+
+impl Kind {
+    /// As MariaDB 10.11 gives them.
+    fn column(self, name: &str) -> ColumnDefinition {
+        let flags = match self {
+            Self::Function => 0x0081,
+            Self::Id => 0x00a1,
+            Self::Variable => 0x00a0,
+        };
+        ColumnDefinition {
+            name: name.as_bytes().to_vec(),
+            charset: 63,
+            column_length: 21,
+            column_type: 8,
+            flags,
+            ..ColumnDefinition::default()
+        }
+    }
+}

@@ -207,7 +207,8 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                     status: StatusFlags::SESSION_STATE_CHANGED,
                     ..OkPacket::default()
                 });
-                self.around.session.reported(&ok);
+                let of_set_statement = self.answering.is_some_and(|due| due.pieces.sets_for_statement);
+                self.around.session.reported(&ok, of_set_statement);
                 if let Some(changed) = self.around.session.tracked.for_client(frame, client) {
                     // It never grows: a report is taken out, or parts of it are.
                     let shorter = len.saturating_sub(changed.len());
@@ -235,6 +236,22 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             }
             None => {}
         }
+        if due.expect == Expect::Results {
+            self.around
+                .session
+                .left_conditions(end.warnings > 0 || end.error.is_some());
+        }
+        if end.insert_id != 0 {
+            self.around.session.tracked.made_id(end.insert_id);
+        } else if due.may_insert && end.has_rows {
+            // INSERT ... RETURNING has no OK that tells of the id it made.
+            self.around.session.tracked.hidden();
+        }
+        self.released = match end.error {
+            None => due.pieces.releases || due.pieces.ends_transaction && self.around.session.releases(),
+            // A program that says so, or somebody else's KILL.
+            Some(code) => code == CONNECTION_KILLED && self.around.running.draining().is_none(),
+        };
         self.statement_answered(&due, end);
         if due.change != Change::Nothing && end.error.is_none() {
             self.accounts_changed(due.change);

@@ -37,6 +37,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             if quiet {
                 self.stirred = false;
                 self.since_quiet = Instant::now();
+                // The clock may stand at a later moment than this session now waits for.
+                let was_patient = std::mem::replace(&mut self.is_patient, self.around.session.has_conditions());
+                self.clock_changed |= was_patient && !self.is_patient;
             }
         }
         if self.stirred {
@@ -82,7 +85,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
     }
 
     fn idle(&mut self) -> Result<bool, RelayError> {
-        let long = self.since_quiet.elapsed() >= self.around.park.after;
+        let long = self.since_quiet.elapsed() >= self.patience();
         let drained = self.around.running.draining();
         if !long && !self.around.running.is_wanted() {
             return Ok(false);
@@ -110,6 +113,17 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 Ok(true)
             }
             _ => Ok(false),
+        }
+    }
+
+    /// How long the session may idle before it is asked what ties it. Warnings and errors can be looked at on this connection in
+    /// more ways than on another, so a session that has some stays for as long as one that is tied, unless its place is wanted.
+    fn patience(&self) -> Duration {
+        let session = &*self.around.session;
+        if session.has_conditions() && session.known_pin().is_none() {
+            self.around.park.after.max(self.around.pinned_idle_timeout)
+        } else {
+            self.around.park.after
         }
     }
 
@@ -145,7 +159,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         let at = match self.life {
             State::Pinned => self.since_quiet + self.around.pinned_idle_timeout,
             State::Asking => self.asking_since + INVENTORY_PATIENCE,
-            State::Idle => self.since_quiet + self.around.park.after,
+            State::Idle => self.since_quiet + self.patience(),
             State::Busy | State::Detached => now + self.around.park.after,
         };
         // A moment that has passed was seen already.
@@ -192,6 +206,10 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             .copied()
             .collect();
         let error = RelayError::ComputeGone { reason, sequence };
+        if self.released && waiting.is_empty() {
+            // As it asked for; what it has sent since goes nowhere on a connection of its own either.
+            return Ok(Ended::ClientQuit);
+        }
         let whole = self.commands.is_at_boundary() && !self.skipping;
         if self.on_first_byte.is_some() && self.untouched {
             // It went away before anything but our own was sent: as if it had not been reached.
@@ -225,12 +243,13 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             }
         }
         self.happens(Event::Lost);
-        let everything = self.around.session.lost();
-        let owed = told.filter(|_| !everything && answers.is_empty());
+        // Where a command is answered with the error, that is its last statement.
+        let told = told.filter(|_| answers.is_empty()).map(|told| lost_text(&told));
+        let everything = self.around.session.lost(told.clone());
         Ok(Ended::Lost {
             bytes: self.up.take().filter(|buffer| !buffer.is_empty()),
             answers,
-            owed: owed.map(|told| lost_text(&told)),
+            owed: told.filter(|_| !everything),
         })
     }
 }

@@ -10,9 +10,11 @@ use mysql_wire::response::End;
 use mysql_wire::status::StatusFlags;
 
 use super::{Due, Hold, Kind, Own, Relay, RelayError};
+use crate::answer::diagnostics::not_kept;
 use crate::buffer::Buffer;
 use crate::error::Told;
 use crate::session::Replay;
+use crate::session::previous::Previous;
 use crate::session::statements::{Prepared, TEXT_BYTES_MAX};
 use crate::stream::Readable;
 
@@ -114,6 +116,13 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             }
             return Translated::Held(Hold::Answer(unknown_statement(command, said)));
         };
+        let executes = matches!(command, Command::StmtExecute | Command::StmtBulkExecute);
+        if executes
+            && !self.around.session.previous.is_there()
+            && let Some(told) = self.asks_in_vain(id)
+        {
+            return Translated::Held(Hold::Answer(told));
+        }
         let Some(compute_id) = compute_id else {
             return Translated::Held(match command {
                 Command::StmtClose => {
@@ -140,6 +149,21 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         self.changed = true;
         self.note(command, id);
         Translated::Statement(id)
+    }
+
+    /// The statement asks for the one before it, which nobody can tell in the binary protocol any more.
+    fn asks_in_vain(&mut self, id: u32) -> Option<Vec<u8>> {
+        let session = &mut *self.around.session;
+        session.statements.get(id).filter(|statement| statement.asks)?;
+        let told = match &session.previous {
+            Previous::There => return None,
+            Previous::Read(_) => not_kept(),
+            Previous::Lost(told) => told.clone(),
+        };
+        if let Previous::Lost(_) = session.previous {
+            session.previous.is_over();
+        }
+        Some(told.frame(1))
     }
 
     /// Remembers the types that an execution carries, and puts them in where the compute would not know them. False: more
@@ -231,6 +255,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             schema: session.identity.database.as_deref().map(Into::into),
             modes_version: session.tracked.modes_version(),
             parameters: number(PREPARED_ID.end + 2),
+            has_rows: number(PREPARED_ID.end) > 0,
             compute_id: compute_id.unwrap_or_default(),
         });
         if let Some(place) = frame.get_mut(PREPARED_ID) {

@@ -17,8 +17,16 @@ use crate::buffer::Buffer;
 use crate::restraint::{JUDGED_BYTES_MAX, refusal};
 use crate::session::Replay;
 use crate::session::inventory::MODES;
-use crate::session::tracked::{may_set_modes, read_text};
+use crate::session::tracked::{Pieces, may_set_modes, read_pieces, read_text};
 use crate::stream::Readable;
+
+/// What matters of a command when it is answered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Look {
+    change: Change,
+    may_insert: bool,
+    pieces: Pieces,
+}
 
 /// What a look at the head of a command came to.
 pub(super) enum Begun {
@@ -167,12 +175,12 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 Some(None) => {}
             }
         }
-        let mut change = Change::Nothing;
+        let mut look = Look::default();
         let kind = match command {
             Command::Query => match self.look_at_query(head) {
                 None => return Begun::Waits,
-                Some(of_query) => {
-                    change = of_query;
+                Some(looked) => {
+                    look = looked;
                     Kind::Plain
                 }
             },
@@ -181,14 +189,23 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 Kind::Prepare
             }
             Command::ResetConnection => Kind::Reset,
+            Command::SetOption => {
+                match self.at_hand().get(5) {
+                    Some(option @ (0 | 1)) => {
+                        let on = *option == 0;
+                        self.around.session.set_multi_statements(on);
+                    }
+                    None if head.frame_payload_len > 1 => return Begun::Waits,
+                    // The compute refuses it.
+                    _ => {}
+                }
+                Kind::Plain
+            }
             _ => match self.translate(command, head) {
                 Translated::Held(hold) => return self.hold(hold),
                 Translated::More => return Begun::Waits,
                 Translated::Statement(id) => {
-                    let statement = self.around.session.statements.get(id);
-                    if statement.is_some_and(|statement| statement.changes_accounts) {
-                        change = Change::Accounts;
-                    }
+                    look = self.look_at_statement(command, id);
                     Kind::Statement(id)
                 }
                 Translated::AsItIs => Kind::Plain,
@@ -196,11 +213,14 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         };
         if !self.is_silent(command) {
             self.stirred = true;
-            self.around.session.diagnostics = None;
+            self.around.session.previous.is_over();
         }
         // Nothing of what is under way has been sent: it may still be taken back whole.
         if self.due.iter().all(|due| due.own.is_some()) && self.answering.is_none_or(|due| due.own.is_some()) {
             self.untouched = self.to_send == 0;
+        }
+        if look.pieces.sets_role {
+            self.around.session.may_change_role();
         }
         self.untouched &= !std::mem::take(&mut self.changed);
         self.modes_asked = false;
@@ -215,7 +235,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 sequence: 1,
                 own: None,
                 kind,
-                change,
+                change: look.change,
+                may_insert: look.may_insert,
+                pieces: look.pieces,
             });
         }
         Begun::Sent
@@ -246,22 +268,24 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
     }
 
     /// What of a statement's text matters is looked for in as much of it as is here; of the rest the worst is believed.
-    /// None: it stays where it is. Some: what it may change of accounts.
-    fn look_at_query(&mut self, head: CommandHead) -> Option<Change> {
+    /// None: it stays where it is.
+    fn look_at_query(&mut self, head: CommandHead) -> Option<Look> {
         let packet = self.at_hand();
         let text = packet
             .get(5..packet.len().min(4 + head.frame_payload_len))
             .unwrap_or_default();
         let is_whole = 1 + text.len() >= head.frame_payload_len;
         let read = read_text(text);
-        let change = accounts::change(text);
-        if read.sets_tracker && !self.around.session.tracked.opaque {
-            let replay = self.around.session.tracker_is_the_clients();
-            self.inject(replay, Own::Replay);
-            return None;
-        }
-        // Before modes change under which statements were prepared that nobody has read.
-        let asks = self.around.session.statements.lacks_modes() && may_set_modes(text);
+        let look = Look {
+            change: accounts::change(text),
+            may_insert: read.may_insert,
+            pieces: read_pieces(text),
+        };
+        // Before modes change under which statements were prepared that nobody has read. Of a session with a tracker of its
+        // own they cannot be read, which keeps its connection.
+        let session = &*self.around.session;
+        let may_set = may_set_modes(text) || read.sets_tracker;
+        let asks = may_set && session.statements.lacks_modes() && !session.tracked.opaque;
         if asks && !self.modes_asked {
             let mut question = Replay::default();
             question.query(MODES);
@@ -269,7 +293,12 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             self.modes_asked = true;
             return None;
         }
-        if self.around.session.diagnostics.is_some() && is_whole {
+        if read.sets_tracker && !self.around.session.tracked.opaque {
+            let replay = self.around.session.tracker_is_the_clients();
+            self.inject(replay, Own::Replay);
+            return None;
+        }
+        if !self.around.session.previous.is_there() && is_whole {
             let text = text.to_vec();
             if let Some(answer) = diagnostics::answer(&text, self.around.session) {
                 self.hold = Some(Hold::Answer(answer));
@@ -279,7 +308,24 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         if read.may_hide || !is_whole {
             self.around.session.tracked.hidden();
         }
-        Some(change)
+        Some(look)
+    }
+
+    fn look_at_statement(&self, command: Command, id: u32) -> Look {
+        let statement = self.around.session.statements.get(id);
+        let Some(statement) = statement.filter(|_| command == Command::StmtExecute) else {
+            return Look::default();
+        };
+        Look {
+            change: if statement.changes_accounts {
+                Change::Accounts
+            } else {
+                Change::Nothing
+            },
+            // What such a statement hides is known since it was prepared.
+            may_insert: false,
+            pieces: statement.pieces,
+        }
     }
 
     fn end_command(&mut self) {

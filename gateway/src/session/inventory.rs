@@ -8,7 +8,6 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::ok::OkPacket;
@@ -17,6 +16,7 @@ use mysql_wire::status::StatusFlags;
 use mysql_wire::text_rows::{self, Row, TextRows};
 
 use super::life::Pin;
+use super::previous::{Diagnostics, Previous};
 use super::statements::Modes;
 use super::{Replay, Session};
 
@@ -69,17 +69,6 @@ pub(crate) const MODES: &str = "SET sql_mode=@@sql_mode,character_set_client=@@c
 /// Once more: a clock goes on, a timestamp that was set stands still.
 const TIMESTAMP: &str = "SELECT @@timestamp LIMIT 1";
 
-/// What a client may ask of its last statement while it has no compute connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Diagnostics {
-    pub(crate) row_count: Box<str>,
-    pub(crate) found_rows: Box<str>,
-    pub(crate) warning_count: Box<str>,
-    pub(crate) error_count: Box<str>,
-    /// The answer to SHOW WARNINGS as the compute gave it, where there were any.
-    pub(crate) show_warnings: Option<Box<[u8]>>,
-}
-
 /// An inventory under way.
 #[derive(Debug)]
 pub(crate) struct Inventory {
@@ -124,15 +113,7 @@ impl Inventory {
     /// The first round of questions.
     pub(crate) fn begin(capabilities: Capabilities) -> (Self, Replay) {
         let mut questions = Replay::default();
-        for question in [
-            SCALARS,
-            WARNINGS,
-            VARIABLES,
-            USER_VARIABLES,
-            COUNTERS,
-            LOCKS,
-            TIMESTAMP,
-        ] {
+        for question in [SCALARS, WARNINGS, VARIABLES, USER_VARIABLES, COUNTERS, LOCKS, TIMESTAMP] {
             questions.query(question);
         }
         let inventory = Self {
@@ -151,11 +132,8 @@ impl Inventory {
     pub(crate) fn answered(&mut self, answer: &[u8], in_error: bool) {
         self.bytes += answer.len();
         self.failed |= in_error || self.bytes > ANSWERS_BYTES_MAX;
-        self.answers.push(if self.failed {
-            Vec::new()
-        } else {
-            answer.to_vec()
-        });
+        self.answers
+            .push(if self.failed { Vec::new() } else { answer.to_vec() });
     }
 
     /// All questions of a round are answered.
@@ -175,23 +153,14 @@ impl Inventory {
 
     fn result(&self, at: usize) -> Result<TextRows<'_>, Pin> {
         let answer = self.answers.get(at).ok_or(Pin::Unknown)?;
-        let (result, rest) =
-            text_rows::read(answer, self.capabilities).map_err(|_| Pin::Unknown)?;
-        if rest.is_empty() {
-            Ok(result)
-        } else {
-            Err(Pin::Unknown)
-        }
+        let (result, rest) = text_rows::read(answer, self.capabilities).map_err(|_| Pin::Unknown)?;
+        if rest.is_empty() { Ok(result) } else { Err(Pin::Unknown) }
     }
 
     fn read(&mut self, session: &mut Session) -> Result<Outcome, Pin> {
         let (variables, user_variables, counters, locks, timestamp, asked) = (2, 3, 4, 5, 6, 7);
         let read = self.result(0)?;
-        let results_collation = read
-            .collations
-            .get(SQL_MODE)
-            .map(u16::to_string)
-            .unwrap_or_default();
+        let results_collation = read.collations.get(SQL_MODE).map(u16::to_string).unwrap_or_default();
         let scalars = read
             .rows
             .first()
@@ -199,7 +168,7 @@ impl Inventory {
             .ok_or(Pin::Unknown)?;
         let scalars = Scalars::read(scalars)?;
         if self.user_variables.is_none() {
-            session.diagnostics = Some(scalars.diagnostics(self.answers.get(1)));
+            session.previous = Previous::Read(scalars.diagnostics(self.answers.get(1)));
         }
         let counters = Counters::read(&self.rows(counters)?)?;
         if scalars.in_transaction || session.tracked.in_transaction {
@@ -215,10 +184,7 @@ impl Inventory {
             let collation = locks.first().and_then(|row| row.get(at).copied().flatten());
             collation == Some(results_collation.as_bytes())
         };
-        let (is_connections, is_usual) = (
-            is_results(1),
-            is_results(2) || scalars.character_set_results.is_none(),
-        );
+        let (is_connections, is_usual) = (is_results(1), is_results(2) || scalars.character_set_results.is_none());
         let changed = read_variables(&self.rows(variables)?)?;
         if self.user_variables.is_none() {
             let found = read_user_variables(&self.rows(user_variables)?, scalars.speaks_utf8())?;
@@ -258,26 +224,18 @@ impl Inventory {
         }
         // Last: it is for the client's next statement.
         if scalars.last_insert_id != "0" {
-            statements.push(format!(
-                "SET last_insert_id={}",
-                number(&scalars.last_insert_id)?
-            ));
+            statements.push(format!("SET last_insert_id={}", number(&scalars.last_insert_id)?));
         }
         let modes = Arc::new(Modes {
             sql_mode: scalars.sql_mode.clone(),
             character_set_client: scalars.character_set_client.clone(),
             collation_connection: scalars.collation_connection.clone(),
         });
-        session
-            .statements
-            .read_modes(session.tracked.modes_version, &modes);
+        session.statements.read_modes(session.tracked.modes_version, &modes);
         if session.statements.lacks_modes() {
             return Err(Pin::Statement);
         }
-        let wait_timeout = changed.iter().find(|(name, _)| name == "wait_timeout");
-        let wait_timeout =
-            wait_timeout.and_then(|(_, seconds)| seconds.parse().ok().map(Duration::from_secs));
-        session.take_over(scalars, statements, modes, wait_timeout);
+        session.take_over(scalars, statements, modes, &changed);
         Ok(Outcome::Free)
     }
 }
@@ -315,7 +273,7 @@ pub(super) struct Scalars {
     last_insert_id: String,
     timestamp: String,
     pub(super) database: Option<String>,
-    role: Option<String>,
+    pub(super) role: Option<String>,
     pub(super) character_set_client: String,
     pub(super) character_set_results: Option<String>,
     pub(super) collation_connection: String,
@@ -329,9 +287,7 @@ pub(super) struct Scalars {
 impl Scalars {
     fn read(row: &[Option<&[u8]>]) -> Result<Self, Pin> {
         let may_be_null = |at: usize| match row.get(at) {
-            Some(Some(value)) => String::from_utf8(value.to_vec())
-                .map(Some)
-                .map_err(|_| Pin::Unknown),
+            Some(Some(value)) => String::from_utf8(value.to_vec()).map(Some).map_err(|_| Pin::Unknown),
             _ => Ok(None),
         };
         let text = |at: usize| may_be_null(at)?.ok_or(Pin::Unknown);
@@ -343,7 +299,11 @@ impl Scalars {
             last_insert_id: text(4)?,
             timestamp: text(5)?,
             database: may_be_null(6)?,
-            role: may_be_null(7)?,
+            // Sent as the login's character set has it, where another would be another name.
+            role: may_be_null(7)?.map_or(Ok(None), |role| match role.is_ascii() {
+                true => Ok(Some(role)),
+                false => Err(Pin::Variable),
+            })?,
             character_set_client: text(8)?,
             character_set_results: may_be_null(9)?,
             collation_connection: text(10)?,
@@ -358,8 +318,7 @@ impl Scalars {
     /// Names come and go as UTF-8.
     fn speaks_utf8(&self) -> bool {
         let is_utf8 = |charset: &str| matches!(charset, "utf8mb4" | "utf8mb3");
-        is_utf8(&self.character_set_client)
-            && self.character_set_results.as_deref().is_some_and(is_utf8)
+        is_utf8(&self.character_set_client) && self.character_set_results.as_deref().is_some_and(is_utf8)
     }
 
     fn diagnostics(&self, show_warnings: Option<&Vec<u8>>) -> Diagnostics {
@@ -368,19 +327,14 @@ impl Scalars {
             found_rows: self.found_rows.as_str().into(),
             warning_count: self.warning_count.as_str().into(),
             error_count: self.error_count.as_str().into(),
-            show_warnings: show_warnings
-                .filter(|_| self.warning_count != "0")
-                .map(|answer| answer.as_slice().into()),
+            last_insert_id: self.last_insert_id.as_str().into(),
+            show_warnings: show_warnings.map(|answer| answer.as_slice().into()),
         }
     }
 
     /// The statement that sets everything which has a name, in one go: each value is read under the modes of the login.
     /// `results_collation` is that of results where it is not the usual one of their character set.
-    fn restore(
-        &self,
-        variables: &[(String, String)],
-        results_collation: Option<&str>,
-    ) -> Result<String, Pin> {
+    fn restore(&self, variables: &[(String, String)], results_collation: Option<&str>) -> Result<String, Pin> {
         let results = match &self.character_set_results {
             Some(charset) => quoted(charset)?,
             None => "NULL".into(),
@@ -398,21 +352,12 @@ impl Scalars {
             ),
         };
         let [first, second] = &self.rand_seeds;
-        let _ = write!(
-            set,
-            ",rand_seed1={},rand_seed2={}",
-            number(first)?,
-            number(second)?
-        );
+        let _ = write!(set, ",rand_seed1={},rand_seed2={}", number(first)?, number(second)?);
         if self.insert_id != "0" {
             let _ = write!(set, ",insert_id={}", number(&self.insert_id)?);
         }
         for (name, value) in variables {
             let _ = write!(set, ",{name}={}", written(value)?);
-        }
-        if let Some(role) = &self.role {
-            // Quoted as an identifier, which holds under every sql_mode.
-            let _ = write!(set, ",ROLE {}", identifier(role)?);
         }
         Ok(set)
     }
@@ -436,9 +381,7 @@ impl Counters {
             let [Some(name), Some(value)] = row.as_slice() else {
                 return Err(Pin::Unknown);
             };
-            let value = std::str::from_utf8(value)
-                .ok()
-                .and_then(|value| value.parse().ok());
+            let value = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
             let value = value.ok_or(Pin::Unknown)?;
             let counter = match *name {
                 b"COM_CREATE_TEMPORARY_TABLE" => &mut counters.temporary_tables,
@@ -452,11 +395,7 @@ impl Counters {
             *counter = value;
             found += 1;
         }
-        if found == 6 {
-            Ok(counters)
-        } else {
-            Err(Pin::Unknown)
-        }
+        if found == 6 { Ok(counters) } else { Err(Pin::Unknown) }
     }
 
     /// They count attempts, not what is left of them, so this errs towards a pin.
@@ -492,10 +431,7 @@ fn read_variables(rows: &[Row<'_>]) -> Result<Vec<(String, String)>, Pin> {
         match NOT_FOR_TENANTS.iter().find(|(known, _)| *known == name) {
             Some((_, usual)) if *usual == value => {}
             Some(_) => return Err(Pin::Variable),
-            None if name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') =>
-            {
+            None if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
                 variables.push((name.to_owned(), value.to_owned()));
             }
             None => return Err(Pin::Variable),
@@ -534,9 +470,7 @@ fn read_user_variable(row: &[Option<&[u8]>], utf8: bool) -> Option<UserVariable>
             b"INT UNSIGNED" => Kind::Null("CAST(0 AS UNSIGNED)".into()),
             b"DECIMAL" => Kind::Null("0.0".into()),
             b"DOUBLE" => Kind::Null("0e0".into()),
-            b"VARCHAR" => Kind::Text {
-                charset: charset()?,
-            },
+            b"VARCHAR" => Kind::Text { charset: charset()? },
             _ => return None,
         };
         return Some(UserVariable { name, kind });
@@ -544,31 +478,20 @@ fn read_user_variable(row: &[Option<&[u8]>], utf8: bool) -> Option<UserVariable>
     let literal = || ascii(value).filter(|value| value.len() <= 100);
     let kind = match *kind {
         b"INT" => Kind::Literal(number(&literal()?).ok()?.to_owned()),
-        b"INT UNSIGNED" => {
-            Kind::Literal(format!("CAST({} AS UNSIGNED)", number(&literal()?).ok()?))
-        }
+        b"INT UNSIGNED" => Kind::Literal(format!("CAST({} AS UNSIGNED)", number(&literal()?).ok()?)),
         b"DECIMAL" => {
             // Written out as it was, so that columns made of it are as wide; a point makes a whole number a decimal.
             let value = literal()?;
-            let point = if number(&value).ok()?.contains('.') {
-                ""
-            } else {
-                "."
-            };
+            let point = if number(&value).ok()?.contains('.') { "" } else { "." };
             Kind::Literal(format!("{value}{point}"))
         }
         b"DOUBLE" => {
             let value = literal()?;
             let exponent = if value.contains('e') { "" } else { "e0" };
-            value
-                .parse::<f64>()
-                .ok()
-                .filter(|value| value.is_finite())?;
+            value.parse::<f64>().ok().filter(|value| value.is_finite())?;
             Kind::Literal(format!("{value}{exponent}"))
         }
-        b"VARCHAR" => Kind::Text {
-            charset: charset()?,
-        },
+        b"VARCHAR" => Kind::Text { charset: charset()? },
         _ => return None,
     };
     Some(UserVariable { name, kind })
@@ -587,10 +510,7 @@ fn question_for(variables: &[UserVariable]) -> Option<String> {
     (question.len() > 7).then(|| question + " LIMIT 1")
 }
 
-fn restore_user_variables(
-    variables: &[UserVariable],
-    texts: &[Option<&[u8]>],
-) -> Result<Option<String>, Pin> {
+fn restore_user_variables(variables: &[UserVariable], texts: &[Option<&[u8]>]) -> Result<Option<String>, Pin> {
     let mut texts = texts.iter();
     let mut set = String::from("SET ");
     for variable in variables {
@@ -630,11 +550,8 @@ fn single(rows: &[Row<'_>]) -> Result<String, Pin> {
 /// A number as MariaDB prints it.
 fn number(text: &str) -> Result<&str, Pin> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    let plain = digits
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if plain && digits.starts_with(|c: char| c.is_ascii_digit()) && digits.matches('.').count() <= 1
-    {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain && digits.starts_with(|c: char| c.is_ascii_digit()) && digits.matches('.').count() <= 1 {
         Ok(text)
     } else {
         Err(Pin::Variable)
@@ -656,14 +573,6 @@ fn quoted(value: &str) -> Result<String, Pin> {
         return Err(Pin::Variable);
     }
     Ok(format!("'{}'", value.replace('\'', "''")))
-}
-
-fn identifier(name: &str) -> Result<String, Pin> {
-    if name.is_ascii() {
-        Ok(format!("`{}`", name.replace('`', "``")))
-    } else {
-        Err(Pin::Variable)
-    }
 }
 
 /// Status flags that follow from modes.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::life::Pin;
+use super::tracked::Pieces;
 
 /// Longer texts are not kept: such a statement ties its session to the connection while it exists.
 pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +47,10 @@ pub(crate) struct Statement {
     pub(crate) hides: bool,
     /// Executing it may change accounts.
     pub(crate) changes_accounts: bool,
+    /// What its text begins with.
+    pub(crate) pieces: Pieces,
+    /// It asks for the statement before.
+    pub(crate) asks: bool,
     /// As sent with the last execution that had them.
     pub(crate) types: Option<Box<[u8]>>,
     /// Its id on the present compute connection.
@@ -74,6 +79,8 @@ pub(crate) struct Prepared {
     pub(crate) schema: Option<Arc<str>>,
     pub(crate) modes_version: u32,
     pub(crate) parameters: u16,
+    /// Its answers have rows.
+    pub(crate) has_rows: bool,
     pub(crate) compute_id: u32,
 }
 
@@ -86,14 +93,18 @@ impl Statements {
             .text
             .filter(|text| self.text_bytes + text.len() <= TEXTS_BYTES_MAX);
         self.text_bytes += text.as_ref().map_or(0, |text| text.len());
-        let hides = text
-            .as_deref()
-            .is_none_or(|text| super::tracked::read_text(text).may_hide);
+        let read = text.as_deref().map(super::tracked::read_text);
+        // An INSERT that answers with rows has no OK that tells of the id it made.
+        let hides = read.is_none_or(|read| read.may_hide || read.may_insert && prepared.has_rows);
         let changes_accounts = text.as_deref().is_none_or(crate::accounts::changes_accounts);
+        let pieces = text.as_deref().map_or(Pieces::default(), super::tracked::read_pieces);
+        let asks = text.as_deref().is_some_and(super::previous::asks);
         let statement = Statement {
             text,
             hides,
             changes_accounts,
+            pieces,
+            asks,
             schema: prepared.schema,
             modes: None,
             modes_version: prepared.modes_version,
@@ -213,6 +224,7 @@ mod tests {
             schema: None,
             modes_version,
             parameters: 1,
+            has_rows: true,
             compute_id: 9,
         }
     }

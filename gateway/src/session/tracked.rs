@@ -9,6 +9,8 @@ use mysql_wire::ok::OkPacket;
 use mysql_wire::session_track::{Change, changes};
 use mysql_wire::status::StatusFlags;
 
+use crate::text::contains;
+
 /// Variables that a client with session tracking hears of unless it asks for others: MariaDB's own default.
 const TOLD_BY_DEFAULT: [&[u8]; 5] = [
     b"autocommit",
@@ -17,18 +19,12 @@ const TOLD_BY_DEFAULT: [&[u8]; 5] = [
     b"character_set_results",
     b"time_zone",
 ];
-/// Reported, and not to be set again: they follow the schema, belong to the connection, or are read otherwise.
-const NOT_KEPT: [&str; 9] = [
-    "character_set_database",
-    "collation_database",
-    "timestamp",
-    "last_insert_id",
-    "identity",
-    "insert_id",
-    "rand_seed1",
-    "rand_seed2",
-    "pseudo_thread_id",
-];
+/// Reported, and not to be set again: they follow the schema, or belong to the connection.
+const NOT_KEPT: [&str; 3] = ["character_set_database", "collation_database", "pseudo_thread_id"];
+/// Two names of one variable, which statements change as well.
+const INSERT_IDS: [&str; 2] = ["last_insert_id", "identity"];
+/// Reported when they are set, not when a statement uses them up or the clock takes over again.
+const USED_UP: [&str; 4] = ["timestamp", "insert_id", "rand_seed1", "rand_seed2"];
 /// What a statement's meaning depends on when it is prepared.
 const MODES: [&str; 4] = [
     "sql_mode",
@@ -42,6 +38,8 @@ const MODES: [&str; 4] = [
 pub(crate) struct Tracked {
     /// Session variables that are not as a new session has them.
     pub(super) variables: BTreeMap<String, String>,
+    /// LAST_INSERT_ID(), where it was set or an OK told of an id since it was last read.
+    pub(super) insert_id: Option<u64>,
     /// Statements that make the next transaction what was asked for (SET TRANSACTION).
     pub(super) characteristics: String,
     pub(super) in_transaction: bool,
@@ -56,6 +54,15 @@ pub(crate) struct Tracked {
 }
 
 impl Tracked {
+    /// Takes over the report of a SET STATEMENT: its variables are put back when it is over, of which no report tells.
+    pub(crate) fn report_of_set_statement(&mut self, ok: &OkPacket<'_>) -> Option<Option<String>> {
+        let before = (self.variables.clone(), self.insert_id);
+        let schema = self.report(ok);
+        (self.variables, self.insert_id) = before;
+        self.unexplained = true;
+        schema
+    }
+
     /// Takes over an OK's report. Returns the new schema, where there is one.
     pub(crate) fn report(&mut self, ok: &OkPacket<'_>) -> Option<Option<String>> {
         self.status(ok.status);
@@ -97,9 +104,13 @@ impl Tracked {
             self.unexplained = true;
             return;
         };
-        if name == "timestamp" {
-            // Its report does not tell a set one from one that is the clock's again.
+        if INSERT_IDS.contains(&name) {
+            self.insert_id = value.parse().ok();
+            return;
+        }
+        if USED_UP.contains(&name) {
             self.unexplained = true;
+            return;
         }
         if MODES.contains(&name) {
             self.modes_version += 1;
@@ -107,6 +118,11 @@ impl Tracked {
         if !NOT_KEPT.contains(&name) {
             self.variables.insert(name.to_owned(), value.to_owned());
         }
+    }
+
+    /// An OK told of a new AUTO_INCREMENT value.
+    pub(crate) fn made_id(&mut self, id: u64) {
+        self.insert_id = Some(id);
     }
 
     /// The status of any OK or EOF that was looked at.
@@ -137,6 +153,7 @@ impl Tracked {
             self.characteristics.clear();
         }
         self.variables.clear();
+        self.insert_id = None;
         self.in_transaction = false;
         self.unexplained = false;
         self.opaque = false;
@@ -151,8 +168,8 @@ impl Tracked {
         self.modes_version
     }
 
-    /// One statement that sets the reported variables again. Those that cannot be written are left out.
-    pub(super) fn restore(&self) -> Option<String> {
+    /// Statements that set the reported variables again. Those that cannot be written are left out.
+    pub(super) fn restore(&self) -> Vec<String> {
         let written = self.variables.iter().filter_map(|(name, value)| {
             let value = match (name.as_str(), value.as_str()) {
                 ("character_set_results", "") => "NULL".into(),
@@ -161,7 +178,9 @@ impl Tracked {
             Some(format!("{name}={value}"))
         });
         let written: Vec<_> = written.collect();
-        (!written.is_empty()).then(|| format!("SET {}", written.join(",")))
+        let variables = (!written.is_empty()).then(|| format!("SET {}", written.join(",")));
+        let insert_id = self.insert_id.map(|id| format!("SET last_insert_id={id}"));
+        variables.into_iter().chain(insert_id).collect()
     }
 
     /// The statements of a SET TRANSACTION that no transaction has used yet.
@@ -234,13 +253,53 @@ pub(crate) struct Read {
     pub(crate) may_hide: bool,
     /// It may set up the session tracker.
     pub(crate) sets_tracker: bool,
+    /// It may be an INSERT or a REPLACE.
+    pub(crate) may_insert: bool,
+}
+
+/// What the statements of a text are looked through for, by their first words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    /// One may ask the server to close the connection after its OK. Errs towards yes; it counts only where the server does.
+    pub(crate) releases: bool,
+    /// One is a COMMIT or a ROLLBACK.
+    pub(crate) ends_transaction: bool,
+    /// One is a SET STATEMENT.
+    pub(crate) sets_for_statement: bool,
+    /// One may set another role.
+    pub(crate) sets_role: bool,
+}
+
+/// Looks at what a text begins with and at what follows each semicolon in it, also inside of strings.
+pub(crate) fn read_pieces(text: &[u8]) -> Pieces {
+    let mut pieces = Pieces::default();
+    let mut read = |piece: &[u8]| {
+        let word = first_word(piece);
+        let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
+        if is(b"COMMIT") || is(b"ROLLBACK") {
+            pieces.ends_transaction = true;
+            pieces.releases |= contains(piece, b"release");
+        } else if is(b"SET") {
+            pieces.sets_for_statement |= contains(piece, b"statement");
+            pieces.sets_role |= contains(piece, b"role");
+        } else if word.is_empty() || is(b"EXECUTE") || is(b"PREPARE") || is(b"BEGIN") {
+            pieces.sets_role |= contains(piece, b"role");
+        }
+    };
+    read(text);
+    for at in memchr::memchr_iter(b';', text) {
+        read(&text[at + 1..]);
+    }
+    pieces
 }
 
 /// Looks at the first word and at what follows each `@` and `_`; one pass, nothing is parsed.
 pub(crate) fn read_text(text: &[u8]) -> Read {
+    let word = first_word(text);
     let mut read = Read {
-        may_hide: first_word_hides(text),
+        may_hide: hides(word, text),
         sets_tracker: false,
+        may_insert: matches!(word.first(), Some(b'I' | b'i' | b'R' | b'r')),
     };
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'@', b'_', rest)) {
@@ -253,6 +312,9 @@ pub(crate) fn read_text(text: &[u8]) -> Read {
                 _ => read.may_hide = true,
             }
         } else if ends_with(before, b"get") && starts_with(after, b"lock") {
+            read.may_hide = true;
+        } else if ends_with(before, b"last_insert") && starts_with(after, b"id") && has_argument(&after[2..]) {
+            // It becomes the argument; of an OK that carries the id no more is known than that.
             read.may_hide = true;
         } else if ends_with(before, b"session") && starts_with(after, b"track_") {
             read.sets_tracker = !only_reads(text);
@@ -267,13 +329,20 @@ fn only_reads(text: &[u8]) -> bool {
     asks && memchr::memchr(b';', text).is_none()
 }
 
-fn first_word_hides(text: &[u8]) -> bool {
-    let first = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
-    let word = &text[first..];
-    let word = &word[..word
-        .iter()
-        .position(|byte| !byte.is_ascii_alphabetic())
-        .unwrap_or(word.len())];
+/// A call with something between its parentheses.
+fn has_argument(text: &[u8]) -> bool {
+    let argument = text.trim_ascii_start().strip_prefix(b"(");
+    argument.is_some_and(|argument| !argument.trim_ascii_start().starts_with(b")"))
+}
+
+/// Empty before anything that is no word, such as a comment.
+fn first_word(text: &[u8]) -> &[u8] {
+    let text = text.trim_ascii_start();
+    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic());
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn hides(word: &[u8], text: &[u8]) -> bool {
     let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
     // By far the most common, and none of the others.
     match word.first().map(u8::to_ascii_uppercase) {
@@ -284,9 +353,18 @@ fn first_word_hides(text: &[u8]) -> bool {
         // A compound statement; transactions show by themselves.
         Some(b'B') => (is(b"BEGIN") && text.len() >= 16) || is(b"BACKUP"),
         Some(b'C') => is(b"CALL") || (is(b"CREATE") && contains(text, b"temporary")),
-        Some(_) => [&b"HANDLER"[..], b"FLUSH", b"LOCK", b"EXECUTE", b"PREPARE", b"XA"]
-            .into_iter()
-            .any(is),
+        // The OK of a LOAD tells of no id that it made.
+        Some(_) => [
+            &b"HANDLER"[..],
+            b"FLUSH",
+            b"LOCK",
+            b"LOAD",
+            b"EXECUTE",
+            b"PREPARE",
+            b"XA",
+        ]
+        .into_iter()
+        .any(is),
     }
 }
 
@@ -304,11 +382,6 @@ fn ends_with(text: &[u8], lower: &[u8]) -> bool {
 fn starts_with(text: &[u8], lower: &[u8]) -> bool {
     text.get(..lower.len())
         .is_some_and(|head| head.eq_ignore_ascii_case(lower))
-}
-
-fn contains(text: &[u8], lower: &[u8]) -> bool {
-    text.windows(lower.len())
-        .any(|window| window.eq_ignore_ascii_case(lower))
 }
 
 #[cfg(test)]
@@ -424,6 +497,54 @@ mod tests {
     }
 
     #[test]
+    fn what_the_statements_of_a_text_begin_with() {
+        let pieces = |text: &str| read_pieces(text.as_bytes());
+        for text in [
+            "COMMIT RELEASE",
+            "rollback and no chain release",
+            "SELECT 1; COMMIT RELEASE",
+        ] {
+            assert!(pieces(text).releases && pieces(text).ends_transaction, "{text}");
+        }
+        for text in ["COMMIT", "RELEASE SAVEPOINT a", "SELECT 'release'", ""] {
+            assert!(!pieces(text).releases, "{text}");
+        }
+        assert!(pieces("commit").ends_transaction);
+        for text in ["SET STATEMENT a=1 FOR SELECT 1", "DO 1; set statement a=1 for do 2"] {
+            assert!(pieces(text).sets_for_statement, "{text}");
+        }
+        for text in [
+            "SET ROLE a",
+            "DO 1;set role none",
+            "EXECUTE IMMEDIATE 'SET ROLE a'",
+            "/* x */ SET ROLE a",
+        ] {
+            assert!(pieces(text).sets_role, "{text}");
+        }
+        for text in ["SET a = 1", "SELECT role, statement FROM t", "CREATE ROLE a", ";", "x;"] {
+            assert_eq!(pieces(text), Pieces::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_set_statement_reports_is_put_back_and_not_kept() {
+        let mut tracked = Tracked::default();
+        let variable = Change::SystemVariable {
+            name: b"max_statement_time",
+            value: b"9.000000",
+        };
+        let block = block(&[variable, Change::StateChange(true)]);
+        let ok = OkPacket {
+            status: StatusFlags::SESSION_STATE_CHANGED,
+            session_track: Some(&block),
+            ..OkPacket::default()
+        };
+        tracked.report_of_set_statement(&ok);
+        assert!(tracked.restore().is_empty());
+        assert!(!tracked.is_plain(), "what it ran may have changed the session");
+    }
+
+    #[test]
     fn texts_that_may_hide_something() {
         for text in [
             "SELECT @a := 1",
@@ -438,6 +559,9 @@ mod tests {
             "/* x */ select 1",
             "BEGIN NOT ATOMIC SET @a = 1; END",
             "SET NAMES latin1 COLLATE latin1_bin",
+            "UPDATE s SET id = LAST_INSERT_ID(id + 1)",
+            "select last_insert_id ( 7)",
+            "LOAD DATA LOCAL INFILE 'x' INTO TABLE t",
         ] {
             assert!(read_text(text.as_bytes()).may_hide, "{text}");
         }
@@ -451,8 +575,12 @@ mod tests {
             "CREATE TABLE t (a INT)",
             "get_loc",
             "x_lock",
+            "SELECT LAST_INSERT_ID( ), @@last_insert_id",
+            "SELECT _",
+            "SELECT last_insert_",
+            "SELECT last_insert_id",
         ] {
-            assert_eq!(read_text(text.as_bytes()), Read::default(), "{text}");
+            assert!(!read_text(text.as_bytes()).may_hide, "{text}");
         }
     }
 }

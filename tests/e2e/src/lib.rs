@@ -19,6 +19,7 @@ mod login_asleep;
 mod login_settings;
 mod metrics;
 mod park;
+mod park_previous;
 mod park_statements;
 mod relay;
 mod relay_large;

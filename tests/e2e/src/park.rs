@@ -6,7 +6,7 @@ use harness::{Project, Raw, Selkie, eventually};
 use tokio::sync::OnceCell;
 
 /// One where sessions park at once; its tests look at a whole gateway's metrics, so each waits for its turn.
-async fn quick() -> &'static Selkie {
+pub(crate) async fn quick() -> &'static Selkie {
     static SHARED: OnceCell<Selkie> = OnceCell::const_new();
     SHARED
         .get_or_init(async || Selkie::start_with("gateway.park_after = \"50ms\"").await)
@@ -18,7 +18,7 @@ async fn thread_id(raw: &mut Raw) -> String {
 }
 
 /// Asks until the session has been given another connection: the question itself gives it one.
-async fn parks(raw: &mut Raw, after: &str) {
+pub(crate) async fn parks(raw: &mut Raw, after: &str) {
     let before = thread_id(raw).await;
     eventually(format_args!("the session parks after {after}"), async || {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -99,14 +99,14 @@ async fn what_belongs_to_the_connection_keeps_it() {
     for statement in [
         "CREATE TABLE t (a INT PRIMARY KEY)",
         "CREATE PROCEDURE makes() CREATE OR REPLACE TEMPORARY TABLE hidden SELECT 1 AS a",
-        "CREATE FUNCTION locks() RETURNS INT DETERMINISTIC RETURN GET_LOCK('hidden', 0)",
+        "CREATE FUNCTION takes() RETURNS INT DETERMINISTIC RETURN GET_LOCK('hidden', 0)",
     ] {
         setup.query(statement).await.ok();
     }
     for (ties, frees) in [
         ("BEGIN", Some("COMMIT")),
         ("SELECT GET_LOCK('l', 1)", Some("SELECT RELEASE_LOCK('l')")),
-        ("SELECT locks()", Some("SELECT RELEASE_ALL_LOCKS()")),
+        ("SELECT takes()", Some("SELECT RELEASE_ALL_LOCKS()")),
         ("LOCK TABLES t READ", Some("UNLOCK TABLES")),
         ("XA START 'x'", Some("XA END 'x'; XA ROLLBACK 'x'")),
         ("CREATE TEMPORARY TABLE tmp (a INT)", None),
@@ -139,39 +139,58 @@ async fn what_belongs_to_the_connection_keeps_it() {
 }
 
 #[tokio::test]
-async fn what_may_be_asked_of_the_last_statement_can_be_asked_after_a_park() {
-    let selkie = Selkie::shared().await;
-    let project = selkie.project("last").await;
+async fn the_connection_closes_where_a_transaction_ends_with_release() {
+    let selkie = quick().await;
+    let project = selkie.project("releases").await;
+    for (before, statement, parked) in [
+        ("DO 1", "COMMIT RELEASE", false),
+        ("BEGIN", "ROLLBACK AND NO CHAIN RELEASE", false),
+        ("SET completion_type = 'RELEASE'", "COMMIT", false),
+        ("SET completion_type = 2", "ROLLBACK", true),
+    ] {
+        let mut raw = Raw::login(&project.endpoint).await;
+        raw.query(before).await.ok();
+        if parked {
+            parks(&mut raw, before).await;
+        }
+        raw.query(statement).await.ok();
+        assert!(raw.ends().await.is_empty(), "{before}; {statement}: nothing is said");
+    }
+    // In a program MariaDB says that it did.
     let mut raw = Raw::login(&project.endpoint).await;
-    raw.query("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a TINYINT)")
+    raw.query("CREATE PROCEDURE releases() BEGIN COMMIT RELEASE; END")
         .await
         .ok();
-    raw.query("SET sql_mode=''").await.ok();
-    for (statement, question) in [
-        ("INSERT INTO t (a) VALUES (1), (2), (3)", "SELECT ROW_COUNT()"),
-        ("INSERT INTO t (a) VALUES (1)", "select row_count();"),
-        (
-            "SELECT SQL_CALC_FOUND_ROWS 1 UNION SELECT 2 UNION SELECT 3 LIMIT 1",
-            "SELECT FOUND_ROWS()",
-        ),
-        ("INSERT INTO t (a) VALUES (1000)", "SHOW COUNT(*) WARNINGS"),
-        ("INSERT INTO t (a) VALUES (1000)", "SELECT @@warning_count"),
-        ("INSERT INTO t (a) VALUES (1000)", "SHOW WARNINGS"),
-        ("SELECT nonsense", "SHOW WARNINGS"),
-        ("SELECT nonsense", "SELECT @@error_count"),
-        ("SELECT nonsense", "SHOW COUNT(*) ERRORS"),
-    ] {
-        raw.query(statement).await;
-        let direct = raw.query(question).await.ok();
-        raw.query(statement).await;
-        project.suspend().await;
-        // The same to the last byte of the metadata.
-        assert_eq!(raw.query(question).await.ok(), direct, "{statement}: {question}");
+    assert_eq!(raw.query("CALL releases()").await.error(), Some(1927));
+    assert!(raw.ends().await.is_empty());
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn a_role_outlives_a_reset_with_and_without_a_connection() {
+    let selkie = quick().await;
+    let project = selkie.project("roles").await;
+    let admin = project.admin("boss", "a boss's password").await;
+    let mut raw = Raw::login(&admin).await;
+    raw.query("CREATE ROLE actor").await.ok();
+    raw.query("SET ROLE actor").await.ok();
+    parks(&mut raw, "a role was set").await;
+    for asleep in [true, false] {
+        if asleep {
+            project.suspend().await;
+        }
+        raw.command(0x1f, b"").await;
+        assert_eq!(raw.packet().await.payload[0], 0);
+        assert_eq!(
+            raw.query("SELECT CURRENT_ROLE()").await.ok().text(),
+            "actor",
+            "{asleep}"
+        );
     }
-    raw.query("INSERT INTO t VALUES (NULL, 1)").await.ok();
-    let id = raw.query("SELECT LAST_INSERT_ID()").await.ok();
+    raw.query("SET DEFAULT ROLE actor").await.ok();
+    raw.query("SET ROLE NONE").await.ok();
     project.suspend().await;
-    assert_eq!(raw.query("SELECT LAST_INSERT_ID()").await.ok(), id);
+    assert_eq!(raw.query("SELECT CURRENT_ROLE() IS NULL").await.ok().text(), "1");
     selkie.logs.check();
 }
 
@@ -262,6 +281,13 @@ async fn sessions_outlive_a_crash_and_are_told_what_they_lost() {
     plain.query("SET NAMES latin1").await.ok();
     let mut variable = Raw::login(&project.endpoint).await;
     variable.query("SET @a=1").await.ok();
+    let mut id = Raw::login(&project.endpoint).await;
+    id.query("CREATE TABLE ids (id INT AUTO_INCREMENT PRIMARY KEY, a INT) AUTO_INCREMENT = 41")
+        .await
+        .ok();
+    id.query("INSERT INTO ids (a) VALUES (1), (2)").await.ok();
+    let mut asks = Raw::login(&project.endpoint).await;
+    asks.query("SELECT 1 + 'a'").await.ok();
     let mut transaction = Raw::login(&project.endpoint).await;
     transaction.query("BEGIN").await.ok();
     transaction.query("INSERT INTO t VALUES (1)").await.ok();
@@ -286,6 +312,14 @@ async fn sessions_outlive_a_crash_and_are_told_what_they_lost() {
         "+01:00latin1",
         "who lost nothing notices nothing"
     );
+    assert_eq!(
+        id.query("SELECT LAST_INSERT_ID()").await.ok().text(),
+        "41",
+        "an OK told of the id"
+    );
+    let told = asks.query("SHOW WARNINGS").await;
+    assert_eq!(told.error(), Some(1053), "nobody knows the warnings: {told:?}");
+    asks.query("SHOW WARNINGS").await.ok();
     for (mut lost, what) in [(variable, "a user variable"), (transaction, "a transaction")] {
         let told = lost.query("SELECT 1").await;
         assert_eq!(told.error(), Some(1053), "{what}: {told:?}");
