@@ -37,7 +37,7 @@ soak: ## Kill processes for a while, then play seeds until one fails (CONTRIBUTI
 	cargo build --locked -p sim
 	CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked -p e2e chaos -- --nocapture
 	target/debug/sim soak & trap "kill $$!" EXIT; \
-	SOAK=1 cargo test --locked -p differential -- --ignored --nocapture seeds::sessions_see_no_difference
+	SOAK=1 cargo test --locked -p differential -- --nocapture seeds::sessions_see_no_difference
 
 check: ## Format, clippy, rustdoc, licences and sources of dependencies
 	deploy/dev/install check

@@ -223,7 +223,7 @@ pub(crate) async fn run(side: &mut Side, sql: &str) -> Vec<Packet> {
             assert!(failed.is_none(), "{sql}: {failed:?}");
             packets
         }
-        Outcome::Ended(why) => panic!("{sql}: the connection ended: {why}"),
+        other => panic!("{sql}: the connection {other:?}"),
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn left_by(act: &Act) -> Option<Holds> {
         Act::Execute { cursor, .. } => Some(if *cursor { Holds::Pinned } else { Holds::Hidden }),
         Act::LongData { .. } | Act::Fetch { .. } => Some(Holds::Pinned),
         Act::Load { .. } | Act::Sabotage(_) => Some(Holds::Hidden),
+        Act::Large { .. } => Some(Holds::Told),
         Act::Disturb(_) => Some(Holds::Told),
     }
 }
@@ -90,12 +91,81 @@ fn left_by_sql(sql: &str) -> Holds {
     Holds::Hidden
 }
 
+/// Whether the session may act in another role after it.
+pub(crate) fn touches_role(act: &Act) -> bool {
+    matches!(act, Act::Query(sql) if sql.starts_with("SET ROLE"))
+}
+
 /// Whether a session with this may be ended.
 pub(crate) fn may_end(exposure: Option<Exposure>, holds: Holds) -> bool {
     match exposure {
         None | Some(Exposure::Parked) => false,
         // A session that the inventory finds tied is ended by a suspend on request, and told what it held.
         Some(Exposure::Suspended | Exposure::Crashed) => holds != Holds::Told,
+    }
+}
+
+/// Whether the act asks for the statement before it in a form that the gateway may refuse when the session has had another
+/// connection since (docs/wire.md); the whole texts that it answers are no such form.
+pub(crate) fn asks_in_vain(act: &Act) -> bool {
+    match act {
+        Act::Query(sql) => asks(sql) && !is_answered(sql),
+        _ => false,
+    }
+}
+
+/// Whether the act asks for the statement before it at all: after a crash nobody can tell, and the client is told that.
+pub(crate) fn asks_before(act: &Act) -> bool {
+    matches!(act, Act::Query(sql) if asks(sql))
+}
+
+/// Whether nothing that the act leaves depends on what its session did before: a single statement that uses a table clears
+/// the warnings, and that finds rows sets FOUND_ROWS(). Others leave both as they were, on a connection that knows them.
+pub(crate) fn begins_anew(act: &Act) -> bool {
+    match act {
+        Act::Query(sql) => {
+            !sql.contains(';')
+                && ["FROM {h}.", "INTO {h}.", "UPDATE {h}."]
+                    .iter()
+                    .any(|uses| sql.contains(uses))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the statement before it is of no more interest after the act. Errs towards no: what the gateway itself answers
+/// changes nothing of what a compute connection knows.
+pub(crate) fn takes_its_place(act: &Act) -> bool {
+    match act {
+        Act::Query(sql) => !asks(sql) && !sql.starts_with("SET ") && !sql.starts_with("SELECT @@"),
+        Act::Ping | Act::SetOption { .. } | Act::CloseStatement { .. } | Act::ResetStatement { .. } => false,
+        _ => true,
+    }
+}
+
+fn asks(sql: &str) -> bool {
+    const FORMS: &[&str] = &[
+        "SHOW WARNINGS",
+        "SHOW ERRORS",
+        "SHOW COUNT(*)",
+        "GET DIAGNOSTICS",
+        "ROW_COUNT()",
+        "FOUND_ROWS()",
+        "warning_count",
+        "error_count",
+    ];
+    let first = sql.split(';').next().unwrap_or_default();
+    FORMS.iter().any(|form| first.contains(form))
+}
+
+fn is_answered(sql: &str) -> bool {
+    let functions = ["ROW_COUNT()", "FOUND_ROWS()", "LAST_INSERT_ID()"];
+    match sql.strip_prefix("SELECT ") {
+        Some(list) => list.split(", ").all(|item| {
+            let asked = item.split(" AS ").next().unwrap_or_default();
+            functions.contains(&asked) || asked.starts_with("@@")
+        }),
+        None => sql.starts_with("SHOW "),
     }
 }
 

@@ -9,7 +9,9 @@ use tokio::time::sleep;
 
 use crate::compare::difference;
 use crate::lane::{IDLE, Lane, PLACES, Stewards, ask, run};
-use crate::oracle::{Exposure, Holds, left_by, may_end};
+use crate::oracle::{
+    Exposure, Holds, asks_before, asks_in_vain, begins_anew, left_by, may_end, takes_its_place, touches_role,
+};
 use crate::side::{Names, Outcome, Side};
 use crate::statements::{END, FOUND_ROWS};
 use crate::step::{Act, Case, Disturbance, Opening, Step};
@@ -40,6 +42,12 @@ struct Pair {
     names: Names,
     holds: Holds,
     exposure: Option<Exposure>,
+    /// What was disturbed since a statement began that may be asked about.
+    previous: Option<Exposure>,
+    /// Another statement has taken that one's place, and left what it does not set as the connection had it.
+    is_blurred: bool,
+    /// Its role may not be the one it logged in with, which a reset leaves alone.
+    touched_role: bool,
     /// FOUND_ROWS() is that of this session.
     found_rows: bool,
 }
@@ -98,6 +106,9 @@ impl Pair {
             names: names.clone(),
             holds: Holds::Told,
             exposure: None,
+            previous: None,
+            is_blurred: false,
+            touched_role: false,
             found_rows: false,
         }
     }
@@ -110,13 +121,16 @@ impl Player<'_> {
             return self.disturb(disturbance).await;
         }
         self.tally.commands += 1;
-        if step.act == Act::Query(FOUND_ROWS.into()) && !self.pairs[step.session].found_rows {
+        let pair = &self.pairs[step.session];
+        let asks_for_rows = matches!(&step.act, Act::Query(sql) if sql.contains(FOUND_ROWS));
+        if asks_for_rows && !pair.found_rows || asks_before(&step.act) && pair.is_blurred {
             return Ok(());
         }
         let pair = &mut self.pairs[step.session];
         let seen = match pair.gateway.run(&step.act).await {
             Outcome::Answered(packets) => packets,
             Outcome::Ended(said) => return self.ended(step, &said).await,
+            Outcome::NotKept => return self.not_kept(step).await,
         };
         if matches!(step.act, Act::Sabotage(_)) {
             return Ok(());
@@ -126,33 +140,52 @@ impl Player<'_> {
             self.tally.survived += u64::from(pair.exposure.is_some());
             pair.exposure = None;
         }
-        pair.found_rows |= finds_rows(&step.act);
-        pair.holds = left_by(&step.act).map_or(Holds::Told, |left| left.max(pair.holds));
+        if takes_its_place(&step.act) {
+            pair.is_blurred |= pair.previous.take().is_some();
+        }
+        pair.is_blurred &= !begins_anew(&step.act);
+        pair.touched_role |= touches_role(&step.act);
+        pair.found_rows = finds_rows(&step.act) || pair.found_rows && asks_before(&step.act);
+        let kept = if pair.touched_role { Holds::Hidden } else { Holds::Told };
+        pair.holds = left_by(&step.act).map_or(kept, |left| left.max(pair.holds));
         match pair.direct.run(&step.act).await {
             Outcome::Answered(expected) => match difference(&seen, &expected, pair.gateway.caps()) {
                 Some(what) => Err(what),
                 None => Ok(()),
             },
-            Outcome::Ended(said) => Err(format!(
-                "the direct connection ended ({said}), the gateway answered {seen:?}"
+            other => Err(format!(
+                "the direct connection {other:?}, the gateway answered {seen:?}"
             )),
         }
+    }
+
+    /// The gateway refuses to make up what the statement before left: the session has had another connection since, perhaps
+    /// because it idled while this machine was busy. The command was run on neither side.
+    async fn not_kept(&mut self, step: &Step) -> Result<(), String> {
+        if !asks_in_vain(&step.act) {
+            return Err("the gateway refused what it could have known".into());
+        }
+        self.renew(step.session).await;
+        Ok(())
     }
 
     /// The gateway says that a session lost something: after a crash it goes on, and is reset; where the connection is
     /// closed, it logs in anew. The direct side always does.
     async fn ended(&mut self, step: &Step, said: &str) -> Result<(), String> {
         let pair = &mut self.pairs[step.session];
-        if pair.exposure.is_none()
+        let without_a_word = said.starts_with("not a word");
+        if (without_a_word || pair.exposure.is_none())
             && let Outcome::Ended(_) = pair.direct.run(&step.act).await
         {
             // ROLLBACK RELEASE and the like.
+        } else if pair.previous == Some(Exposure::Crashed) && asks_before(&step.act) {
+            // Nobody knows what is asked.
         } else if !may_end(pair.exposure, pair.holds) {
             return Err(format!(
                 "the gateway ended the session ({said}); it may hold {:?} and was {:?}",
                 pair.holds, pair.exposure
             ));
-        } else if said.starts_with("not a word") {
+        } else if without_a_word {
             return Err(format!("the gateway ended the session without a reason: {said}"));
         }
         self.renew(step.session).await;
@@ -199,12 +232,15 @@ impl Player<'_> {
         };
         for session in 0..self.pairs.len() {
             let pair = &mut self.pairs[session];
-            if exposure == Exposure::Crashed && pair.holds > Holds::Told {
-                // What no report told is lost: the gateway says so where it knows (docs/wire.md), and the session can be used.
-                pair.gateway.run(&Act::Query("DO 0".into())).await;
-                self.renew(session).await;
-            } else {
-                pair.exposure = pair.exposure.max(Some(exposure));
+            pair.exposure = pair.exposure.max(Some(exposure));
+            pair.previous = pair.previous.max(Some(exposure));
+            if exposure == Exposure::Crashed && pair.holds == Holds::Pinned {
+                // What it holds may stand in another's way on the direct side. The gateway tells the session that it is lost,
+                // or the answers differ.
+                let act = Act::Query("DO 0".into());
+                Box::pin(self.step(&Step { session, act }))
+                    .await
+                    .map_err(|what| format!("after a crash, session {session}: {what}"))?;
             }
         }
         Ok(())

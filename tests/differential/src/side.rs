@@ -16,6 +16,9 @@ const UNKNOWN_ID: u32 = 0x00ff_fff0;
 /// For one answer, a wake included; longer is a hang.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How the gateway refuses a question for the statement before that it cannot answer after a park.
+const NOT_KEPT: (u16, &str) = (1105, "What the statement before left was not kept in this form");
+
 /// A server that goes away says one of these.
 const FAREWELLS: [u16; 2] = [1053, 1927];
 
@@ -42,6 +45,8 @@ pub(crate) enum Outcome {
     Answered(Vec<Packet>),
     /// The server said that the session ended or lost something, or just hung up.
     Ended(String),
+    /// The gateway said that it cannot tell what is asked of the statement before.
+    NotKept,
 }
 
 pub(crate) struct Side {
@@ -117,6 +122,10 @@ impl Side {
             let why = broken.map(|why| format!(" ({why})")).unwrap_or_default();
             return Outcome::Ended(format!("{said}{why}, after {before} packets"));
         }
+        let not_kept = |packet: &Packet| packet.error() == Some(NOT_KEPT.0) && packet.error_text().contains(NOT_KEPT.1);
+        if packets.last().is_some_and(not_kept) {
+            return Outcome::NotKept;
+        }
         if let Act::Prepare { slot, .. } = act {
             self.take_id(*slot, &mut packets);
         }
@@ -134,6 +143,10 @@ impl Side {
         let text = |code: u8, text: &str| [&[code], self.names.fill(text).as_bytes()].concat();
         match act {
             Act::Query(sql) | Act::Sabotage(sql) | Act::Load { sql, .. } => text(0x03, sql),
+            Act::Large { asks, answers } => {
+                let asked = "x".repeat(*asks as usize);
+                text(0x03, &format!("SELECT LENGTH('{asked}'), REPEAT('y', {answers})"))
+            }
             Act::Variables => text(0x03, &variables_query()),
             Act::UserVariables => text(0x03, USER_VARIABLES),
             Act::Prepare { sql, .. } => text(0x16, sql),

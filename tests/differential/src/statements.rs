@@ -74,12 +74,14 @@ const THEMES: &[(u32, Theme)] = &[
     (3, connection::database),
     (2, programs::multi_statement),
     (1, rows::load),
+    (1, rows::large),
     (2, rows::field_list),
     (2, connection::ping),
     (2, connection::reset),
     (1, connection::change_user),
     (2, settings::random_numbers),
     (3, settings::set_statement),
+    (1, settings::tracker),
     (2, variables::look),
 ];
 

@@ -44,6 +44,11 @@ pub(crate) enum Act {
         sql: String,
         file: String,
     },
+    /// A SELECT with so many bytes of text, and with so many in its answer.
+    Large {
+        asks: u32,
+        answers: u32,
+    },
     Prepare {
         slot: Slot,
         sql: String,

@@ -4,7 +4,16 @@ use super::Writer;
 use crate::step::Act;
 
 pub(super) fn role(w: &mut Writer<'_>) {
-    w.say(&["SET ROLE NONE", "SET ROLE {w}role", "SET ROLE nosuch"]);
+    w.say(&[
+        "SET ROLE NONE",
+        "SET ROLE {w}role",
+        "SET ROLE {w}role",
+        "SET ROLE nosuch",
+    ]);
+    if w.chance(20) {
+        w.typed.fill(None);
+        w.acts.push(Act::ResetConnection);
+    }
     w.sql("SELECT CURRENT_ROLE()");
 }
 
@@ -32,8 +41,6 @@ pub(super) fn ping(w: &mut Writer<'_>) {
 
 pub(super) fn reset(w: &mut Writer<'_>) {
     w.typed.fill(None);
-    // It keeps the role, of which no report tells: a crash right after it loses the role (docs/wire.md).
-    w.sql("SET ROLE NONE");
     w.acts.push(Act::ResetConnection);
     w.say(&[
         "SELECT DATABASE(), @a, @@sql_mode, @@time_zone, CURRENT_ROLE()",

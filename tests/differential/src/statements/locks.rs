@@ -26,6 +26,10 @@ pub(super) fn table_lock(w: &mut Writer<'_>) {
         "LOCK TABLES {h}.t WRITE",
         "LOCK TABLES {h}.t READ, {h}.counters AS c WRITE",
         "LOCK TABLES {h}.there_is_none READ",
+        "LOCK TABLES {h}.t WRITE, {o}.far READ LOCAL",
+        "FLUSH TABLES {h}.t WITH READ LOCK",
+        "FLUSH TABLES {h}.t FOR EXPORT",
+        "BACKUP LOCK {h}.t",
     ]);
     w.say(&[
         "SELECT COUNT(*) FROM {h}.t",
@@ -34,6 +38,7 @@ pub(super) fn table_lock(w: &mut Writer<'_>) {
         "DO 1",
     ]);
     w.sql("UNLOCK TABLES");
+    w.sql("BACKUP UNLOCK");
 }
 
 pub(super) fn handler(w: &mut Writer<'_>) {

@@ -21,6 +21,9 @@ enum Parameter {
     Whole,
     Text,
     Any,
+    /// Any but NULL, with its type: a variable set to a NULL has the character set of what the parameter was given before on
+    /// this connection (10.11).
+    Given,
     FreshId,
     When,
 }
@@ -64,7 +67,7 @@ const TEMPLATES: &[Template] = &[
     },
     Template {
         sql: "SET @a = ?",
-        parameters: &[Parameter::Any],
+        parameters: &[Parameter::Given],
     },
     Template {
         sql: "SELECT v FROM {o}.far WHERE id = ?",
@@ -146,6 +149,13 @@ fn execute(w: &mut Writer<'_>, slot: usize, types: bool, cursor: bool) {
 }
 
 fn execute_template(w: &mut Writer<'_>, slot: Slot, template: &Template, types: bool, cursor: bool) {
+    // Executed again without types, MariaDB 10.11 cuts a text given to a procedure to the length it had at the first
+    // execution on this connection.
+    let given = template
+        .parameters
+        .iter()
+        .any(|parameter| matches!(parameter, Parameter::Given));
+    let types = types || given || template.sql.starts_with("CALL");
     let values = template
         .parameters
         .iter()
@@ -169,9 +179,8 @@ fn value(w: &mut Writer<'_>, parameter: Parameter, types: bool) -> Value {
         Parameter::FreshId => Value::Long(w.fresh_id() as i32),
         Parameter::Text => Value::Text(w.one(&["q", "", "\u{fc}ber \u{1f9ad}", "x", "it's"])),
         Parameter::When => Value::DateTime(2024, 2, 28, 23, 59, 59, n % 1_000_000),
-        Parameter::Any if !types => Value::Null,
-        Parameter::Any => match n % 9 {
-            0 => Value::Null,
+        Parameter::Any if !types || n.is_multiple_of(9) => Value::Null,
+        Parameter::Any | Parameter::Given => match n % 8 {
             1 => Value::Tiny(-3),
             2 => Value::Unsigned(u64::MAX),
             3 => Value::Double(0.1),

@@ -49,6 +49,9 @@ pub(super) fn multi_statement(w: &mut Writer<'_>) {
     w.say(&[
         "SELECT 1; SELECT 2; DO 3",
         "SET @a = 1; SELEC; SET @a = 2",
+        "SET @a = 1, time_zone = '+02:00'; SELECT * FROM {h}.there_is_none; SET @a = 2",
+        "SELECT 1; CALL {h}.changes_and_fails(); SELECT 2",
+        "CALL {h}.results(@out, @word); CALL {h}.results(@out, @word); SELECT id FROM {h}.t ORDER BY id",
         "SELECT 1; INSERT INTO {h}.t (b) VALUES ('multi'); SELECT LAST_INSERT_ID()",
         "SET time_zone = '+01:00'; SELECT @@time_zone; BEGIN; COMMIT",
         "CALL {h}.results(@out, @word); SELECT @out",

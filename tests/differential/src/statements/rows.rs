@@ -63,6 +63,18 @@ pub(super) fn load(w: &mut Writer<'_>) {
     w.sql("SHOW WARNINGS");
 }
 
+/// Of some frames' buffers, and rarely of several frames.
+pub(super) fn large(w: &mut Writer<'_>) {
+    let size = |w: &mut Writer<'_>| match w.below(40) {
+        0 => 17_000_000,
+        1..8 => 1_500_000,
+        8..20 => 100_000,
+        _ => 20_000,
+    };
+    let (asks, answers) = (size(w), size(w));
+    w.acts.push(Act::Large { asks, answers });
+}
+
 pub(super) fn field_list(w: &mut Writer<'_>) {
     let table = w.one(&["t", "counters", "there_is_none"]);
     let pattern = w.one(&["", "%", "b%"]);

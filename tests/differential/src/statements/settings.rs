@@ -1,10 +1,11 @@
 //! Session variables, character sets, and settings for one statement.
 
 use super::Writer;
+use crate::step::Act;
 
 pub(super) fn setting(w: &mut Writer<'_>) {
     let n = w.below(1000);
-    let sql = match w.below(16) {
+    let sql = match w.below(20) {
         0 => "SET sql_mode = ''".into(),
         1 => format!(
             "SET sql_mode = '{}'",
@@ -52,6 +53,26 @@ pub(super) fn setting(w: &mut Writer<'_>) {
             n % 3 + 1,
             n % 7
         ),
+        15 => format!(
+            "SET tmp_table_size = {}, max_heap_table_size = {}",
+            65_536 + n * 1024,
+            32_768 + n * 1024
+        ),
+        16 => format!(
+            "SET lc_messages = '{}', default_storage_engine = {}",
+            w.one(&["de_DE", "en_US", "nowhere"]),
+            w.one(&["Aria", "InnoDB", "MEMORY"])
+        ),
+        17 => format!(
+            "SET sql_quote_show_create = {}, big_tables = {}, old_mode = DEFAULT",
+            n % 2,
+            n / 2 % 2
+        ),
+        18 => format!(
+            "SET session wait_timeout = {}, net_read_timeout = {}",
+            10_000 + n,
+            30 + n
+        ),
         _ => "SET SESSION TRANSACTION READ ONLY".into(),
     };
     let read_only = sql.ends_with("READ ONLY");
@@ -77,6 +98,12 @@ pub(super) fn charset(w: &mut Writer<'_>) {
         "SET NAMES utf8mb3",
         "SET NAMES cp1251",
         "SET NAMES binary",
+        "SET NAMES DEFAULT",
+        "SET NAMES gbk",
+        "SET NAMES ucs2",
+        "SET character_set_results = ucs2",
+        "SET CHARACTER SET DEFAULT",
+        "SET collation_server = latin1_bin, character_set_filesystem = latin1",
         "SET NAMES nosuch",
         "SET CHARACTER SET latin1",
         "SET character_set_results = NULL",
@@ -86,6 +113,8 @@ pub(super) fn charset(w: &mut Writer<'_>) {
     w.say(&[
         "SELECT 'gr\u{fc}\u{df} dich', _utf8mb4'\u{1f9ad}', COLLATION('a'), CHARSET(DATABASE())",
         "SELECT b FROM {h}.t ORDER BY id",
+        "SELECT _latin1 X'E4', N'n', _utf8mb3 'x' COLLATE utf8mb3_bin, CHARSET(_binary 'x'), x'61', 0x62",
+        "CREATE OR REPLACE TABLE {h}.x1 (a VARCHAR(20) DEFAULT '\u{e4}')",
         "SELECT 'a' = 'A', 'a' = '\u{e4}'",
         "SELECT @@character_set_client, @@character_set_connection, @@character_set_results, @@collation_connection",
         "SELECT * FROM `nosuch_\u{e4}`",
@@ -104,6 +133,28 @@ pub(super) fn set_statement(w: &mut Writer<'_>) {
         "SHOW WARNINGS",
         "SELECT 1",
     ]);
+}
+
+/// A client that asks for other reports than the usual ones is given them as MariaDB makes them.
+pub(super) fn tracker(w: &mut Writer<'_>) {
+    w.say(&[
+        "SET session_track_schema = OFF",
+        "SET session_track_system_variables = 'sql_mode,time_zone'",
+        "SET session_track_state_change = ON",
+        "SET session_track_transaction_info = 'CHARACTERISTICS'",
+    ]);
+    for _ in 0..=w.below(2) {
+        w.say(&[
+            "SET sql_mode = 'ANSI'",
+            "SET @a = 1",
+            "USE {o}",
+            "SET TRANSACTION READ ONLY",
+            "SET time_zone = '+01:00'",
+        ]);
+    }
+    w.typed.fill(None);
+    w.acts.push(Act::ResetConnection);
+    w.acts.push(Act::InitDb("{h}".into()));
 }
 
 /// What RAND gives is known only where the seeds are; `@seeded` goes when the session does.

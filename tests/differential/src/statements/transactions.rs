@@ -30,6 +30,10 @@ pub(super) fn transaction(w: &mut Writer<'_>) {
         "COMMIT",
         "ROLLBACK",
         "COMMIT AND CHAIN",
+        "COMMIT RELEASE",
+        "ROLLBACK AND NO CHAIN RELEASE",
+        "SET completion_type = 'RELEASE'",
+        "SET completion_type = CHAIN",
         "COMMIT",
         "ROLLBACK",
         "CREATE OR REPLACE TABLE {h}.x0 (a INT)",
@@ -37,6 +41,9 @@ pub(super) fn transaction(w: &mut Writer<'_>) {
     if w.chance(80) {
         w.sql("SET autocommit = 1");
         w.sql("COMMIT");
+    }
+    if w.chance(50) {
+        w.sql("SET completion_type = NO_CHAIN");
     }
 }
 

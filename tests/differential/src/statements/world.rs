@@ -13,7 +13,9 @@ pub(crate) const WORLD: &[&str] = &[
     "CREATE OR REPLACE VIEW {h}.v AS SELECT id, a FROM {h}.t WHERE a > 1",
     // Without a cache: what a cache holds is lost at every stop of a server.
     "CREATE OR REPLACE SEQUENCE {h}.s NOCACHE",
-    "CREATE OR REPLACE TRIGGER {h}.watch BEFORE INSERT ON {h}.watched FOR EACH ROW SET @seen = CONCAT(IFNULL(@seen, ''), NEW.x)",
+    "CREATE OR REPLACE TRIGGER {h}.watch BEFORE INSERT ON {h}.watched FOR EACH ROW BEGIN \
+     SET @seen = CONCAT(IFNULL(@seen, ''), NEW.x); \
+     IF NEW.x = 'refused' THEN SIGNAL SQLSTATE '45002' SET MESSAGE_TEXT = 'the trigger says no'; END IF; END",
     "CREATE OR REPLACE FUNCTION {h}.count_up(by_n INT) RETURNS BIGINT MODIFIES SQL DATA BEGIN \
      UPDATE {h}.counters SET n = n + by_n WHERE name = 'f'; SET @counted = by_n; \
      RETURN (SELECT n FROM {h}.counters WHERE name = 'f'); END",
