@@ -35,7 +35,8 @@ use crate::{
     scheduler::Scheduler,
     secret::{GatewaySecret, Password, Verifiers},
     store::{
-        Access, Holder, NewProject, NewUser, Observed, ProjectRecord, Sleep, Store as _, Touched, WholeProject,
+        Access, ComputeStates as _, Holder, NewProject, NewUser, Observed, ProjectRecord, Sleep, Store as _, Touched,
+        WholeProject,
         memory::{MemoryStore, mortal::Mortal},
     },
 };

@@ -24,8 +24,8 @@ use crate::{
     publish::Publisher,
     secret::{GatewaySecret, hex},
     store::{
-        Access, NewProject, Observed, ProjectRecord, Store, Touched, UserRecord, WholeProject, memory::MemoryStore,
-        suite,
+        Access, Accesses, NewProject, Observed, ProjectRecord, Store, Touched, UserRecord, WholeProject,
+        memory::MemoryStore, suite,
     },
 };
 

@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
     projects::Projects,
     store::{
-        Access, Observed, ProjectRecord, StoreError, Touched, WholeProject,
+        Access, Accesses, Observed, ProjectRecord, StoreError, Touched, WholeProject,
         memory::MemoryStore,
         operations::Operations,
         suite::{new_project, new_user},

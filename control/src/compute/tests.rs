@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     driver::{Ended, Quiet, Report},
     name::DatabaseName,
-    store::{Observed, Store, operations::Operations, suite::new_user},
+    store::{Accesses, ComputeStates, Observed, Store, operations::Operations, suite::new_user},
     testing::{Plane, Start, observed},
 };
 

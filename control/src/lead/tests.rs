@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{
-    store::{memory::MemoryStore, suite::new_project},
+    store::{Leases, memory::MemoryStore, suite::new_project},
     testing::FakeDriver,
 };
 

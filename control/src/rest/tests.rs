@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     secret::key_hash,
-    store::{Store, keys::Keys, operations::Operations},
+    store::{Accesses, Store, keys::Keys, operations::Operations},
     testing::{Plane, Start},
 };
 

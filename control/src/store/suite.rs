@@ -1,5 +1,7 @@
 //! What every store must do, written once and run by each of them on a fresh, empty store per fact.
 
+use std::collections::BTreeMap;
+
 use control_api::rest::ComputeState;
 
 mod rest;
@@ -12,7 +14,8 @@ use operations::{
 use super::*;
 use crate::{
     accounts::{Limits, ObservedAccount},
-    secret::{Password, hex},
+    name::UserName,
+    secret::{Password, Verifiers, hex},
 };
 
 mod operations;

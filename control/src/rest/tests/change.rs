@@ -9,7 +9,7 @@ use crate::{
     accounts::{self, ObservedAccount},
     name::ProjectId,
     secret::hex,
-    store::{Observed, Store, replays::Replays},
+    store::{Accesses, Observed, Store, replays::Replays},
     testing::holding,
 };
 

@@ -1,0 +1,76 @@
+//! `store::computes` in memory.
+
+use super::*;
+
+#[async_trait]
+impl ComputeStates for MemoryStore {
+    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
+        self.travel().await;
+        let compute = self.change(id, |kept| {
+            let access = kept.whole.access.clone();
+            kept.pending_users
+                .retain(|name, _| access.users.iter().all(|user| user.name != *name));
+            kept.pending_databases
+                .retain(|name, _| !access.databases.contains(name));
+            kept.pending_settings.clear();
+            Ok(ComputeRecord {
+                state: ComputeState::Starting,
+                incarnation: kept.whole.record.compute.incarnation + 1,
+                round: 0,
+                forced: false,
+                since: now,
+                reason: None,
+            })
+        })?;
+        self.lock().keep_compute(id, &compute);
+        let whole = self.with(id, |kept| Ok(kept.whole()));
+        self.travel().await;
+        whole
+    }
+
+    async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
+        self.travel().await;
+        self.lock_in_term()?.keep_compute(id, compute);
+        self.travel().await;
+        Ok(())
+    }
+
+    async fn transitions(
+        &self,
+        id: &ProjectId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Transition>, StoreError> {
+        let inner = self.lock();
+        let wanted = |(project, _, made): &&(ProjectId, EpochMs, Transition)| {
+            project == id && before.is_none_or(|before| made.id < before)
+        };
+        let of_project = inner.transitions.iter().rev().filter(wanted);
+        Ok(of_project
+            .map(|(_, _, made)| made.clone())
+            .take(limit as usize)
+            .collect())
+    }
+
+    async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError> {
+        let mut inner = self.lock_in_term()?;
+        let all = inner.transitions.clone();
+        let last_of = |id: &ProjectId, created: EpochMs| {
+            let old = all
+                .iter()
+                .rev()
+                .find(|(other, of, made)| other == id && *of == created && made.at < before);
+            old.map(|(_, _, made)| made.id)
+        };
+        let Inner {
+            transitions, projects, ..
+        } = &mut *inner;
+        transitions.retain(|(id, created, made)| {
+            let exists = projects
+                .get(id)
+                .is_some_and(|kept| kept.whole.record.created == *created);
+            made.at >= before || exists && last_of(id, *created) == Some(made.id)
+        });
+        Ok((all.len() - transitions.len()) as u64)
+    }
+}
