@@ -87,7 +87,7 @@ pub(crate) fn fate(user: &UserRecord, observed: &Observed) -> Fate {
     let account = observed.accounts.iter().find(|account| account.is(user.name.as_str()));
     match account {
         Some(account) if !user.known && account.has(&user.verifiers.native_sha1) => Fate::Arrived,
-        None if user.known => Fate::Gone,
+        None if user.known || user.had => Fate::Gone,
         _ => Fate::Unchanged,
     }
 }
@@ -135,6 +135,8 @@ pub(crate) fn users(access: &Access, observed: Option<&Observed>) -> Vec<proto::
             (true, Some(account)) => usable(account, accounts).then(|| seen_user(user, account, access)),
             // Dropped in SQL; the store is about to forget it.
             (true, None) => None,
+            (false, None) if user.had => None,
+            (false, Some(account)) if user.had => Some(with_new_password(user, account, access)),
             (false, account) => Some(made_user(user, account, access)),
         });
     let others = accounts.iter().filter(|account| {
@@ -174,6 +176,18 @@ fn made_user(user: &UserRecord, account: Option<&ObservedAccount>, access: &Acce
     }
 }
 
+/// As the server says, but for the password that it is about to be given; that one has not expired.
+fn with_new_password(user: &UserRecord, account: &ObservedAccount, access: &Access) -> proto::User {
+    proto::User {
+        native_sha1: user.verifiers.native_sha1.to_vec(),
+        more_native_sha1: Vec::new(),
+        caching_sha2: user.verifiers.caching_sha2.to_vec(),
+        password_expired: false,
+        password_expires_s: 0,
+        ..seen_user(user, account, access)
+    }
+}
+
 /// As the server says, and with the databases that it is about to be given.
 fn seen_user(user: &UserRecord, account: &ObservedAccount, access: &Access) -> proto::User {
     let as_made = account.has(&user.verifiers.native_sha1);
@@ -183,7 +197,10 @@ fn seen_user(user: &UserRecord, account: &ObservedAccount, access: &Access) -> p
         } else {
             Vec::new()
         },
-        granted_databases: merged(Some(account), on_databases(&access.new_databases)),
+        granted_databases: match user.by_sql {
+            true => account.patterns.clone(),
+            false => merged(Some(account), on_databases(&access.new_databases)),
+        },
         ..sql_user(account)
     }
 }

@@ -146,5 +146,6 @@ pub(crate) fn spec_account(user: &UserRecord) -> SpecAccount {
         caching_sha2_hex: Some(hex(&user.verifiers.caching_sha2)),
         admin: user.admin,
         known: user.known,
+        password_only: user.had,
     }
 }

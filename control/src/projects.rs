@@ -197,6 +197,29 @@ impl Projects {
         self.changed(id, access).await
     }
 
+    /// The first password that REST gives to a user made in SQL.
+    pub(crate) async fn adopt_user(
+        &self,
+        id: &ProjectId,
+        user: NewUser,
+        now: EpochMs,
+        expected: Expected,
+    ) -> Result<(), ChangeError> {
+        let access = self.store.adopt_user(id, user, now, expected).await?;
+        self.changed(id, access).await
+    }
+
+    /// Removes a user made in SQL.
+    pub(crate) async fn remove_sql_user(
+        &self,
+        id: &ProjectId,
+        name: &UserName,
+        expected: Expected,
+    ) -> Result<(), ChangeError> {
+        let access = self.store.remove_sql_user(id, name, expected).await?;
+        self.changed(id, access).await
+    }
+
     /// Those without a value are unset. The caller has checked them.
     pub(crate) async fn set_settings(
         &self,

@@ -89,6 +89,9 @@ pub struct SpecAccount {
     /// The server has had it as it should be: what was done to it in SQL since is the truth, also that it is gone.
     #[serde(default)]
     pub known: bool,
+    /// A server has had it: where it is not known, another password is all that it needs, and where it is gone nothing.
+    #[serde(default)]
+    pub password_only: bool,
 }
 
 impl Spec {
@@ -246,6 +249,7 @@ mod tests {
                 caching_sha2_hex: None,
                 admin: false,
                 known: false,
+                password_only: false,
             }],
             removed_accounts: Vec::new(),
             new_databases: Vec::new(),

@@ -20,6 +20,8 @@ fn made(name: &str, known: bool) -> UserRecord {
         admin: false,
         created: 0,
         known,
+        had: known,
+        by_sql: false,
     }
 }
 
@@ -81,6 +83,35 @@ fn a_user_of_the_api_is_as_rest_made_it_until_a_server_has_had_it_so() {
     seen.native_sha1 = vec![hex(&made("app", true).verifiers.native_sha1)];
     assert_eq!(told(vec![made("app", true)], vec![seen])[0].caching_sha2.len(), 32);
     assert!(told(vec![made("app", true)], vec![]).is_empty(), "dropped in SQL");
+}
+
+#[test]
+fn a_user_that_a_server_has_had_gets_another_password_and_nothing_else() {
+    let mut seen = account("app", "%");
+    seen.patterns = vec!["x".into()];
+    seen.locked = true;
+    seen.password_expired = true;
+    for by_sql in [false, true] {
+        let changed = UserRecord {
+            had: true,
+            by_sql,
+            ..made("app", false)
+        };
+        let told = told(vec![changed.clone()], vec![seen.clone()]).remove(0);
+        assert_eq!(told.native_sha1, changed.verifiers.native_sha1);
+        assert_eq!((told.granted_databases, told.locked), (vec!["x".to_owned()], true));
+        assert!(!told.password_expired, "it is a new one");
+        assert!(
+            super::users(
+                &Access {
+                    users: vec![changed],
+                    ..Access::default()
+                },
+                None
+            )
+            .is_empty()
+        );
+    }
 }
 
 #[test]

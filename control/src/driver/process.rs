@@ -221,7 +221,13 @@ impl Inner {
             gid: uid,
             size_cu: project.size_cu,
             gateway_secret_hex: secret,
-            accounts: access.users.iter().map(spec_account).collect(),
+            // Those made in SQL need nothing but a new password.
+            accounts: access
+                .users
+                .iter()
+                .filter(|user| !(user.by_sql && user.known))
+                .map(spec_account)
+                .collect(),
             removed_accounts: access.removed_users.iter().map(ToString::to_string).collect(),
             databases: access.databases.iter().map(ToString::to_string).collect(),
             new_databases: access.new_databases.iter().map(ToString::to_string).collect(),

@@ -18,6 +18,8 @@ fn access(revision: i64, databases: &[&str]) -> Access {
         admin: false,
         created: 0,
         known: false,
+        had: false,
+        by_sql: false,
     };
     let databases = databases.iter().map(|name| DatabaseName::new(name).unwrap()).collect();
     Access {

@@ -14,15 +14,15 @@ use super::{
     decide::decided,
     page::Page,
     problem::{Body, Params, no_such},
-    projects::{access, find, whole},
+    projects::{find, whole},
     tag::{self, Conditions},
 };
 use crate::{
     accounts::{self, ObservedAccount},
     clock,
     name::UserName,
-    secret::{Password, Verifiers},
-    store::{Access, NewUser, UserRecord, WholeProject},
+    secret::{Password, Verifiers, hex},
+    store::{NewUser, UserRecord, WholeProject},
 };
 
 /// A password that was given and checked, or made here. Of it only verifiers and what has to be told back are left.
@@ -102,6 +102,8 @@ pub(super) async fn create(
         admin,
         created: now,
         known: false,
+        had: false,
+        by_sql: false,
     };
     let (projects, user) = (state.projects.clone(), checked.user.clone());
     state
@@ -117,7 +119,7 @@ fn told_once(
     told: rest::UserCreated,
     record: &UserRecord,
 ) -> Result<Response, Problem> {
-    let response = tag::changed(status, &told, &changeable(state, record))?;
+    let response = tag::changed(status, &told, &changeable(state, Some(record), None))?;
     change::replayed_as(response, &without_password(told))
 }
 
@@ -144,7 +146,7 @@ pub(super) async fn list(
     Ok(Json(rest::UserList { users, next }))
 }
 
-/// One user. `ETag` changes with the password that was given here, too.
+/// One user. `ETag` changes with the password, too, wherever that was given.
 #[utoipa::path(
     get, path = "/projects/{id}/users/{name}", tag = "users",
     params(("id" = String, Path, description = "The project."), ("name" = String, Path, description = "The user.")),
@@ -166,9 +168,9 @@ pub(super) async fn show(
         .find(|user| user.name == name && user.host == "%")
         .or_else(|| users.iter().find(|user| user.name == name))
         .ok_or_else(|| no_such("user", &name))?;
-    match named(&whole.access, &name) {
-        Ok(record) => conditions.answer(found, &changeable(&state, record)),
-        // Nothing of a user made in SQL is changed here.
+    match named(&whole, &name) {
+        Ok(Named { record, account }) => conditions.answer(found, &changeable(&state, record, account)),
+        // Nothing of it can be changed here.
         Err(_) => conditions.answer(found, found),
     }
 }
@@ -182,6 +184,7 @@ pub(super) async fn show(
         (status = 200, body = rest::UserCreated),
         (status = 400, body = rest::Problem, content_type = "application/problem+json"),
         (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 409, body = rest::Problem, content_type = "application/problem+json"),
         (status = 412, body = rest::Problem, content_type = "application/problem+json"),
         (status = 503, body = rest::Problem, content_type = "application/problem+json")
     )
@@ -195,17 +198,37 @@ pub(super) async fn change(
     let secret = Secret::check(body.password)?;
     let changed = decided(
         &state,
-        || access(&state, &id),
-        |(id, access)| {
-            let mut record = named(&access, &name)?.clone();
-            conditions.allow(&changeable(&state, &record))?;
-            record.verifiers = secret.verifiers.clone();
-            let (projects, changed) = (state.projects.clone(), record.clone());
-            let change = async move {
-                let (name, verifiers) = (&changed.name, &changed.verifiers);
-                projects.set_password(&id, name, verifiers, Some(access.revision)).await
+        || whole(&state, &id),
+        |whole| {
+            let Named { record, account } = named(&whole, &name)?;
+            conditions.allow(&changeable(&state, record, account))?;
+            let changed = UserRecord {
+                name: UserName::new(&name)?,
+                verifiers: secret.verifiers.clone(),
+                admin: account.map_or_else(|| record.is_some_and(|record| record.admin), |account| account.admin),
+                created: record.map_or(0, |record| record.created),
+                known: false,
+                had: record.is_none_or(|record| record.had),
+                by_sql: record.is_none_or(|record| record.by_sql),
             };
-            Ok((change, record))
+            let is_kept = record.is_some();
+            let (projects, id, expected) = (
+                state.projects.clone(),
+                whole.record.id.clone(),
+                Some(whole.access.revision),
+            );
+            let told = changed.clone();
+            let change = async move {
+                let UserRecord {
+                    name, verifiers, admin, ..
+                } = changed;
+                if is_kept {
+                    return projects.set_password(&id, &name, &verifiers, expected).await;
+                }
+                let user = NewUser { name, verifiers, admin };
+                projects.adopt_user(&id, user, clock::now(), expected).await
+            };
+            Ok((change, told))
         },
     );
     let record = changed.await?;
@@ -223,6 +246,7 @@ pub(super) async fn change(
     responses(
         (status = 204, description = "It is gone."),
         (status = 404, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 409, body = rest::Problem, content_type = "application/problem+json"),
         (status = 412, body = rest::Problem, content_type = "application/problem+json"),
         (status = 503, body = rest::Problem, content_type = "application/problem+json")
     )
@@ -234,39 +258,90 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let removed = decided(
         &state,
-        || access(&state, &id),
-        |(id, access)| {
-            let found = named(&access, &name)?;
-            conditions.allow(&changeable(&state, found))?;
-            let (projects, user, expected) = (state.projects.clone(), found.name.clone(), Some(access.revision));
-            Ok((async move { projects.remove_user(&id, &user, expected).await }, ()))
+        || whole(&state, &id),
+        |whole| {
+            let Named { record, account } = named(&whole, &name)?;
+            conditions.allow(&changeable(&state, record, account))?;
+            let (name, is_kept) = (UserName::new(&name)?, record.is_some());
+            let (projects, id, expected) = (
+                state.projects.clone(),
+                whole.record.id.clone(),
+                Some(whole.access.revision),
+            );
+            let change = async move {
+                match is_kept {
+                    true => projects.remove_user(&id, &name, expected).await,
+                    false => projects.remove_sql_user(&id, &name, expected).await,
+                }
+            };
+            Ok((change, ()))
         },
     );
     removed.await.map(|()| StatusCode::NO_CONTENT)
 }
 
-fn named<'a>(access: &'a Access, name: &str) -> Result<&'a UserRecord, Problem> {
-    let found = access.users.iter().find(|user| user.name.as_str() == name);
-    found.ok_or_else(|| no_such("user", name))
+/// A user that can be changed here; one of both is there.
+struct Named<'a> {
+    /// Absent where it was made in SQL and nothing of it is kept.
+    record: Option<&'a UserRecord>,
+    /// Where what the server has counts.
+    account: Option<&'a ObservedAccount>,
+}
+
+fn named<'a>(whole: &'a WholeProject, name: &str) -> Result<Named<'a>, Problem> {
+    let seen = whole.observed.as_ref().map_or(&[][..], |observed| &observed.accounts);
+    let account = seen.iter().find(|account| account.is(name));
+    if let Some(record) = whole.access.users.iter().find(|user| user.name.as_str() == name) {
+        return Ok(Named {
+            record: Some(record),
+            account: account.filter(|_| record.known),
+        });
+    }
+    let is_removed = whole.access.removed_users.iter().any(|user| user.as_str() == name);
+    if account.is_some() && !is_removed {
+        return Ok(Named { record: None, account });
+    }
+    match seen.iter().find(|account| account.user == name && account.host != "%") {
+        Some(account) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "made_in_sql",
+            "the user can be changed in SQL only",
+            format!("its host is '{}'; users of host '%' can be changed here", account.host),
+        )),
+        None => Err(no_such("user", name)),
+    }
 }
 
 fn user(record: &UserRecord, account: Option<&ObservedAccount>, all: &[ObservedAccount]) -> rest::User {
     rest::User {
         name: record.name.to_string(),
         admin: account.map_or(record.admin, |account| account.admin),
-        created_at: Some(clock::rfc3339(record.created)),
-        source: "api".into(),
+        created_at: (!record.by_sql).then(|| clock::rfc3339(record.created)),
+        source: if record.by_sql { "sql" } else { "api" }.into(),
         host: "%".into(),
         reason: account.and_then(|account| accounts::reason(account, all)),
     }
 }
 
-/// With what its password leaves behind, so mixed that nobody can guess the password from the tag.
-fn changeable(state: &Rest, record: &UserRecord) -> (rest::User, [u8; 32]) {
-    let mixed = Sha256::new()
-        .chain_update(*state.tag_secret)
-        .chain_update(record.verifiers.native_sha1);
-    (user(record, None, &[]), mixed.finalize().into())
+/// With what its password leaves behind, so mixed that nobody can guess the password from the tag. `account`: what the server
+/// has counts.
+fn changeable(
+    state: &Rest,
+    record: Option<&UserRecord>,
+    account: Option<&ObservedAccount>,
+) -> (Option<rest::User>, [u8; 32]) {
+    let mut mixed = Sha256::new().chain_update(*state.tag_secret);
+    match (record, account) {
+        (_, Some(account)) => account.native_sha1.iter().for_each(|verifier| mixed.update(verifier)),
+        (Some(record), None) => mixed.update(hex(&record.verifiers.native_sha1)),
+        (None, None) => {}
+    }
+    let user = match record {
+        Some(record) => Some(user(record, account, &[])),
+        None => account.map(|account| sql_user(account, &[])),
+    };
+    let without_reason = |user| rest::User { reason: None, ..user };
+    (user.map(without_reason), mixed.finalize().into())
 }
 
 fn sql_user(account: &ObservedAccount, all: &[ObservedAccount]) -> rest::User {

@@ -30,6 +30,10 @@ pub(crate) struct UserRecord {
     pub(crate) created: EpochMs,
     /// A server has had it as it is here; from then on what the server says of the account counts.
     pub(crate) known: bool,
+    /// A server has had it, if with another password: its rights are what they are there.
+    pub(crate) had: bool,
+    /// Made in SQL; kept since a password was given to it here.
+    pub(crate) by_sql: bool,
 }
 
 /// Who may come in and where to: the part of a project that REST changes.
@@ -80,7 +84,7 @@ pub(crate) struct Observed {
 #[async_trait]
 pub(crate) trait Accesses {
     async fn access(&self, id: &ProjectId) -> Result<Access, StoreError>;
-    /// This and the next five answer the access as it is after the change.
+    /// This and the next seven answer the access as it is after the change.
     async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError>;
     async fn set_verifiers(
         &self,
@@ -89,7 +93,17 @@ pub(crate) trait Accesses {
         verifiers: &Verifiers,
         expected: Expected,
     ) -> Result<Access, StoreError>;
+    /// Gives a password to a user that is none of `access.users`: one that the server has by SQL.
+    async fn adopt_user(
+        &self,
+        id: &ProjectId,
+        user: NewUser,
+        now: EpochMs,
+        expected: Expected,
+    ) -> Result<Access, StoreError>;
     async fn remove_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError>;
+    /// The same for one that the server has by SQL.
+    async fn remove_sql_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError>;
     async fn add_database(&self, id: &ProjectId, name: &DatabaseName) -> Result<Access, StoreError>;
     async fn remove_database(
         &self,

@@ -245,6 +245,8 @@ impl Store for MemoryStore {
             admin: user.admin,
             created: new.now,
             known: false,
+            had: false,
+            by_sql: false,
         };
         let compute = ComputeRecord {
             state: ComputeState::Suspended,

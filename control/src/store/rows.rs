@@ -57,6 +57,8 @@ pub(super) struct UserRow {
     admin: bool,
     created_ms: i64,
     known: bool,
+    had: bool,
+    by_sql: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -268,6 +270,8 @@ impl TryFrom<UserRow> for UserRecord {
             admin: row.admin,
             created: row.created_ms,
             known: row.known,
+            had: row.had,
+            by_sql: row.by_sql,
         })
     }
 }

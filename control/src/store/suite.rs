@@ -72,6 +72,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
         a_user_is_the_servers_once_a_server_has_had_it,
+        a_user_made_in_sql_is_kept_once_it_was_given_a_password_here,
         finds_a_key_by_its_hash_until_it_is_replaced,
         operations_follow_a_compute_through_its_life,
         operations_say_their_steps_and_outlive_the_project,
@@ -451,6 +452,42 @@ async fn forgets_databases_dropped_in_sql(store: &impl Store) {
     assert!(dropped.databases.is_empty());
     let gone = store.set_observed(&id("none"), &seen(&[])).await;
     assert!(matches!(gone, Err(StoreError::NotFound("project"))));
+}
+
+async fn a_user_made_in_sql_is_kept_once_it_was_given_a_password_here(store: &impl Store) {
+    let access = store.create_project(new_project("demo")).await.unwrap().access;
+    let demo = id("demo");
+    let expected = Some(access.revision);
+    let adopted = store.adopt_user(&demo, new_user("ann"), 1, expected).await.unwrap();
+    let [ann] = &adopted.users[..] else {
+        panic!("{adopted:?}")
+    };
+    assert!(ann.by_sql && ann.had && !ann.known && ann.verifiers == new_user("ann").verifiers);
+    assert_eq!(store.access(&demo).await.unwrap(), adopted);
+    assert_eq!(
+        store.pending(&demo).await.unwrap().1.users,
+        [UserName::new("ann").unwrap()]
+    );
+    let again = store.adopt_user(&demo, new_user("bob"), 1, expected).await;
+    assert!(matches!(again, Err(StoreError::Changed)));
+    let again = store.adopt_user(&demo, new_user("ann"), 1, None).await;
+    assert!(matches!(again, Err(StoreError::Exists("user"))));
+    store.applied(&demo, adopted.revision).await.unwrap();
+    assert!(store.access(&demo).await.unwrap().users[0].known);
+    let other = Verifiers::of(&Password::new("by API".into()).unwrap());
+    let ann = UserName::new("ann").unwrap();
+    store.set_verifiers(&demo, &ann, &other, None).await.unwrap();
+    // Dropped in SQL before a server had this password: there is nobody to give it to.
+    let dropped = store.set_observed(&demo, &Observed::default()).await.unwrap();
+    assert!(dropped.users.is_empty());
+
+    let bob = UserName::new("bob").unwrap();
+    let stale = store.remove_sql_user(&demo, &bob, expected).await;
+    assert!(matches!(stale, Err(StoreError::Changed)));
+    let removed = store.remove_sql_user(&demo, &bob, None).await.unwrap();
+    assert!(removed.removed_users.contains(&bob), "the server still has it");
+    store.applied(&demo, removed.revision).await.unwrap();
+    assert!(store.access(&demo).await.unwrap().removed_users.is_empty());
 }
 
 async fn a_user_is_the_servers_once_a_server_has_had_it(store: &impl Store) {

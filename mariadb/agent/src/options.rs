@@ -123,6 +123,7 @@ pub(crate) mod tests {
                     caching_sha2_hex: None,
                     admin: false,
                     known: false,
+                    password_only: false,
                 },
                 SpecAccount {
                     user: "o'boss".into(),
@@ -130,6 +131,7 @@ pub(crate) mod tests {
                     caching_sha2_hex: None,
                     admin: true,
                     known: false,
+                    password_only: false,
                 },
             ],
             removed_accounts: vec!["gone".into()],

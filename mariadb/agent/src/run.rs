@@ -373,6 +373,9 @@ impl Compute {
         for account in &request.accounts {
             if account.absent {
                 statements.push(sql::drop_account(&account.user));
+            } else if !account.known && account.password_only {
+                let native_sha1_hex = sql::hex(&account.native_sha1);
+                statements.push(sql::password(&account.user, &native_sha1_hex, &self.ours.gateway_hash));
             } else if !account.known {
                 let wanted = Account {
                     user: &account.user,

@@ -141,16 +141,23 @@ pub(crate) fn account(account: &Account<'_>, gateway_hash: &str, databases: &[St
     if account.admin {
         statements.push(format!("GRANT CREATE USER ON *.* TO {user}@'%'"));
     }
-    // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts made by API. A password
+    statements.push(password(account.user, account.native_sha1_hex, gateway_hash));
+    statements
+}
+
+/// Makes the password be as given where the account is.
+pub(crate) fn password(user: &str, native_sha1_hex: &str, gateway_hash: &str) -> String {
+    let (user, gateway) = (quoted(user), quoted(gateway_hash));
+    let own = quoted(&native_hash_of(native_sha1_hex));
+    // An empty object stands for the method at the top level, the tenant's. `selkie` marks accounts that REST set. A password
     // that is set has not expired.
-    statements.push(format!(
+    format!(
         "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.selkie', 1, '$.password_last_changed', UNIX_TIMESTAMP(), \
           '$.selkie_gateway', {gateway}, \
          '$.plugin', 'mysql_native_password', '$.authentication_string', {own}, '$.auth_or', JSON_ARRAY(JSON_OBJECT(), \
          JSON_OBJECT('plugin', 'mysql_native_password', 'authentication_string', {gateway}))) \
          WHERE Host='%' AND User={user}"
-    ));
-    statements
+    )
 }
 
 /// All rights on a database; who may make accounts may also give them rights.
@@ -194,6 +201,10 @@ pub(crate) fn init_file(spec: &Spec, agent_password: &str) -> Result<String, Err
     statements.extend(spec.databases.iter().map(|name| create_database(name)));
     statements.extend(spec.removed_accounts.iter().map(|user| drop_account(user)));
     for new in spec.accounts.iter().filter(|account| !account.known) {
+        if new.password_only {
+            statements.push(password(&new.user, &new.native_sha1_hex, &gateway_hash));
+            continue;
+        }
         let wanted = Account {
             user: &new.user,
             native_sha1_hex: &new.native_sha1_hex,

@@ -2,8 +2,9 @@
 //! statement asks of them holds at the gateway.
 
 use harness::client::{error_code, run, value};
-use harness::{Endpoint, Project, Selkie, eventually};
-use serde_json::Value;
+use harness::{Endpoint, Project, Selkie, eventually, http};
+use mysql_async::prelude::Queryable;
+use serde_json::{Value, json};
 
 /// A project with an admin, who is logged in.
 async fn with_boss<'a>(selkie: &'a Selkie, name: &str) -> (Project<'a>, Endpoint, mysql_async::Conn) {
@@ -189,10 +190,102 @@ async fn an_expired_password_lets_in_to_set_another() {
     let (project, _, mut boss) = with_boss(selkie, "sql-expired").await;
     run(&mut boss, "CREATE USER old IDENTIFIED BY 'x' PASSWORD EXPIRE").await;
     let mut old = user(&project, "old", "x").connect().await;
-    use mysql_async::prelude::Queryable;
     assert_eq!(error_code(old.query_drop("SELECT 1").await), 1820);
     run(&mut old, "SET PASSWORD = PASSWORD('y')").await;
     assert_eq!(value(&mut old, "SELECT 1").await.as_deref(), Some("1"));
     user(&project, "old", "y").connect().await;
+    selkie.logs.check();
+}
+
+/// A request about one user, with `If-Match` where a tag is given; the answer and its tag.
+async fn about(selkie: &Selkie, method: &str, path: &str, tag: &str, body: Option<&Value>) -> (u16, String) {
+    let url = format!("{}{path}", selkie.api());
+    let headers: &[(&str, &str)] = if tag.is_empty() { &[] } else { &[("If-Match", tag)] };
+    let answer = http::request_with(method, &url, Some(&selkie.up().rest.api_key), headers, body).await;
+    (answer.status, answer.header("etag").unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn rest_changes_and_removes_them_and_leaves_their_rights_alone() {
+    let selkie = Selkie::shared().await;
+    let (project, _, mut boss) = with_boss(selkie, "sql-rest").await;
+    run(
+        &mut boss,
+        "CREATE TABLE app.t (a INT); CREATE USER ann IDENTIFIED BY 'one'; GRANT SELECT ON app.* TO ann; \
+         CREATE USER bob IDENTIFIED BY 'one'; CREATE USER far@'10.%' IDENTIFIED BY 'x'; \
+         REVOKE INSERT ON app.* FROM app",
+    )
+    .await;
+    let path = |name: &str| format!("/projects/{}/users/{name}", project.id);
+    let get = async |name: &str| about(selkie, "GET", &path(name), "", None).await.1;
+    let (before, app_before) = (get("ann").await, get("app").await);
+    run(
+        &mut boss,
+        "ALTER USER ann IDENTIFIED BY 'two'; ALTER USER app IDENTIFIED BY 'by sql'",
+    )
+    .await;
+    let tag = get("ann").await;
+    assert!(
+        tag != before && get("app").await != app_before,
+        "the password is another"
+    );
+    let given = json!({"password": "three"});
+    let patch = async |name: &str, tag: &str| about(selkie, "PATCH", &path(name), tag, Some(&given)).await;
+    assert_eq!(patch("ann", &before).await.0, 412);
+    assert_eq!(patch("app", &app_before).await.0, 412);
+    let (status, told) = patch("ann", &tag).await;
+    assert_eq!(
+        (status, told.split('-').next()),
+        (200, get("ann").await.split('-').next())
+    );
+    assert_eq!(patch("app", "").await.0, 200);
+    project.database("later").await;
+    let refused = async |name: &str, password: &str| error_code(user(&project, name, password).try_connect().await);
+    for _ in 0..2 {
+        assert_eq!(
+            (refused("ann", "two").await, refused("app", "by sql").await),
+            (1045, 1045)
+        );
+        let mut ann = user(&project, "ann", "three").with_database("app").connect().await;
+        assert_eq!(error_code(ann.query_drop("INSERT INTO t VALUES (1)").await), 1142);
+        let mut app = user(&project, "app", "three").with_database("app").connect().await;
+        assert_eq!(
+            error_code(app.query_drop("INSERT INTO t VALUES (1)").await),
+            1142,
+            "given back"
+        );
+        let later = user(&project, "ann", "three").with_database("later");
+        assert_eq!(error_code(later.try_connect().await), 1044);
+        drop((ann, app));
+        project.suspend().await;
+    }
+    assert_eq!(listed(selkie, &project, "ann").await.expect("listed")["source"], "sql");
+    assert_eq!(patch("far", "").await.0, 409, "of another host");
+    assert_eq!(patch("nobody", "").await.0, 404);
+
+    // Asleep it is the same.
+    assert_eq!(patch("bob", "").await.0, 200);
+    let delete = async |name: &str, tag: &str| about(selkie, "DELETE", &path(name), tag, None).await.0;
+    assert_eq!(delete("ann", &tag).await, 412);
+    assert_eq!(delete("ann", "").await, 204);
+    for _ in 0..2 {
+        assert_eq!(
+            (refused("ann", "three").await, refused("bob", "one").await),
+            (1045, 1045)
+        );
+        assert!(listed(selkie, &project, "ann").await.is_none());
+        let mut bob = user(&project, "bob", "three").connect().await;
+        assert_eq!(value(&mut bob, "SELECT CURRENT_USER()").await.as_deref(), Some("bob@%"));
+    }
+    assert_eq!(delete("bob", "").await, 204);
+    assert_eq!((delete("bob", "").await, refused("bob", "three").await), (404, 1045));
+    run(
+        &mut boss,
+        "CREATE USER ann IDENTIFIED BY 'anew'; CREATE USER cid IDENTIFIED BY 'x'",
+    )
+    .await;
+    user(&project, "ann", "anew").connect().await;
+    assert_eq!(delete("cid", "").await, 204);
+    assert_eq!(refused("cid", "x").await, 1045);
     selkie.logs.check();
 }

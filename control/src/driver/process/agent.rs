@@ -140,7 +140,7 @@ async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<
 fn apply_request(access: &Access, touched: &Touched, offer: &Offer) -> ApplyRequest {
     let all_users = !touched.databases.is_empty();
     let all_databases = !touched.users.is_empty();
-    let wanted_user = |user: &&UserRecord| all_users || touched.users.contains(&user.name);
+    let wanted_user = |user: &&UserRecord| (all_users && !user.by_sql) || touched.users.contains(&user.name);
     let wanted_database = |name: &&DatabaseName| all_databases || touched.databases.contains(name);
     let accounts = access.users.iter().filter(wanted_user).map(|user| Account {
         user: user.name.to_string(),
@@ -148,6 +148,7 @@ fn apply_request(access: &Access, touched: &Touched, offer: &Offer) -> ApplyRequ
         admin: user.admin,
         absent: false,
         known: user.known || !touched.users.contains(&user.name),
+        password_only: user.had,
     });
     let gone_users = touched
         .users
@@ -255,6 +256,8 @@ mod tests {
             admin: false,
             created: 0,
             known: false,
+            had: false,
+            by_sql: false,
         };
         let database = |name| DatabaseName::new(name).unwrap();
         Access {

@@ -20,6 +20,8 @@ impl Accesses for MemoryStore {
                 admin: user.admin,
                 created: now,
                 known: false,
+                had: false,
+                by_sql: false,
             };
             users.push(record);
             users.sort_by(|one, other| one.name.cmp(&other.name));
@@ -42,6 +44,44 @@ impl Accesses for MemoryStore {
             let user = user.ok_or(StoreError::NotFound("user"))?;
             user.verifiers = verifiers.clone();
             user.known = false;
+            Ok(kept.touch_user(name))
+        })?;
+        self.apply_begun(id);
+        Ok(result)
+    }
+
+    async fn adopt_user(
+        &self,
+        id: &ProjectId,
+        user: NewUser,
+        now: EpochMs,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
+        let result = self.change(id, |kept| {
+            kept.expect(expected)?;
+            let users = &mut kept.whole.access.users;
+            if users.iter().any(|known| known.name == user.name) {
+                return Err(StoreError::Exists("user"));
+            }
+            users.push(UserRecord {
+                name: user.name.clone(),
+                verifiers: user.verifiers.clone(),
+                admin: user.admin,
+                created: now,
+                known: false,
+                had: true,
+                by_sql: true,
+            });
+            users.sort_by(|one, other| one.name.cmp(&other.name));
+            Ok(kept.touch_user(&user.name))
+        })?;
+        self.apply_begun(id);
+        Ok(result)
+    }
+
+    async fn remove_sql_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError> {
+        let result = self.change(id, |kept| {
+            kept.expect(expected)?;
             Ok(kept.touch_user(name))
         })?;
         self.apply_begun(id);
@@ -136,6 +176,7 @@ impl Accesses for MemoryStore {
             kept.whole.access.revision += i64::from(pending.values().any(|pending| *pending <= revision));
             for user in &mut kept.whole.access.users {
                 user.known |= pending.get(&user.name).is_some_and(|pending| *pending <= revision);
+                user.had |= user.known;
             }
             kept.pending_users.retain(|_, pending| *pending > revision);
             kept.pending_databases.retain(|_, pending| *pending > revision);
@@ -155,6 +196,7 @@ impl Accesses for MemoryStore {
             kept.whole.access.users.retain_mut(|user| {
                 let fate = fate(user, observed);
                 user.known |= fate == Fate::Arrived;
+                user.had |= user.known;
                 arrived |= fate == Fate::Arrived;
                 fate != Fate::Gone
             });

@@ -45,7 +45,7 @@ pub(super) async fn read_accesses(
     };
     let mut accesses: BTreeMap<String, Access> = revisions.into_iter().map(access).collect();
     let users = sqlx::query_as::<_, Of<UserRow>>(
-        "SELECT project_id, name, native_sha1, caching_sha2, admin, created_ms, known FROM users \
+        "SELECT project_id, name, native_sha1, caching_sha2, admin, created_ms, known, had, by_sql FROM users \
          WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
     )
     .bind(first)
@@ -220,6 +220,30 @@ impl Accesses for SqlStore {
         commit_access(tx, id, &[("user", name.as_str())]).await
     }
 
+    async fn adopt_user(
+        &self,
+        id: &ProjectId,
+        user: NewUser,
+        now: EpochMs,
+        expected: Expected,
+    ) -> Result<Access, StoreError> {
+        let mut tx = self.write().await?;
+        lock_expected(&mut tx, id, expected).await?;
+        insert_user(&mut tx, id, &user, now).await?;
+        sqlx::query("UPDATE users SET had = TRUE, by_sql = TRUE WHERE project_id = $1 AND name = $2")
+            .bind(id.as_str())
+            .bind(user.name.as_str())
+            .execute(&mut *tx)
+            .await?;
+        commit_access(tx, id, &[("user", user.name.as_str())]).await
+    }
+
+    async fn remove_sql_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError> {
+        let mut tx = self.write().await?;
+        lock_expected(&mut tx, id, expected).await?;
+        commit_access(tx, id, &[("user", name.as_str())]).await
+    }
+
     async fn remove_user(&self, id: &ProjectId, name: &UserName, expected: Expected) -> Result<Access, StoreError> {
         let mut tx = self.write().await?;
         lock_expected(&mut tx, id, expected).await?;
@@ -316,7 +340,7 @@ impl Accesses for SqlStore {
             // First, for what it looks at: of two readings the one that knows of it is the later.
             "UPDATE projects SET access_revision = access_revision + 1 WHERE id = $1 AND EXISTS (SELECT name FROM \
              pending_changes WHERE project_id = $1 AND kind = 'user' AND revision <= $2)",
-            "UPDATE users SET known = TRUE WHERE project_id = $1 AND name IN (SELECT name FROM pending_changes \
+            "UPDATE users SET known = TRUE, had = TRUE WHERE project_id = $1 AND name IN (SELECT name FROM pending_changes \
              WHERE project_id = $1 AND kind = 'user' AND revision <= $2)",
             "DELETE FROM pending_changes WHERE project_id = $1 AND revision <= $2",
         ] {
@@ -374,7 +398,7 @@ impl Accesses for SqlStore {
         let access = read_access(&mut tx, id).await?;
         for user in &access.users {
             let statement = match fate(user, observed) {
-                Fate::Arrived => "UPDATE users SET known = TRUE WHERE project_id = $1 AND name = $2",
+                Fate::Arrived => "UPDATE users SET known = TRUE, had = TRUE WHERE project_id = $1 AND name = $2",
                 Fate::Gone => "DELETE FROM users WHERE project_id = $1 AND name = $2",
                 Fate::Unchanged => continue,
             };

@@ -107,6 +107,7 @@ pub(crate) fn account(user: &str, password: &str, admin: bool) -> SpecAccount {
         caching_sha2_hex: None,
         admin,
         known: false,
+        password_only: false,
     }
 }
 
