@@ -31,6 +31,8 @@ pub(crate) struct ObservedAccount {
     pub(crate) password_expired: bool,
     /// Seconds since 1970; 0: it does not expire by itself.
     pub(crate) password_expires_s: u64,
+    /// Public keys in hex.
+    pub(crate) ed25519_keys: Vec<String>,
 }
 
 /// What an account requires of a connection.
@@ -94,6 +96,24 @@ pub(crate) fn fate(user: &UserRecord, observed: &Observed) -> Fate {
 
 /// Why nobody can log in through the gateway as this account, whatever the password; fit for people to read.
 pub(crate) fn reason(account: &ObservedAccount, all: &[ObservedAccount]) -> Option<String> {
+    if let Some(reason) = out_of_reach(account, all) {
+        return Some(reason);
+    }
+    if account.native_sha1.is_empty() {
+        return Some(match account.other_plugins.first() {
+            Some(plugin) => format!("it is proven by {plugin}, which the gateway does not check"),
+            None => "it has no password".into(),
+        });
+    }
+    if account.locked {
+        return Some("it is locked".into());
+    }
+    (account.require == Require::Certificate)
+        .then(|| "it requires a client certificate, which the gateway does not ask for".into())
+}
+
+/// Why no login through the gateway comes to this account.
+fn out_of_reach(account: &ObservedAccount, all: &[ObservedAccount]) -> Option<String> {
     if account.user.is_empty() {
         return Some("it has no name".into());
     }
@@ -108,20 +128,7 @@ pub(crate) fn reason(account: &ObservedAccount, all: &[ObservedAccount]) -> Opti
         let named = other.user.is_empty() || other.user == account.user;
         named && matches!(other.host.as_str(), "localhost" | "localhos_" | "local%" | "localhost%")
     });
-    if let Some(other) = before {
-        return Some(format!("'{}'@'{}' stands before it", other.user, other.host));
-    }
-    if account.native_sha1.is_empty() {
-        return Some(match account.other_plugins.first() {
-            Some(plugin) => format!("it is proven by {plugin}, which the gateway does not check"),
-            None => "it has no password".into(),
-        });
-    }
-    if account.locked {
-        return Some("it is locked".into());
-    }
-    (account.require == Require::Certificate)
-        .then(|| "it requires a client certificate, which the gateway does not ask for".into())
+    before.map(|other| format!("'{}'@'{}' stands before it", other.user, other.host))
 }
 
 /// Everybody whom a gateway may let in.
@@ -152,12 +159,8 @@ pub(crate) fn users(access: &Access, observed: Option<&Observed>) -> Vec<proto::
 
 /// Those who cannot log in although their password is right are told why, so the gateway must know them.
 fn usable(account: &ObservedAccount, all: &[ObservedAccount]) -> bool {
-    let told_why = ObservedAccount {
-        locked: false,
-        require: Require::None,
-        ..account.clone()
-    };
-    reason(&told_why, all).is_none()
+    let provable = !account.native_sha1.is_empty() || !account.ed25519_keys.is_empty();
+    provable && out_of_reach(account, all).is_none()
 }
 
 fn on_databases<'a>(names: impl IntoIterator<Item = &'a DatabaseName>) -> Vec<String> {
@@ -184,6 +187,7 @@ fn with_new_password(user: &UserRecord, account: &ObservedAccount, access: &Acce
         caching_sha2: user.verifiers.caching_sha2.to_vec(),
         password_expired: false,
         password_expires_s: 0,
+        ed25519_keys: Vec::new(),
         ..seen_user(user, account, access)
     }
 }
@@ -230,6 +234,11 @@ fn sql_user(account: &ObservedAccount) -> proto::User {
         }),
         password_expired: account.password_expired,
         password_expires_s: account.password_expires_s,
+        ed25519_keys: account
+            .ed25519_keys
+            .iter()
+            .filter_map(|text| crate::secret::unhex(text))
+            .collect(),
     }
 }
 

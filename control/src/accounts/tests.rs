@@ -130,7 +130,14 @@ fn gateways_know_whom_they_can_let_in_or_tell_why_not() {
         native_sha1: vec![],
         ..account("empty", "%")
     };
+    let key = ObservedAccount {
+        native_sha1: vec![],
+        ed25519_keys: vec!["12".repeat(32)],
+        other_plugins: vec!["ed25519".into()],
+        ..account("key", "%")
+    };
     let others = [
+        key,
         account("removed", "%"),
         account("", "%"),
         account("far", "10.%"),
@@ -138,7 +145,12 @@ fn gateways_know_whom_they_can_let_in_or_tell_why_not() {
         locked,
     ];
     let told = told(vec![], others.to_vec());
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(
+        (&told[0].ed25519_keys, told[0].native_sha1.len()),
+        (&vec![vec![0x12; 32]], 0)
+    );
+    let told = &told[1..];
     assert!(told[0].locked && told[0].require() == proto::Require::Certificate);
     assert_eq!(told[0].more_native_sha1, [vec![0xcd; 20]]);
     assert_eq!(told[0].limits.unwrap().user_connections, 1);

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use control_api::agent::{AccountLimits, Require, SeenAccount};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -179,7 +181,7 @@ impl Row {
         let provable = self
             .methods()
             .iter()
-            .any(|(plugin, data)| native(plugin, data).is_some());
+            .any(|(plugin, data)| native(plugin, data).is_some() || ed25519(plugin, data).is_some());
         if provable {
             add_gateway(&mut right, gateway_hash);
         }
@@ -249,6 +251,7 @@ impl Row {
             admin: self.access() & CREATE_USER != 0,
             password_expired: self.wish(PASSWORD_CHANGED_KEY).and_then(Value::as_u64) == Some(0),
             password_expires_s: self.password_expires_s().unwrap_or_default(),
+            ed25519_keys: own.iter().filter_map(|(plugin, data)| ed25519(plugin, data)).collect(),
             database_patterns: rights.of(self),
         }
     }
@@ -266,6 +269,14 @@ fn is_on(value: &Value) -> bool {
 fn native(plugin: &str, data: &str) -> Option<Vec<u8>> {
     let hash = data.strip_prefix('*').filter(|_| matches!(plugin, NATIVE | ""))?;
     sql::bytes(hash).filter(|bytes| bytes.len() == 20)
+}
+
+/// The 32 bytes of a public key: 43 characters of base64, whose padding MariaDB leaves out.
+fn ed25519(plugin: &str, data: &str) -> Option<Vec<u8>> {
+    if plugin != "ed25519" {
+        return None;
+    }
+    STANDARD_NO_PAD.decode(data).ok().filter(|key| key.len() == 32)
 }
 
 /// Puts the gateway's method behind the others. What is there of an earlier incarnation's, or of another project's that came

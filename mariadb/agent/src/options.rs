@@ -74,6 +74,8 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     set("session-track-transaction-info", "CHARACTERISTICS".into());
     // Tells it of locks that a session holds, which no report does.
     set("plugin-load-add", "metadata_lock_info".into());
+    // Without it no account can be made that is proven by ed25519. Both plugins are in MariaDB's own server packages.
+    set("plugin-load-add", "auth_ed25519".into());
     // Aborted clients are the gateway's to report; errors and start-up warnings stay.
     set("log-warnings", "1".into());
     set("local-infile", "ON".into());

@@ -132,7 +132,9 @@ async fn who_cannot_log_in_is_listed_with_the_reason() {
     run(
         &mut boss,
         "CREATE USER far@'10.%' IDENTIFIED BY 'x'; CREATE USER empty; CREATE USER shut IDENTIFIED BY 'x' ACCOUNT LOCK; \
-         CREATE USER cert IDENTIFIED BY 'x' REQUIRE X509; CREATE USER fine IDENTIFIED BY 'x'",
+         CREATE USER cert IDENTIFIED BY 'x' REQUIRE X509; CREATE USER fine IDENTIFIED BY 'x'; \
+         CREATE USER key_only IDENTIFIED VIA ed25519 USING PASSWORD('x'); \
+         CREATE USER key_too IDENTIFIED VIA ed25519 USING PASSWORD('x') OR mysql_native_password USING PASSWORD('x')",
     )
     .await;
     for (name, code, reason) in [
@@ -140,6 +142,7 @@ async fn who_cannot_log_in_is_listed_with_the_reason() {
         ("empty", 1045, "no password"),
         ("shut", 4151, "locked"),
         ("cert", 1045, "certificate"),
+        ("key_only", 1045, "ed25519"),
     ] {
         assert_eq!(
             error_code(user(&project, name, "x").try_connect().await),
@@ -157,6 +160,12 @@ async fn who_cannot_log_in_is_listed_with_the_reason() {
     }
     let fine = listed(selkie, &project, "fine").await.expect("listed");
     assert!(fine.get("reason").is_none(), "{fine}");
+    let mut key_too = user(&project, "key_too", "x").connect().await;
+    assert_eq!(
+        value(&mut key_too, "SELECT 1").await.as_deref(),
+        Some("1"),
+        "by its other method"
+    );
     assert_eq!(listed(selkie, &project, "boss").await.expect("listed")["source"], "api");
     selkie.logs.check();
 }

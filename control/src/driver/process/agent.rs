@@ -238,6 +238,7 @@ fn account(seen: SeenAccount) -> ObservedAccount {
         patterns: seen.database_patterns,
         password_expired: seen.password_expired,
         password_expires_s: seen.password_expires_s,
+        ed25519_keys: seen.ed25519_keys.iter().map(|bytes| hex(bytes)).collect(),
     }
 }
 

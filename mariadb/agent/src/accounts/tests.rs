@@ -201,7 +201,21 @@ fn methods_that_the_gateway_cannot_check_are_named() {
         assert!(seen(nothing).native_sha1.is_empty());
     }
     let key = json!({"plugin": "ed25519", "authentication_string": "Gv2JI8Env2fd5YGonZ082tX3UAW+yJYldOlj4R1bfK4"});
-    assert_eq!(seen(key).other_plugins, ["ed25519"]);
+    assert_eq!(seen(key.clone()).other_plugins, ["ed25519"]);
+    assert_eq!(
+        seen(key.clone()).ed25519_keys,
+        [crate::sql::bytes("1afd8923c127bf67dde581a89d9d3cdad5f75005bec8962574e963e11d5b7cae").unwrap()]
+    );
+    assert_eq!(
+        right(key)["auth_or"],
+        json!([{}, gateway()]),
+        "somebody can be proven by it"
+    );
+    for no_key in ["k", "", "Gv2JI8Env2fd5YGonZ082tX3UAW+yJYldOlj4R1bfK4="] {
+        let row = json!({"plugin": "ed25519", "authentication_string": no_key});
+        assert!(seen(row.clone()).ed25519_keys.is_empty(), "{no_key}");
+        assert_eq!(right(row.clone()), row);
+    }
 }
 
 #[test]
