@@ -8,7 +8,7 @@
 
 mod bill;
 mod client;
-mod service;
+pub(crate) mod service;
 mod witness;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,8 @@ use serde_json::json;
 
 use std::time::Duration;
 
+use crate::chaos::service::Service;
+
 /// Short enough for a test to wait for, longer than gateways take to report.
 const SHORT: &str = "control.suspend.after = \"4s\"";
 
@@ -117,4 +119,26 @@ fn is_agent(pid: u32) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).collect();
     words.get(1..3) == Some(&[&b"agent"[..], &b"run"[..]])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_keeps_no_database_awake() {
+    let selkie = Selkie::start_with(SHORT).await;
+    let project = selkie.project("abandoned").await;
+    let (stopped, _) = selkie.stop();
+    assert!(stopped, "`selkie up` ends when asked");
+    let control = Service::new("control", &selkie, selkie.up().rest.url.clone());
+    let gateway = Service::new("gateway", &selkie, selkie.gateway_http());
+    control.starts().await;
+    gateway.starts().await;
+    let mut client = Raw::login(&project.endpoint).await;
+    client.query("CREATE TABLE t (a INT)").await.ok();
+    client.query("BEGIN").await.ok();
+    client.query("INSERT INTO t VALUES (1)").await.ok();
+    kept_awake(&project, "transaction").await;
+    assert!(gateway.kill(), "it runs");
+    // What it said last would count for longer than anybody waits here.
+    let asleep = project.reaches("suspended").await;
+    assert_eq!(asleep.incarnation, 1);
+    control.stops();
 }

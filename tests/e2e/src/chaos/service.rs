@@ -8,7 +8,7 @@ use std::time::Duration;
 use harness::selkie::binary;
 use harness::{Selkie, eventually, http, process};
 
-pub(super) struct Service<'a> {
+pub(crate) struct Service<'a> {
     name: &'static str,
     selkie: &'a Selkie,
     /// `http://` and the address of its `/readyz`.
@@ -22,7 +22,7 @@ struct Running {
 }
 
 impl<'a> Service<'a> {
-    pub(super) fn new(name: &'static str, selkie: &'a Selkie, url: String) -> Self {
+    pub(crate) fn new(name: &'static str, selkie: &'a Selkie, url: String) -> Self {
         let running = Mutex::new(Running {
             process: None,
             starts: 0,
@@ -36,7 +36,7 @@ impl<'a> Service<'a> {
     }
 
     /// Starts it and waits until it is ready. Where it was killed or stopped meanwhile, it need not be.
-    pub(super) async fn starts(&self) {
+    pub(crate) async fn starts(&self) {
         self.launch();
         eventually(format_args!("selkie {} is ready", self.name), async || {
             if self.has_ended() {
@@ -87,7 +87,7 @@ impl<'a> Service<'a> {
     }
 
     /// With SIGKILL; false where it does not run.
-    pub(super) fn kill(&self) -> bool {
+    pub(crate) fn kill(&self) -> bool {
         let process = self.running.lock().expect("what runs").process.take();
         let Some(mut process) = process else { return false };
         let _ = process.kill();
@@ -95,12 +95,12 @@ impl<'a> Service<'a> {
         true
     }
 
-    pub(super) fn runs(&self) -> bool {
+    pub(crate) fn runs(&self) -> bool {
         self.running.lock().expect("what runs").process.is_some()
     }
 
     /// With SIGTERM; it must end by itself.
-    pub(super) fn stops(&self) {
+    pub(crate) fn stops(&self) {
         let process = self.running.lock().expect("what runs").process.take();
         let mut process = process.expect("it runs");
         assert!(
