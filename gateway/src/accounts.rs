@@ -88,7 +88,36 @@ fn sets_own_password(text: &[u8]) -> bool {
 /// most statements the first byte decides, and one search for a semicolon.
 pub(crate) fn changes_accounts(text: &[u8]) -> bool {
     // Also semicolons inside of strings begin a piece: a false yes at worst.
-    begins_with_change(text) || memchr::memchr_iter(b';', text).any(|at| begins_with_change(&text[at + 1..]))
+    let mut searches = SEARCHES_MAX;
+    begins_with_change(text)
+        || memchr::memchr_iter(b';', text).any(|at| {
+            let piece = &text[at + 1..];
+            if may_search(piece) {
+                if searches == 0 {
+                    return true;
+                }
+                searches -= 1;
+            }
+            begins_with_change(piece)
+        })
+}
+
+/// Pieces of a text that are searched to their ends, which is the text's. More are not looked at, and a change is feared:
+/// thousands of them in one text would hold up everybody on this core for seconds.
+const SEARCHES_MAX: usize = 64;
+
+/// Is more of the piece looked at than its first words?
+fn may_search(piece: &[u8]) -> bool {
+    match piece.trim_ascii_start() {
+        // Comments are stepped over.
+        [b'/' | b'#' | b'-' | b'*', ..] => true,
+        piece => {
+            let mut words = Words(piece);
+            let word = words.next();
+            let searched = is_one_of(word, &[b"begin", b"flush", b"prepare", b"set"]) || is_one_of(word, &COMPOUND);
+            searched || words.0.first() == Some(&b':')
+        }
+    }
 }
 
 fn begins_with_change(piece: &[u8]) -> bool {
@@ -114,28 +143,17 @@ fn begins_with_change(piece: &[u8]) -> bool {
         b'r' if is(b"rename") => words.next_is_one_of(&[b"user"]),
         b'r' if is(b"revoke") => true,
         b's' if is(b"set") => names_accounts(words.0),
-        // Compound statements outside of a program.
-        b'i' | b'w' | b'l' | b'r' | b'f' | b'c' | b't' | b'e' | b'u'
-            if [
-                &b"if"[..],
-                b"while",
-                b"loop",
-                b"repeat",
-                b"for",
-                b"case",
-                b"then",
-                b"else",
-                b"elseif",
-                b"until",
-            ]
-            .iter()
-            .any(|keyword| is(keyword)) =>
-        {
+        b'i' | b'w' | b'l' | b'r' | b'f' | b'c' | b't' | b'e' | b'u' if is_one_of(Some(first), &COMPOUND) => {
             names_accounts(piece)
         }
         _ => words.0.first() == Some(&b':') && names_accounts(words.0),
     }
 }
+
+/// What compound statements outside of a program begin with, and their parts.
+const COMPOUND: [&[u8]; 10] = [
+    b"if", b"while", b"loop", b"repeat", b"for", b"case", b"then", b"else", b"elseif", b"until",
+];
 
 /// Words without which no statement changes accounts.
 fn names_accounts(text: &[u8]) -> bool {
@@ -149,6 +167,16 @@ mod tests {
     use std::future::pending;
 
     use super::*;
+
+    #[test]
+    fn a_text_of_very_many_pieces_is_feared_where_each_would_be_searched() {
+        for piece in [";set @a = 1", ";/* */ do 1", "; begin", ";\nx: loop", ";#"] {
+            let pieces = |count| changes_accounts(format!("select 1{}", piece.repeat(count)).as_bytes());
+            assert!(!pieces(SEARCHES_MAX), "{piece}");
+            assert!(pieces(SEARCHES_MAX + 1), "{piece}");
+        }
+        assert!(!changes_accounts("&nbsp;';".repeat(10_000).as_bytes()));
+    }
 
     #[test]
     fn every_form_of_a_change_is_known() {

@@ -42,7 +42,13 @@ impl<'a> Words<'a> {
 
 /// Is the word anywhere in the text, whatever the case and whatever stands around it?
 pub(crate) fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+    let (Some(first), Some(last)) = (word.first(), text.len().checked_sub(word.len())) else {
+        return word.is_empty();
+    };
+    let (lower, upper) = (first.to_ascii_lowercase(), first.to_ascii_uppercase());
+    // Where the first letter stands, in some case; the rest of the word fits behind each.
+    let mut begins = memchr::memchr2_iter(lower, upper, &text[..=last]);
+    begins.any(|at| text[at..at + word.len()].eq_ignore_ascii_case(word))
 }
 
 pub(crate) fn is_one_of(word: Option<&[u8]>, keywords: &[&[u8]]) -> bool {
@@ -122,6 +128,12 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_word_is_found_wherever_it_stands(text in "[aAbBc]{0,12}", word in "[ab]{1,4}") {
+            let stands = text.to_ascii_lowercase().contains(&word);
+            proptest::prop_assert_eq!(contains(text.as_bytes(), word.as_bytes()), stands);
+        }
+
         #[test]
         fn no_bytes_make_it_panic(text: Vec<u8>, escapes: bool) {
             let (first, rest) = first_statement(&text, escapes);

@@ -284,8 +284,8 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         // Before modes change under which statements were prepared that nobody has read. Of a session with a tracker of its
         // own they cannot be read, which keeps its connection.
         let session = &*self.around.session;
-        let may_set = may_set_modes(text) || read.sets_tracker;
-        let asks = may_set && session.statements.lacks_modes() && !session.tracked.opaque;
+        let lacks = session.statements.lacks_modes() && !session.tracked.opaque;
+        let asks = lacks && (may_set_modes(text) || read.sets_tracker);
         if asks && !self.modes_asked {
             let mut question = Replay::default();
             question.query(MODES);

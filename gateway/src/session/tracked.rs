@@ -272,25 +272,30 @@ pub(crate) struct Pieces {
 
 /// Looks at what a text begins with and at what follows each semicolon in it, also inside of strings.
 pub(crate) fn read_pieces(text: &[u8]) -> Pieces {
-    let mut pieces = Pieces::default();
-    let mut read = |piece: &[u8]| {
-        let word = first_word(piece);
+    // Where the first of each kind begins: what a later one holds, it holds, too, and each is searched once, however many
+    // semicolons there are.
+    let (mut ends, mut sets, mut names_role) = (None, None, None);
+    let mut read = |at: usize| {
+        let word = first_word(&text[at..]);
         let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
         if is(b"COMMIT") || is(b"ROLLBACK") {
-            pieces.ends_transaction = true;
-            pieces.releases |= contains(piece, b"release");
+            ends.get_or_insert(at);
         } else if is(b"SET") {
-            pieces.sets_for_statement |= contains(piece, b"statement");
-            pieces.sets_role |= contains(piece, b"role");
+            sets.get_or_insert(at);
+            names_role.get_or_insert(at);
         } else if word.is_empty() || is(b"EXECUTE") || is(b"PREPARE") || is(b"BEGIN") {
-            pieces.sets_role |= contains(piece, b"role");
+            names_role.get_or_insert(at);
         }
     };
-    read(text);
-    for at in memchr::memchr_iter(b';', text) {
-        read(&text[at + 1..]);
+    read(0);
+    memchr::memchr_iter(b';', text).for_each(|at| read(at + 1));
+    let holds = |from: Option<usize>, word| from.is_some_and(|at| contains(&text[at..], word));
+    Pieces {
+        ends_transaction: ends.is_some(),
+        releases: holds(ends, b"release"),
+        sets_for_statement: holds(sets, b"statement"),
+        sets_role: holds(names_role, b"role"),
     }
-    pieces
 }
 
 /// Looks at the first word and at what follows each `@` and `_`; one pass, nothing is parsed.
