@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 
-use super::{Doing, Driver, DriverError, Ended, Found, Quiesce, Quiet, Report, Running, StartError, spec_account};
+use super::{Doing, Driver, DriverError, Ended, Found, Quiesce, Quiet, Running, StartError, spec_account};
 use crate::{
     config::{Config, ProcessConfig, UidRange},
     error::Error,
@@ -39,11 +39,13 @@ use crate::{
 mod agent;
 mod child;
 mod leftovers;
+mod news;
 mod paths;
 
 use agent::Agent;
 use child::Child;
 use leftovers::Traits;
+use news::News;
 use paths::Paths;
 
 /// Making a template initialises a data directory and loads time zones.
@@ -486,77 +488,6 @@ struct Stopped {
     said: Option<AgentStatus>,
     /// Processes that nobody answered for.
     leftovers: usize,
-}
-
-/// Carries what an agent says to the compute's keeper, until either is gone.
-struct News {
-    inner: Arc<Inner>,
-    id: ProjectId,
-    incarnation: u64,
-    last: Observed,
-    last_doing: Doing,
-    sender: mpsc::Sender<Report>,
-}
-
-impl News {
-    async fn forward(mut self, mut stream: Streaming<AgentStatus>) {
-        loop {
-            let status = tokio::select! {
-                () = self.sender.closed() => return,
-                status = stream.message() => status,
-            };
-            match status {
-                Ok(Some(status)) if status.phase() == Phase::Exited => return self.exited(status.exit).await,
-                Ok(Some(status)) => self.observed(status).await,
-                Ok(None) | Err(_) => match self.reconnect().await {
-                    Some(again) => stream = again,
-                    None => return self.lost().await,
-                },
-            }
-        }
-    }
-
-    async fn observed(&mut self, status: AgentStatus) {
-        let doing = status.activity.map(agent::doing).unwrap_or_default();
-        if doing != self.last_doing {
-            self.last_doing = doing;
-            drop(self.sender.send(Report::Doing(doing)).await);
-        }
-        let Some(observed) = status.server.map(agent::observed) else {
-            return;
-        };
-        if observed != self.last {
-            self.last = observed.clone();
-            // An error means that the keeper is not interested any more; the loop sees that.
-            drop(self.sender.send(Report::Observed(observed)).await);
-        }
-    }
-
-    async fn exited(self, how: String) {
-        drop(self.sender.send(Report::Exited(how)).await);
-    }
-
-    /// The stream broke although the agent is still there.
-    async fn reconnect(&self) -> Option<Streaming<AgentStatus>> {
-        if !self.inner.serves(&self.id, self.incarnation).await {
-            return None;
-        }
-        Agent::connect(&self.inner.paths.agent_socket(&self.id))
-            .await?
-            .watch()
-            .await
-    }
-
-    /// The agent is gone without a word. Its mariadbd may live on, and nobody could stop it any more.
-    async fn lost(self) {
-        if self.sender.is_closed() {
-            return;
-        }
-        if let Err(error) = self.inner.end_leftovers(&self.id).await {
-            tracing::error!(project = %self.id, %error, "an agent is gone and its server is not");
-        }
-        drop(self.sender.send(Report::Exited("its agent ended".into())).await);
-    }
 }
 
 /// File work off the runtime's threads.
