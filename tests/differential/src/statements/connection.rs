@@ -50,6 +50,8 @@ pub(super) fn reset(w: &mut Writer<'_>) {
 
 pub(super) fn change_user(w: &mut Writer<'_>) {
     w.typed.fill(None);
+    // MariaDB 10.11 leaves the new user the role of the old one, whether or not it is granted to both; the gateway does not.
+    w.sql("SET ROLE NONE");
     let database = w.one(&["{h}", "{o}", "{h}"]);
     w.acts.push(Act::ChangeUser { database });
     w.sql("SELECT DATABASE(), @a, @@sql_mode, CURRENT_USER()");
