@@ -102,7 +102,8 @@ async fn nothing_acknowledged_is_lost_whatever_is_killed() {
     for (project, _) in &projects {
         eventually(format_args!("CHAOS_SEED={seed}: {project} is suspended"), async || {
             let compute = selkie.rest("GET", &format!("/projects/{project}/compute"), None).await;
-            (compute.json()["state"] == "suspended").then_some(())
+            let asleep = compute.json()["state"] == "suspended" && bill::ends_asleep(&selkie, project).await;
+            asleep.then_some(())
         })
         .await;
         let wrong = bill::what_is_wrong(&selkie, project).await;

@@ -7,21 +7,30 @@ use serde_json::Value;
 /// REST's largest page.
 const PAGE: usize = 1000;
 
-/// What is wrong with them; nothing, where all is well and the compute sleeps.
+/// The last change is written down; control tells gateways and REST of a change before it is.
+pub(super) async fn ends_asleep(selkie: &Selkie, project: &str) -> bool {
+    made(selkie, project)
+        .await
+        .last()
+        .is_some_and(|last| last["to"] == "suspended")
+}
+
+/// What is wrong with them; nothing, where all is well.
 pub(super) async fn what_is_wrong(selkie: &Selkie, project: &str) -> Vec<String> {
+    let made = made(selkie, project).await;
+    made.windows(2)
+        .filter_map(|pair| Some(format!("{} in {pair:?}", misfit(&pair[0], &pair[1])?)))
+        .collect()
+}
+
+/// All changes, the first first.
+async fn made(selkie: &Selkie, project: &str) -> Vec<Value> {
     let path = format!("/projects/{project}/compute/transitions?limit={PAGE}");
     let listed = selkie.rest("GET", &path, None).await.json();
     let mut made = listed["transitions"].as_array().expect("a list").clone();
     assert!(made.len() < PAGE, "more than a page: read the others, too");
     made.reverse();
-    let mut wrong: Vec<_> = made
-        .windows(2)
-        .filter_map(|pair| Some(format!("{} in {pair:?}", misfit(&pair[0], &pair[1])?)))
-        .collect();
-    if made.last().is_some_and(|last| last["to"] != "suspended") {
-        wrong.push(format!("it does not end asleep: {:?}", made.last()));
-    }
-    wrong
+    made
 }
 
 fn misfit(before: &Value, after: &Value) -> Option<&'static str> {
