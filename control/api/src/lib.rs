@@ -25,14 +25,7 @@ pub mod agent {
     tonic::include_proto!("selkie.agent.v1");
 }
 
-/// The file that tells an agent what to run.
-pub mod spec;
-
-/// What is left on disk of a server's life.
 pub mod life;
-
-/// The bodies of the REST API.
 pub mod rest;
-
-/// The server variables that a project may set.
 pub mod settings;
+pub mod spec;
