@@ -274,6 +274,17 @@ async fn a_compute_that_dies_is_told_where_a_packet_may_stand() {
 }
 
 #[tokio::test]
+async fn release_ends_the_connection_even_when_the_next_command_is_on_its_way() {
+    let scene = scene().await;
+    let mut client = scene.client(Capabilities::EMPTY).await;
+    client.ask("COMMIT RELEASE").await.unwrap();
+    client.query("INSERT").await;
+    let answer = timeout(GUARD, client.read()).await.unwrap();
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(scene.compute.seen.lock().unwrap().logins, 1);
+}
+
+#[tokio::test]
 async fn an_unreachable_compute_is_reported_and_the_next_one_dialled() {
     let dir = tempfile::tempdir().unwrap();
     let dead = FakeCompute::start(dir.path(), "dead", ALL);

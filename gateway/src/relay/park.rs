@@ -206,8 +206,8 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             .copied()
             .collect();
         let error = RelayError::ComputeGone { reason, sequence };
-        if self.released && waiting.is_empty() {
-            // As it asked for; what it has sent since goes nowhere on a connection of its own either.
+        if self.released {
+            // As it asked for; what it has sent since, there or still here, nobody answers on a connection of its own either.
             return Ok(Ended::ClientQuit);
         }
         let whole = self.commands.is_at_boundary() && !self.skipping;

@@ -144,6 +144,13 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
                 stream.write_all(&[1, 0, 0, 1, 1, 50, 0, 0, 2, 3]).await?;
                 return Ok(());
             }
+            // The client is faster than the end of the connection.
+            (Some(Command::Query), "COMMIT RELEASE") => {
+                ok_frame(&mut out, 1, StatusFlags::AUTOCOMMIT, capabilities);
+                stream.write_all(&out).await?;
+                read(stream).await?;
+                return Ok(());
+            }
             (Some(Command::Query), "HANG") => std::future::pending().await,
             (Some(Command::Query), text) if let Some(rows) = inventory(text) => {
                 let rows: Vec<Vec<_>> = rows
