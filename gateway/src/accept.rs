@@ -104,6 +104,8 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
+    /// `peer` is what a proxy said, not where the TCP connection came from.
+    pub(crate) via_proxy: bool,
     pub(crate) place: Place,
 }
 
@@ -222,7 +224,7 @@ impl Door {
         loop {
             tokio::select! {
                 Some((stream, peer, place)) = self.inbox.recv() => {
-                    return Ok(Arrival::Client(Accepted { stream: TcpStream::from_std(stream)?, peer, place }));
+                    return Ok(Arrival::Client(Accepted { stream: TcpStream::from_std(stream)?, peer, via_proxy: false, place }));
                 }
                 accepted = self.listener.accept() => {
                     let (stream, peer) = accepted?;
@@ -233,7 +235,7 @@ impl Door {
                     let thread = self.seats.choose(self.thread);
                     let place = self.seats.take(thread);
                     if thread == self.thread {
-                        return Ok(Arrival::Client(Accepted { stream, peer, place }));
+                        return Ok(Arrival::Client(Accepted { stream, peer, via_proxy: false, place }));
                     }
                     // A full inbox or a thread that is gone: the client is dropped, and sees a closed connection.
                     let _ = self.others[thread].try_send((stream.into_std()?, peer, place));

@@ -22,6 +22,7 @@ use crate::quota::Exceeded;
 use crate::route::{Access, DatabaseAccess, Project, Require, User};
 use crate::session::{Admitted, Identity};
 use crate::stream::{ClientStream, ReadError, read_packet};
+use crate::tls::Mode;
 
 pub(crate) use native_password::respond as native_response;
 
@@ -48,6 +49,12 @@ pub(crate) struct Authenticated {
 pub(crate) enum AuthError {
     #[error("access denied for user '{name}'")]
     Denied {
+        name: String,
+        address: IpAddr,
+        with_password: bool,
+    },
+    #[error("TLS is required, and '{name}' came without it")]
+    WithoutTls {
         name: String,
         address: IpAddr,
         with_password: bool,
@@ -88,6 +95,7 @@ impl ClientFacing for AuthError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Denied { .. }
+            | Self::WithoutTls { .. }
             | Self::Locked(_)
             | Self::Expired(_)
             | Self::DatabaseDenied { .. }
@@ -101,7 +109,13 @@ impl ClientFacing for AuthError {
 
     fn told(&self) -> Option<Told> {
         match self {
+            // MariaDB has no other answer under require_secure_transport.
             Self::Denied {
+                name,
+                address,
+                with_password,
+            }
+            | Self::WithoutTls {
                 name,
                 address,
                 with_password,
@@ -133,6 +147,26 @@ impl ClientFacing for AuthError {
             Self::Left | Self::Io(_) => None,
         }
     }
+}
+
+/// Refuses who should have come inside TLS. Looks at nothing but the connection, so that what is refused is the same for
+/// every name.
+pub(crate) fn check_transport(introduced: &Introduced, mode: Mode) -> Result<(), AuthError> {
+    let Introduced {
+        stream,
+        peer,
+        via_proxy,
+        login,
+        ..
+    } = introduced;
+    if stream.is_tls() || mode.admits_plain(peer.ip(), *via_proxy) {
+        return Ok(());
+    }
+    Err(AuthError::WithoutTls {
+        name: login.name.clone(),
+        address: peer.ip(),
+        with_password: !login.auth_response.is_empty(),
+    })
 }
 
 /// What a client claims, and with what; from a login packet or a COM_CHANGE_USER.

@@ -60,9 +60,12 @@ pub struct RawControl {
 }
 
 /// `[gateway.tls]`; without both, a development certificate is made in the data directory at the first start.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawTls {
+    /// `required`: a client without TLS is refused unless it is on this machine. `optional`: nobody is, but for accounts
+    /// that REQUIRE it. A password sent in the clear over a network is everybody's, hence the default.
+    pub mode: String,
     /// PEM file with the certificate chain, leaf first.
     pub cert: Option<PathBuf>,
     /// PEM file with the private key.
@@ -91,6 +94,16 @@ impl Default for RawHttp {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:7400".into(),
+        }
+    }
+}
+
+impl Default for RawTls {
+    fn default() -> Self {
+        Self {
+            mode: "required".into(),
+            cert: None,
+            key: None,
         }
     }
 }
@@ -191,7 +204,7 @@ impl Config {
     /// The certificate authority that a client may trust to verify this gateway, if there is one to give out: that of the
     /// development certificate. It exists once the gateway has started.
     pub fn ca_file(&self) -> Option<PathBuf> {
-        self.tls.ca_file()
+        self.tls.source.ca_file()
     }
 }
 
@@ -234,22 +247,33 @@ fn duration_of(setting: &'static str, value: &str) -> Result<Duration, ConfigErr
 }
 
 fn tls_of(raw: RawTls, data_dir: &Path) -> Result<tls::Config, ConfigError> {
-    match (raw.cert, raw.key) {
-        (Some(cert), Some(key)) => Ok(tls::Config::Operator { cert, key }),
-        (None, None) => Ok(tls::Config::Development {
+    let RawTls { mode, cert, key } = raw;
+    let mode = match mode.as_str() {
+        "required" => tls::Mode::Required,
+        "optional" => tls::Mode::Optional,
+        other => return Err(refused("tls.mode", other, "is neither \"required\" nor \"optional\"")),
+    };
+    let source = match (cert, key) {
+        (Some(cert), Some(key)) => tls::Source::Operator { cert, key },
+        (None, None) => tls::Source::Development {
             dir: data_dir.join("tls"),
-        }),
-        (Some(cert), None) => Err(refused(
-            "tls.key",
-            &cert.display().to_string(),
-            "is a certificate without its key",
-        )),
-        (None, Some(key)) => Err(refused(
-            "tls.cert",
-            &key.display().to_string(),
-            "is a key without its certificate",
-        )),
-    }
+        },
+        (Some(cert), None) => {
+            return Err(refused(
+                "tls.key",
+                &cert.display().to_string(),
+                "is a certificate without its key",
+            ));
+        }
+        (None, Some(key)) => {
+            return Err(refused(
+                "tls.cert",
+                &key.display().to_string(),
+                "is a key without its certificate",
+            ));
+        }
+    };
+    Ok(tls::Config { mode, source })
 }
 
 #[cfg(test)]
@@ -290,7 +314,7 @@ mod tests {
     fn certificate_and_key_come_together() {
         let tls = RawTls {
             cert: Some("a.pem".into()),
-            key: None,
+            ..RawTls::default()
         };
         assert!(
             checked(RawConfig {
@@ -299,6 +323,27 @@ mod tests {
             })
             .unwrap_err()
             .contains("without its key")
+        );
+    }
+
+    #[test]
+    fn tls_is_required_unless_said_otherwise() {
+        let with = |mode: &str| {
+            let tls = RawTls {
+                mode: mode.into(),
+                ..RawTls::default()
+            };
+            checked(RawConfig {
+                tls,
+                ..RawConfig::default()
+            })
+        };
+        assert_eq!(checked(RawConfig::default()).unwrap().tls.mode, tls::Mode::Required);
+        assert_eq!(with("optional").unwrap().tls.mode, tls::Mode::Optional);
+        let text = with("require").unwrap_err();
+        assert!(
+            text.contains("gateway.tls.mode") && text.contains("\"require\""),
+            "{text}"
         );
     }
 }

@@ -136,6 +136,9 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
         Ok(introduced) => introduced,
         Err(broken) => return Err(tell_broken(broken).await),
     };
+    if let Err(error) = auth::check_transport(&introduced, gateway.config.tls.mode) {
+        return Err(tell(introduced.stream, introduced.sequence, &error).await);
+    }
     let routed = route(gateway, introduced);
     let Authenticated {
         introduced,
@@ -152,6 +155,7 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
         login,
         sequence,
         nonce,
+        via_proxy: _,
     } = introduced;
     let identity = Identity {
         user,
@@ -736,3 +740,6 @@ impl<D: Dial> Attach<'_, D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

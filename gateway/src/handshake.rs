@@ -77,6 +77,8 @@ pub(crate) struct Welcome<'a> {
 pub(crate) struct Introduced {
     pub(crate) stream: ClientStream,
     pub(crate) peer: SocketAddr,
+    /// `peer` is what a proxy said.
+    pub(crate) via_proxy: bool,
     pub(crate) place: Place,
     pub(crate) login: Login,
     /// Of the packet that answers the login packet.
@@ -175,9 +177,19 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
     let Accepted {
         stream: mut tcp,
         peer,
+        via_proxy,
         place,
     } = accepted;
     let nonce = nonce();
+    let introduced = move |stream, login, sequence| Introduced {
+        stream,
+        peer,
+        via_proxy,
+        place,
+        login,
+        sequence,
+        nonce,
+    };
     let first = match greet_and_read(&mut tcp, &welcome, nonce).await {
         Ok(first) => first,
         Err(error) => {
@@ -189,7 +201,7 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
         }
     };
     if !SslRequest::is(&first.payload) {
-        return finish(ClientStream::Plain(tcp), first, 1, peer, place, nonce);
+        return finish(ClientStream::Plain(tcp), first, 1, introduced);
     }
     if first.sequence != 1 {
         let stream = Some(ClientStream::Plain(tcp));
@@ -206,7 +218,7 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
     })?;
     let mut stream = ClientStream::Tls(Box::new(tls));
     match read_packet(&mut stream, LOGIN_PACKET_BYTES_MAX).await {
-        Ok(packet) => finish(stream, packet, 2, peer, place, nonce),
+        Ok(packet) => finish(stream, packet, 2, introduced),
         Err(error) => Err(Broken {
             error: error.into(),
             stream: Some(stream),
@@ -235,29 +247,17 @@ fn finish(
     stream: ClientStream,
     packet: Packet,
     expected_sequence: u8,
-    peer: SocketAddr,
-    place: Place,
-    nonce: [u8; 20],
+    introduced: impl FnOnce(ClientStream, Login, u8) -> Introduced,
 ) -> Result<Introduced, Broken> {
     let sequence = packet.sequence.wrapping_add(1);
-    let login = match login(&packet, expected_sequence) {
-        Ok(login) => login,
-        Err(error) => {
-            return Err(Broken {
-                error,
-                stream: Some(stream),
-                sequence,
-            });
-        }
-    };
-    Ok(Introduced {
-        stream,
-        peer,
-        place,
-        login,
-        sequence,
-        nonce,
-    })
+    match login(&packet, expected_sequence) {
+        Ok(login) => Ok(introduced(stream, login, sequence)),
+        Err(error) => Err(Broken {
+            error,
+            stream: Some(stream),
+            sequence,
+        }),
+    }
 }
 
 fn login(packet: &Packet, expected_sequence: u8) -> Result<Login, HandshakeError> {

@@ -49,7 +49,7 @@ pub struct Listening {
 /// # Errors
 /// What keeps it from starting: a taken port, an unusable certificate, no token for control.
 pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Listening>) -> Result<(), Error> {
-    let tls = tls::acceptor(&config.tls)?;
+    let tls = tls::acceptor(&config.tls.source)?;
     let routes = Arc::new(Routes::default());
     let control = Control::new(&config.control, Arc::clone(&routes))?;
     let (mysql, listeners) = accept::listeners(&config.accept, config.threads)?;

@@ -1,4 +1,4 @@
-//! TLS towards clients: which certificate, and the upgrade in the middle of the handshake.
+//! TLS towards clients: who must use it, which certificate, and the upgrade in the middle of the handshake.
 //!
 //! In: certificate files, or none (then a development certificate authority and certificate are made once). Out: an
 //! acceptor that `handshake` calls after an SSLRequest. Everything after the SSLRequest goes to rustls and nothing else.
@@ -14,16 +14,44 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+/// Settings of this step.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) mode: Mode,
+    pub(crate) source: Source,
+}
+
+/// Who may log in without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Only clients on this machine.
+    Required,
+    /// Everybody, but for accounts that REQUIRE it.
+    Optional,
+}
+
+impl Mode {
+    /// May a client of this address go on without TLS? A loopback address says nothing of a client that came through a
+    /// proxy: the clear text has then crossed a network before it came here.
+    pub(crate) fn admits_plain(self, peer: IpAddr, via_proxy: bool) -> bool {
+        match self {
+            Self::Optional => true,
+            // A listener on `::` sees 127.0.0.1 as ::ffff:127.0.0.1.
+            Self::Required => !via_proxy && peer.to_canonical().is_loopback(),
+        }
+    }
+}
+
 /// Where the certificate comes from.
 #[derive(Debug, Clone)]
-pub(crate) enum Config {
+pub(crate) enum Source {
     /// Files of the operator.
     Operator { cert: PathBuf, key: PathBuf },
     /// A development certificate kept in this directory; made when it is not there.
     Development { dir: PathBuf },
 }
 
-impl Config {
+impl Source {
     /// The certificate authority to give to clients; operators have their own.
     pub(crate) fn ca_file(&self) -> Option<PathBuf> {
         match self {
@@ -66,10 +94,10 @@ pub enum TlsError {
 }
 
 /// Reads (or makes) the certificate and builds the acceptor. Called once, at start.
-pub(crate) fn acceptor(config: &Config) -> Result<TlsAcceptor, TlsError> {
-    let (cert_file, key_file) = match config {
-        Config::Operator { cert, key } => (cert.clone(), key.clone()),
-        Config::Development { dir } => development_files(dir)?,
+pub(crate) fn acceptor(source: &Source) -> Result<TlsAcceptor, TlsError> {
+    let (cert_file, key_file) = match source {
+        Source::Operator { cert, key } => (cert.clone(), key.clone()),
+        Source::Development { dir } => development_files(dir)?,
     };
     let chain = CertificateDer::pem_file_iter(&cert_file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -156,10 +184,10 @@ mod tests {
     #[test]
     fn development_certificate_is_made_once_and_kept() {
         let dir = std::env::temp_dir().join(format!("selkie-tls-{}", rand::random::<u64>()));
-        let config = Config::Development { dir: dir.clone() };
-        acceptor(&config).unwrap();
+        let source = Source::Development { dir: dir.clone() };
+        acceptor(&source).unwrap();
         let first = std::fs::read(dir.join("cert.pem")).unwrap();
-        acceptor(&config).unwrap();
+        acceptor(&source).unwrap();
         assert_eq!(std::fs::read(dir.join("cert.pem")).unwrap(), first);
         let mode = std::fs::metadata(dir.join("key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -167,12 +195,34 @@ mod tests {
     }
 
     #[test]
+    fn only_a_peer_on_this_machine_that_no_proxy_speaks_for_goes_without_tls() {
+        let admits = |mode: Mode, peer: &str, via_proxy| mode.admits_plain(peer.parse().unwrap(), via_proxy);
+        for here in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
+            assert!(admits(Mode::Required, here, false), "{here}");
+            assert!(!admits(Mode::Required, here, true), "{here} through a proxy");
+        }
+        for elsewhere in [
+            "192.0.2.7",
+            "10.0.0.1",
+            "0.0.0.0",
+            "169.254.1.1",
+            "fe80::1",
+            "2001:db8::1",
+            "::ffff:192.0.2.7",
+        ] {
+            assert!(!admits(Mode::Required, elsewhere, false), "{elsewhere}");
+            assert!(admits(Mode::Optional, elsewhere, false), "{elsewhere}");
+        }
+        assert!(admits(Mode::Optional, "127.0.0.1", true));
+    }
+
+    #[test]
     fn a_certificate_that_is_not_one_is_named() {
-        let config = Config::Operator {
+        let source = Source::Operator {
             cert: "/dev/null".into(),
             key: "/dev/null".into(),
         };
-        let Err(error) = acceptor(&config) else {
+        let Err(error) = acceptor(&source) else {
             panic!("accepted")
         };
         assert!(error.to_string().contains("/dev/null"), "{error}");

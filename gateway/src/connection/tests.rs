@@ -1,0 +1,223 @@
+//! Logins of clients whose address no test can connect from: real sockets over loopback, and an [`Accepted`] that says
+//! that the client came from elsewhere.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::AtomicU32;
+
+use control_api::control as proto;
+use mysql_wire::capabilities::Capabilities;
+use mysql_wire::err::ErrPacket;
+use mysql_wire::greeting::Greeting;
+use mysql_wire::login::LoginPacket;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use sha1::{Digest, Sha1};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::accept::{Arrival, doors, listeners};
+use crate::accounts::AccountSource;
+use crate::activity::Clock;
+use crate::auth::{Decoy, native_response};
+use crate::config::RawConfig;
+use crate::drain::Drain;
+use crate::handshake::write_packet;
+use crate::metrics::Metrics;
+use crate::route::Routes;
+use crate::stream::read_packet;
+use crate::wake::{Ask, AskError, ComputeSource};
+
+const ELSEWHERE: &str = "192.0.2.7:40000";
+
+/// Control that nobody may ask: no login does.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl ComputeSource for Nobody {
+    async fn wake(&self, _: Ask) -> Result<proto::WakeReply, AskError> {
+        panic!("a login asked for a compute")
+    }
+}
+
+#[async_trait::async_trait]
+impl AccountSource for Nobody {
+    async fn accounts_changed(&self, _: &str, _: u64) {
+        panic!("a login asked for accounts")
+    }
+}
+
+/// A gateway that knows a project `p` with a user `u`, whose password is `secret`.
+fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
+    let mut raw = RawConfig {
+        listen: "127.0.0.1:0".into(),
+        ..RawConfig::default()
+    };
+    adjust(&mut raw);
+    let config = raw.check(dir).unwrap();
+    let routes = Arc::new(Routes::default());
+    routes.apply(&proto::Project {
+        id: "p".into(),
+        users: vec![proto::User {
+            name: "u".into(),
+            native_sha1: Sha1::digest(Sha1::digest(b"secret")).to_vec(),
+            ..proto::User::default()
+        }],
+        ..proto::Project::default()
+    });
+    Gateway {
+        tls: crate::tls::acceptor(&config.tls.source).unwrap(),
+        wakes: Wakes::new(
+            config.wake.clone(),
+            Arc::new(Nobody),
+            Arc::clone(&routes),
+            tokio::runtime::Handle::current(),
+        ),
+        routes,
+        accounts: Accounts::new(Nobody),
+        decoy: Decoy::random(),
+        drain: Drain::default(),
+        metrics: Metrics::new(1).unwrap(),
+        clock: Clock::start(),
+        connections: AtomicU32::new(0),
+        config,
+    }
+}
+
+/// Two ends of a connection whose client has this address.
+async fn connected(gateway: &Gateway, peer: Option<&str>, via_proxy: bool) -> (TcpStream, Accepted) {
+    let (address, listeners) = listeners(&gateway.config.accept, 1).unwrap();
+    let mut door = doors(&gateway.config.accept, listeners).remove(0).open().unwrap();
+    let client = TcpStream::connect(address).await.unwrap();
+    let Arrival::Client(mut accepted) = door.next().await.unwrap() else {
+        panic!("no place")
+    };
+    if let Some(peer) = peer {
+        accepted.peer = peer.parse::<SocketAddr>().unwrap();
+    }
+    accepted.via_proxy = via_proxy;
+    (client, accepted)
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy)]
+struct Says {
+    name: &'static str,
+    plugin: &'static str,
+    tls: bool,
+}
+
+const RIGHT: Says = Says {
+    name: "p.u",
+    plugin: "mysql_native_password",
+    tls: false,
+};
+
+/// The packet that answers the login packet: its sequence id and payload.
+async fn first_answer(mut tcp: TcpStream, ca: &Path, says: Says) -> (u8, Vec<u8>) {
+    let greeting = Greeting::decode(&read_packet(&mut tcp, 1024).await.unwrap().payload).unwrap();
+    let mut capabilities = Capabilities::PROTOCOL_41
+        .union(Capabilities::SECURE_CONNECTION)
+        .union(Capabilities::PLUGIN_AUTH);
+    let mut sequence = 1;
+    if says.tls {
+        capabilities = capabilities.union(Capabilities::SSL);
+    }
+    let answer = native_response(b"secret", &greeting.nonce);
+    let login = LoginPacket {
+        capabilities,
+        max_packet_bytes: 1 << 24,
+        collation: 45,
+        user: says.name.as_bytes(),
+        auth_response: &answer,
+        database: None,
+        auth_plugin: Some(says.plugin.as_bytes()),
+        raw_attributes: &[],
+    }
+    .encode();
+    if !says.tls {
+        write_packet(&mut tcp, &mut sequence, &login).await.unwrap();
+        let packet = read_packet(&mut tcp, 1024).await.unwrap();
+        return (packet.sequence, packet.payload);
+    }
+    write_packet(&mut tcp, &mut sequence, &login[..32]).await.unwrap();
+    let mut tls = connector(ca)
+        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .await
+        .unwrap();
+    write_packet(&mut tls, &mut sequence, &login).await.unwrap();
+    let packet = read_packet(&mut tls, 1024).await.unwrap();
+    (packet.sequence, packet.payload)
+}
+
+fn connector(ca: &Path) -> TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// What a client from there is answered, and whether it was let in.
+async fn log_in_from(gateway: &Gateway, peer: Option<&str>, via_proxy: bool, says: Says) -> (u8, Vec<u8>, bool) {
+    let ca = gateway.config.ca_file().unwrap();
+    let (client, accepted) = connected(gateway, peer, via_proxy).await;
+    let (served, (sequence, payload)) = tokio::join!(log_in(gateway, accepted, 7), first_answer(client, &ca, says));
+    (sequence, payload, served.is_some())
+}
+
+#[tokio::test]
+async fn a_client_from_elsewhere_without_tls_is_refused_before_any_exchange_whoever_it_says_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = gateway(dir.path(), |_| {});
+    for name in ["p.u", "p.nobody", "nowhere.u", "u"] {
+        // A client that names another plugin than the greeting's is asked to switch, where it is asked anything.
+        for plugin in ["mysql_native_password", "caching_sha2_password", "client_ed25519"] {
+            let says = Says { name, plugin, ..RIGHT };
+            let (sequence, payload, served) = log_in_from(&gateway, Some(ELSEWHERE), false, says).await;
+            let told = ErrPacket::decode(&payload, Capabilities::PROTOCOL_41).unwrap();
+            let text = format!("Access denied for user '{name}'@'192.0.2.7' (using password: YES)");
+            assert_eq!(
+                (told.code, told.sqlstate, told.message, sequence, served),
+                (1045, Some(*b"28000"), text.as_bytes(), 2, false),
+                "{name} {plugin}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_may_log_in_without_tls_is_decided_by_where_the_connection_comes_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = gateway(dir.path(), |_| {});
+    let inside = Says { tls: true, ..RIGHT };
+    for (peer, via_proxy, says, let_in) in [
+        (None, false, RIGHT, true),
+        (None, true, RIGHT, false),
+        (Some(ELSEWHERE), false, RIGHT, false),
+        (Some(ELSEWHERE), false, inside, true),
+        (None, true, inside, true),
+    ] {
+        let (_, payload, served) = log_in_from(&gateway, peer, via_proxy, says).await;
+        let first = if let_in { 0 } else { 0xff };
+        assert_eq!(
+            (served, payload[0]),
+            (let_in, first),
+            "{peer:?} {via_proxy} {}",
+            says.tls
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_require_tls_lets_in_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = gateway(dir.path(), |raw| raw.tls.mode = "optional".into());
+    let (_, payload, served) = log_in_from(&gateway, Some(ELSEWHERE), true, RIGHT).await;
+    assert_eq!((served, payload[0]), (true, 0));
+}
