@@ -13,8 +13,9 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 use crate::arguments::{Common, LogFormat};
 use crate::failure::Failure;
 
-/// Our own crates speak; libraries only when something is wrong.
-const DEFAULT_FILTER: &str = "warn,selkie=info,gateway=info,control=info,agent=info";
+/// Our own crates speak; libraries only when something is wrong. rustls warns of what a client sends (an address where a name
+/// belongs, as PHP and the C library do): that is nothing wrong here, and strangers could fill the log with it.
+const DEFAULT_FILTER: &str = "warn,rustls=error,selkie=info,gateway=info,control=info,agent=info";
 /// The log of an earlier run is kept once when it has grown beyond this.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
