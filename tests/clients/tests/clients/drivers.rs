@@ -22,6 +22,15 @@ fn node(driver: &str) -> Command {
     command
 }
 
+/// Only PHP's settings allow LOAD DATA LOCAL, not a program.
+fn php(driver: &str) -> Command {
+    let mut command = Command::new("php");
+    command
+        .args(["-d", "mysqli.allow_local_infile=1"])
+        .arg(folder().join(driver).join("check.php"));
+    command
+}
+
 #[tokio::test]
 async fn pymysql() {
     let names = [
@@ -82,6 +91,37 @@ async fn node_mariadb() {
         "change_user",
     ];
     holds_to_the_contract("node-mariadb", node("mariadb"), &names).await;
+}
+
+#[tokio::test]
+async fn php_mysqli() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "cursor",
+        "load_data_local",
+        "multi_results",
+        "change_user",
+        "persistent",
+        "tls",
+        "tls_of_another_ca",
+    ];
+    holds_to_the_contract("php-mysqli", php("php_mysqli"), &names).await;
+}
+
+#[tokio::test]
+async fn php_pdo() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "unbuffered",
+        "persistent",
+        "tls",
+        "tls_of_another_ca",
+    ];
+    holds_to_the_contract("php-pdo", php("php_pdo"), &names).await;
 }
 
 #[tokio::test]
