@@ -39,12 +39,13 @@ soak: ## Kill processes for a while, then play seeds until one fails (CONTRIBUTI
 	target/debug/sim soak & trap "kill $$!" EXIT; \
 	SOAK=1 cargo test --locked -p differential -- --nocapture seeds::sessions_see_no_difference
 
-check: ## Format, clippy, rustdoc, licences and sources of dependencies
+check: ## Format, clippy, rustdoc, licences and sources of dependencies, what is in deploy/
 	deploy/dev/install check
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo deny --locked check bans licenses sources
+	deploy/lint
 
 bench: ## Measure against HAProxy and a direct connection (docs/performance.md)
 	loadtest/bench $(ARGS)
