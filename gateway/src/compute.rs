@@ -7,6 +7,7 @@ use std::io;
 
 use mysql_wire::auth::AuthSwitch;
 use mysql_wire::capabilities::Capabilities;
+use mysql_wire::command::Command;
 use mysql_wire::err::ErrPacket;
 use mysql_wire::greeting::Greeting;
 use mysql_wire::login::LoginPacket;
@@ -41,6 +42,8 @@ const OURS: Capabilities = Capabilities::PROTOCOL_41
 /// A connection to a compute, logged in.
 pub(crate) struct ComputeConnection {
     pub(crate) stream: UnixStream,
+    /// The compute's own id of it.
+    pub(crate) thread_id: u32,
     /// What was agreed.
     pub(crate) capabilities: Capabilities,
     /// When the greeting and the OK of the login had come.
@@ -138,6 +141,7 @@ pub(crate) async fn connect(running: &Running, session: &Session) -> Result<Comp
     finish_login(&mut stream, running, capabilities).await?;
     Ok(ComputeConnection {
         stream,
+        thread_id: greeting.connection_id,
         capabilities,
         greeted,
         logged_in: Instant::now(),
@@ -200,6 +204,19 @@ fn refusal(payload: &[u8], capabilities: Capabilities) -> DialError {
 }
 
 impl ComputeConnection {
+    /// Has one statement without rows done here, first of all and alone. Not cancel-safe: bounded by the caller, who gives the
+    /// connection up.
+    pub(crate) async fn execute(&mut self, statement: &str) -> Result<(), DialError> {
+        let command = [&[Command::Query.code()], statement.as_bytes()].concat();
+        write_packet(&mut self.stream, &mut 0, &command).await?;
+        let answer = read_packet(&mut self.stream, PACKET_BYTES_MAX).await?.payload;
+        match answer.first() {
+            Some(0x00) => Ok(()),
+            Some(0xff) => Err(refusal(&answer, self.capabilities)),
+            _ => Err(DialError::Malformed("neither OK nor ERR".into())),
+        }
+    }
+
     /// Says goodbye, so that the compute logs no aborted connection. Only between commands.
     pub(crate) fn quit(self) {
         // Five bytes into an idle socket; if they do not fit, closing says it too.

@@ -22,6 +22,7 @@ use crate::activity::{Counting, InFlight, Pins, Who};
 use crate::answer::{self, Wanted};
 use crate::auth::{self, AuthError, Authenticated, Claim, Routed};
 use crate::buffer::Buffer;
+use crate::cancel;
 use crate::compute::{self, ComputeConnection, DialError};
 use crate::context::Gateway;
 use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
@@ -444,10 +445,10 @@ impl Served {
         )
         .await;
         self.metrics.detached();
-        self.after_relay(ended, connection).await
+        self.after_relay(ended, connection, &running).await
     }
 
-    async fn after_relay(&mut self, ended: Ended, connection: ComputeConnection) -> After {
+    async fn after_relay(&mut self, ended: Ended, connection: ComputeConnection, running: &Running) -> After {
         match ended {
             Ended::ClientQuit => {
                 connection.quit();
@@ -479,10 +480,29 @@ impl Served {
                 let _ = write(&mut self.client.stream, &answers).await;
                 After::Detached(bytes, owed)
             }
-            Ended::Failed(error) => {
-                drop(connection);
+            Ended::Failed { error, under_way } => {
                 let sequence = error.sequence();
-                After::Closed(Some(self.report(sequence, &error).await))
+                let reported = self.report(sequence, &error).await;
+                if under_way {
+                    self.end_statement(&connection, running).await;
+                }
+                drop(connection);
+                After::Closed(Some(reported))
+            }
+        }
+    }
+
+    /// Nobody waits for what the compute is at any more: it would notice when it next writes, which may be in an hour. The
+    /// connection is held meanwhile: its thread is this session's until then.
+    async fn end_statement(&self, connection: &ComputeConnection, running: &Running) {
+        let user = &self.client.session.identity.user;
+        match cancel::end_thread(running, user, connection.thread_id).await {
+            Ok(_) => self.metrics.killed_at_compute(),
+            // A compute that goes down ends its statements itself.
+            Err(_) if running.closing().is_raised() => {}
+            Err(error) => {
+                let project = &self.client.project.id;
+                tracing::info!(session = self.id, %project, reason = %error, "a statement goes on without its client");
             }
         }
     }
@@ -578,7 +598,7 @@ impl Served {
     }
 }
 
-/// Completes when the client is gone; keeps what it sends meanwhile, as far as the buffer holds it.
+/// Completes when the client is gone without a goodbye; keeps what it sends meanwhile, as far as the buffer holds it.
 async fn client_left(stream: &mut ClientStream, bytes: &mut Buffer) {
     loop {
         if bytes.free().is_empty() {
@@ -592,6 +612,8 @@ async fn client_left(stream: &mut ClientStream, bytes: &mut Buffer) {
         }
         match stream.read(bytes.free()).await {
             Ok(n @ 1..) => bytes.extend(n),
+            // It wants its commands done, and no answer.
+            Ok(0) if relay::ends_in_goodbye(bytes) => std::future::pending().await,
             _ => return,
         }
     }

@@ -18,6 +18,7 @@ mod wake;
 mod compute;
 mod relay;
 mod accounts;
+mod cancel;
 mod drain;
 
 // What the steps share.

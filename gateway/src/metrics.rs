@@ -30,6 +30,7 @@ pub(crate) struct CoreMetrics {
     attached: AtomicU64,
     parks: AtomicU64,
     losses: AtomicU64,
+    kills: AtomicU64,
     pins: [AtomicU64; Pin::ALL.len()],
 }
 
@@ -56,6 +57,10 @@ impl CoreMetrics {
 
     pub(crate) fn compute_lost(&self) {
         self.losses.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn killed_at_compute(&self) {
+        self.kills.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn pinned(&self, pin: Pin) {
@@ -211,6 +216,12 @@ impl Metrics {
                 "counter",
                 "Times a session went on after its compute connection broke",
                 sum(|c| &c.losses),
+            ),
+            (
+                "selkie_gateway_kills_total",
+                "counter",
+                "Statements and connections that the gateway had a compute end: the client was gone, or asked with KILL",
+                sum(|c| &c.kills),
             ),
             (
                 "selkie_gateway_commands_total",

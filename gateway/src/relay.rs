@@ -50,18 +50,19 @@ use statement::{Capture, Reprepare};
 /// Commands sent on and not yet answered. More stay in the socket: the client's pipelining goes on, a batch at a time.
 const PIPELINED_MAX: usize = 256;
 
+/// How often a client whose bytes stay in the socket is looked after: whoever leaves has its statement ended within a second.
+const GLANCE: Duration = Duration::from_millis(250);
+/// A whole COM_QUIT.
+const QUIT_PACKET: [u8; 5] = [1, 0, 0, 0, 1];
+
 /// Why the relay ended.
 pub(crate) enum Ended {
     /// COM_QUIT, or the client closed between commands.
     ClientQuit,
     /// COM_CHANGE_USER: all earlier commands are answered, nothing of this one was sent on.
-    ChangeUser {
-        bytes: Buffer,
-    },
+    ChangeUser { bytes: Buffer },
     /// The session needs this connection no more; everything of it is kept. What the client has sent since is in `bytes`.
-    Parked {
-        bytes: Option<Buffer>,
-    },
+    Parked { bytes: Option<Buffer> },
     /// The compute is gone, the session is not.
     Lost {
         /// What the client has sent and no compute has seen.
@@ -71,13 +72,17 @@ pub(crate) enum Ended {
         /// What the next command is to be answered with: something of the session was lost while nothing was under way.
         owed: Option<Told>,
     },
-    Failed(RelayError),
+    Failed {
+        error: RelayError,
+        /// A command of the client's is not answered: the compute may still be at it.
+        under_way: bool,
+    },
 }
 
 /// What broke a relay, and what the client can still be told.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayError {
-    #[error("the client left in the middle of a command")]
+    #[error("the client left while a command was under way")]
     ClientCut,
     #[error("client: {0}")]
     Client(io::Error),
@@ -137,6 +142,11 @@ impl ClientFacing for RelayError {
     }
 }
 
+/// The last that the client has sent is a COM_QUIT.
+pub(crate) fn ends_in_goodbye(bytes: &Buffer) -> bool {
+    bytes.filled().ends_with(&QUIT_PACKET)
+}
+
 fn gone(reason: &str) -> Told {
     Told::shutdown(format!("The connection to the database was closed: {reason}"))
 }
@@ -176,6 +186,8 @@ pub(crate) async fn run<C: Readable>(
     let mut nudges = running.nudges();
     let mut nudged = pin!(running.nudged());
     let mut idle = pin!(sleep_until(Instant::now() + surroundings.park.after));
+    let mut glance = pin!(sleep_until(Instant::now() + GLANCE));
+    let mut glancing = false;
     let mut relay = Relay::new(client, compute, replay, first, surroundings, on_first_byte);
     let mut registered = false;
     poll_fn(|cx| {
@@ -191,7 +203,18 @@ pub(crate) async fn run<C: Readable>(
             match relay.turn(cx) {
                 Ok(None) => {}
                 Ok(Some(ended)) => return Poll::Ready(ended),
-                Err(error) => return Poll::Ready(Ended::Failed(error)),
+                Err(error) => return Poll::Ready(relay.failed(error)),
+            }
+            if relay.is_blind() {
+                if relay.client.is_closed_by_peer() {
+                    return Poll::Ready(relay.failed(RelayError::ClientCut));
+                }
+                if glance.is_elapsed() || !glancing {
+                    glancing = true;
+                    glance.as_mut().reset(Instant::now() + GLANCE);
+                    // Woken for what has happened meanwhile, a moment is never missed.
+                    let _ = glance.as_mut().poll(cx);
+                }
             }
             // Whoever waits for something must be woken by it the next time, too: polled anew when it has happened, not at
             // every turn.
@@ -435,6 +458,29 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         self.due.is_empty() && self.responses.is_idle() && self.down.is_none()
     }
 
+    /// A command of the client's, sent on whole or in part, is not answered.
+    fn works_for_client(&self) -> bool {
+        self.answering.iter().chain(&self.due).any(|due| due.own.is_none())
+    }
+
+    /// The client is not read from while the compute works for it: that it is gone would not be seen. One that has said
+    /// goodbye leaves rightly.
+    fn is_blind(&mut self) -> bool {
+        let stopped = self.hold.is_some()
+            || !self.inject.is_empty()
+            || self.due.len() >= PIPELINED_MAX
+            || self.up.as_mut().is_some_and(|buffer| buffer.free().is_empty());
+        let goodbye = self.hold == Some(Hold::Quit) || self.up.as_ref().is_some_and(ends_in_goodbye);
+        stopped && !goodbye && self.works_for_client()
+    }
+
+    fn failed(&self, error: RelayError) -> Ended {
+        Ended::Failed {
+            error,
+            under_way: self.works_for_client() && !self.compute_closed,
+        }
+    }
+
     fn inject(&mut self, replay: Replay, own: Own) {
         self.inject.extend_from_slice(&replay.frames);
         let due = replay.commands.into_iter().filter_map(Expect::of);
@@ -480,7 +526,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         }
         if self.client_closed {
             let between = self.commands.is_at_boundary() && self.up.is_none();
-            return if between {
+            return if between && !self.works_for_client() {
                 Ok(Settled::Ended(Ended::ClientQuit))
             } else {
                 Err(RelayError::ClientCut)

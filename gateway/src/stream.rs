@@ -3,11 +3,11 @@
 //! Waiting for bytes needs no buffer: [`ClientStream::poll_readable`] tells when reading is worth it.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use mysql_wire::frame::{FRAME_PAYLOAD_MAX, FrameHeader};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -26,6 +26,15 @@ pub(crate) trait Readable: AsyncRead + AsyncWrite + Unpin {
 
     /// Bytes may be buffered above the socket, so that only a read tells.
     fn may_hold_bytes(&self) -> bool;
+
+    /// The other side sends no more, whether what it has sent was read or not.
+    fn is_closed_by_peer(&self) -> bool;
+}
+
+/// As the kernel has told the runtime: nothing is waited for.
+fn is_read_closed(readiness: impl Future<Output = io::Result<Ready>>) -> bool {
+    let seen = pin!(readiness).poll(&mut Context::from_waker(Waker::noop()));
+    matches!(seen, Poll::Ready(Ok(ready)) if ready.is_read_closed())
 }
 
 impl ClientStream {
@@ -49,6 +58,10 @@ impl Readable for ClientStream {
     fn may_hold_bytes(&self) -> bool {
         self.is_tls()
     }
+
+    fn is_closed_by_peer(&self) -> bool {
+        is_read_closed(self.tcp().ready(Interest::READABLE))
+    }
 }
 
 impl Readable for UnixStream {
@@ -58,6 +71,10 @@ impl Readable for UnixStream {
 
     fn may_hold_bytes(&self) -> bool {
         false
+    }
+
+    fn is_closed_by_peer(&self) -> bool {
+        is_read_closed(self.ready(Interest::READABLE))
     }
 }
 

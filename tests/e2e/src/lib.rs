@@ -11,6 +11,7 @@ mod bad_input;
 mod change_user;
 mod chaos;
 mod cli;
+mod client_gone;
 mod config_errors;
 mod crash;
 mod idempotency;
