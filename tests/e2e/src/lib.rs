@@ -14,6 +14,7 @@ mod cli;
 mod client_gone;
 mod config_errors;
 mod crash;
+mod dashboards;
 mod idempotency;
 mod keys;
 mod login_asleep;
