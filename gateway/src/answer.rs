@@ -304,28 +304,33 @@ fn column<'a>(
         "wait_timeout" if session.capabilities.contains(Capabilities::INTERACTIVE) => "interactive_timeout",
         // The client set something, perhaps this.
         "wait_timeout" | "interactive_timeout" if session.has_settings() => return None,
+        "time_zone" | "auto_increment_increment" if session.may_have_set(&asked.variable) => return None,
         name => name,
     };
     let value = server.variables.get(variable)?.as_str();
     let definition = match variable {
-        "max_allowed_packet" | "wait_timeout" | "interactive_timeout" => ColumnDefinition {
-            name: asked.expression.as_bytes().to_vec(),
-            charset: 63,
-            column_length: 21,
-            column_type: 8,
-            flags: 0x00a0,
-            decimals: 0,
-            ..ColumnDefinition::default()
-        },
-        "version" | "version_comment" | "socket" if value.is_ascii() => ColumnDefinition {
-            name: asked.expression.as_bytes().to_vec(),
-            charset: charset.collation,
-            column_length: u32::try_from(value.len()).ok()? * charset.bytes_max,
-            column_type: 0xfd,
-            flags: 0,
-            decimals: 39,
-            ..ColumnDefinition::default()
-        },
+        "max_allowed_packet" | "wait_timeout" | "interactive_timeout" | "auto_increment_increment" => {
+            ColumnDefinition {
+                name: asked.expression.as_bytes().to_vec(),
+                charset: 63,
+                column_length: 21,
+                column_type: 8,
+                flags: 0x00a0,
+                decimals: 0,
+                ..ColumnDefinition::default()
+            }
+        }
+        "version" | "version_comment" | "socket" | "system_time_zone" | "time_zone" if value.is_ascii() => {
+            ColumnDefinition {
+                name: asked.expression.as_bytes().to_vec(),
+                charset: charset.collation,
+                column_length: u32::try_from(value.len()).ok()? * charset.bytes_max,
+                column_type: 0xfd,
+                flags: 0,
+                decimals: 39,
+                ..ColumnDefinition::default()
+            }
+        }
         _ => return None,
     };
     Some((definition, value))

@@ -266,6 +266,13 @@ impl Session {
         !self.settings.is_empty() || self.carried.is_some()
     }
 
+    /// The client may have set this variable: by a setting that was answered here, or at a compute, of which nobody has kept a
+    /// record by names.
+    pub(crate) fn may_have_set(&self, variable: &str) -> bool {
+        let names = |text: &String| text.to_ascii_lowercase().contains(variable);
+        self.carried.is_some() || self.settings.iter().any(names)
+    }
+
     /// Another statement has been answered here: it has diagnostics of its own, with this count of rows.
     pub(crate) fn answered_here(&mut self, row_count: &str, found_rows: &str) {
         // Where nothing was asked yet, a compute answers as a new session does.

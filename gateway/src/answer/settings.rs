@@ -81,8 +81,12 @@ const ISOLATION_LEVELS: [&[&str]; 4] = [
     &["SERIALIZABLE"],
 ];
 
-/// What sqlx sends, one statement: a value that is computed from the old one, so only this text is known to be sound.
-const SQLX_MODE: &str = "(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION'))";
+/// What sqlx and MariaDB Connector/J send: values that are computed from the old one, so only these texts are known to be
+/// sound.
+const COMPUTED_MODES: [&str; 2] = [
+    "(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION'))",
+    "concat(@@sql_mode,',STRICT_TRANS_TABLES')",
+];
 
 /// Recognises a statement, or does not.
 pub(crate) fn recognise(text: &[u8]) -> Option<Recognised<'_>> {
@@ -219,15 +223,22 @@ fn assignment(
     if words.next()? != Word::Symbol('=') {
         return None;
     }
-    if name == "sql_mode" && words.take(SQLX_MODE).is_some() {
-        return Some(());
+    let computed = name == "sql_mode" && COMPUTED_MODES.iter().any(|mode| words.take(mode).is_some());
+    if computed {
+        return ends_here(words);
     }
     let value = words.next()?;
-    // A value such as `a.b` or an expression would go on here.
-    if !matches!(words.peek(), None | Some(Word::Symbol(','))) || (words.peek().is_none() && !words.is_at_end()) {
-        return None;
-    }
+    ends_here(words)?;
     known_value(&name, value, effect, tracked)
+}
+
+/// A value such as `a.b` or an expression would go on here.
+fn ends_here(words: &Words<'_>) -> Option<()> {
+    let ends = match words.peek() {
+        None => words.is_at_end(),
+        next => next == Some(Word::Symbol(',')),
+    };
+    ends.then_some(())
 }
 
 /// `SET NAMES charset [COLLATE collation]`.
@@ -299,6 +310,14 @@ fn known_value(
             let Word::Quoted(zone) = value else { return None };
             is_offset(zone).then_some(())?;
             tracked.push(("time_zone", zone.to_owned()));
+        }
+        // For databases made by this session, and for literals: nothing of what results look like.
+        "character_set_server" => drop(charset(value.text()?)?),
+        "collation_server" | "collation_connection" => {
+            let collation = value.text()?;
+            COLLATIONS
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(collation))?;
         }
         "foreign_key_checks" | "unique_checks" | "sql_safe_updates" | "sql_auto_is_null" => {
             switch(value)?;
@@ -394,6 +413,10 @@ mod tests {
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
             "SET sql_mode=(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION')),time_zone='+00:00',NAMES utf8mb4 COLLATE utf8mb4_unicode_ci;",
             "SET wait_timeout=28800",
+            "SET character_set_server = 'utf8mb4'",
+            "SET collation_connection = 'utf8mb4_unicode_ci'",
+            "SET collation_server = 'utf8mb4_unicode_ci'",
+            "set autocommit=1, sql_mode = concat(@@sql_mode,',STRICT_TRANS_TABLES')",
         ] {
             assert!(is_setting(text), "{text}");
         }
@@ -412,6 +435,12 @@ mod tests {
             "SET autocommit=0; DROP TABLE t",
             "SET autocommit=0+1",
             "SET sql_mode='ANSI'",
+            "SET sql_mode = concat(@@sql_mode,',STRICT_TRANS_TABLES'), sql_mode = concat(@@sql_mode,',ANSI')",
+            "SET sql_mode = concat(@@sql_mode,',STRICT_TRANS_TABLES') COLLATE utf8mb4_bin",
+            "SET character_set_server = 'nosuch'",
+            "SET character_set_server = NULL",
+            "SET collation_server = 'utf8mb4_0900_ai_ci'",
+            "SET collation_connection = DEFAULT",
             "SET sql_mode='NO_SUCH_MODE'",
             "SET time_zone='Europe/Berlin'",
             "SET time_zone='+15:00'",

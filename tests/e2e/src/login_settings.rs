@@ -20,6 +20,12 @@ const TEXTS: &[&str] = &[
     "SET @@session.autocommit = OFF",
     "SET @@session.autocommit = ON",
     "SET sql_mode=(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION')),time_zone='+00:00',NAMES utf8mb4",
+    "SET character_set_server = 'utf8mb4'",
+    "SET collation_connection = 'utf8mb4_unicode_ci'",
+    "SET collation_server = 'utf8mb4_unicode_ci'",
+    "set autocommit=1, sql_mode = concat(@@sql_mode,',STRICT_TRANS_TABLES')",
+    "SELECT @@max_allowed_packet,@@system_time_zone,@@time_zone,@@auto_increment_increment",
+    "SET SESSION SQL_AUTO_IS_NULL=0",
     "SELECT @@version_comment LIMIT 1",
     "select @@version_comment limit 1",
     "SELECT @@max_allowed_packet,@@wait_timeout",
@@ -53,7 +59,7 @@ async fn settings_are_answered_asleep_with_the_real_servers_bytes() {
 #[tokio::test]
 async fn settings_answered_asleep_hold_after_the_wake() {
     const SHOWN: &str = "SELECT CONCAT_WS(' ', @@autocommit, @@character_set_client, @@character_set_results,
-        @@collation_connection, @@time_zone, @@sql_mode, DATABASE())";
+        @@collation_connection, @@time_zone, @@sql_mode, @@character_set_server, @@collation_server, DATABASE())";
     let selkie = Selkie::shared().await;
     let project = selkie.project("settings-hold").await;
     for texts in TEXTS.windows(3).chain([TEXTS]) {
@@ -66,6 +72,27 @@ async fn settings_answered_asleep_hold_after_the_wake() {
             shown.push(raw.query(SHOWN).await.ok().text());
         }
         assert_eq!(shown[0], shown[1], "{texts:?}");
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn a_variable_that_the_client_has_set_is_answered_as_it_set_it() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("settings-asked").await;
+    for set in ["SET time_zone='+03:00'", "SET @@session.TIME_ZONE = '-01:30'"] {
+        let mut zones = Vec::new();
+        for endpoint in [&project.endpoint, oracle().await] {
+            let mut raw = Raw::login(endpoint).await;
+            raw.query(set).await.ok();
+            zones.push(
+                raw.query("SELECT @@time_zone,@@auto_increment_increment")
+                    .await
+                    .ok()
+                    .text(),
+            );
+        }
+        assert_eq!(zones[0], zones[1], "{set}");
     }
     selkie.logs.check();
 }
