@@ -31,6 +31,12 @@ fn php(driver: &str) -> Command {
     command
 }
 
+fn interpreted(interpreter: &str, program: &str) -> Command {
+    let mut command = Command::new(interpreter);
+    command.arg(folder().join(program));
+    command
+}
+
 #[tokio::test]
 async fn pymysql() {
     let names = [
@@ -122,6 +128,64 @@ async fn php_pdo() {
         "tls_of_another_ca",
     ];
     holds_to_the_contract("php-pdo", php("php_pdo"), &names).await;
+}
+
+#[tokio::test]
+async fn perl_dbd_mariadb() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "tls",
+        "tls_of_another_ca",
+    ];
+    holds_to_the_contract(
+        "perl-dbd-mariadb",
+        interpreted("perl", "perl_dbd_mariadb/check.pl"),
+        &names,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn ruby_mysql2() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "load_data_local",
+        "multi_results",
+        "unbuffered",
+        "async",
+        "tls",
+        "tls_of_another_ca",
+    ];
+    holds_to_the_contract("ruby-mysql2", interpreted("ruby", "ruby_mysql2/check.rb"), &names).await;
+}
+
+#[tokio::test]
+async fn connector_j() {
+    let mut command = Command::new("java");
+    command
+        // The program runs for seconds: what the second compiler would gain is less than it costs.
+        .arg("-XX:TieredStopAtLevel=1")
+        .arg("-cp")
+        .arg(format!(
+            "{}:/usr/share/java/mariadb-java-client.jar",
+            installed(&["java"]).display()
+        ))
+        .arg("Check");
+    let names = [
+        "types",
+        "prepared_statement",
+        "bulk",
+        "load_data_local",
+        "multi_results",
+        "unbuffered",
+        "tls",
+        "tls_of_another_ca",
+    ];
+    holds_to_the_contract("connector-j", command, &names).await;
 }
 
 #[tokio::test]
