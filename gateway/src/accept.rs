@@ -3,6 +3,8 @@
 //! The kernel spreads connections over the listeners by a hash, which leaves few long-lived clients lopsided; a thread
 //! with more clients than another hands a new one over before a byte was exchanged.
 
+pub(crate) mod turnstile;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+
+use crate::error::Told;
 
 /// Clients that completed the TCP handshake and wait to be accepted; Linux bounds it by `somaxconn` (4096).
 const BACKLOG: i32 = 4096;
@@ -243,6 +247,13 @@ impl Door {
             }
         }
     }
+}
+
+/// An ERR instead of the greeting, as MariaDB does, for a client that nothing else will be done for. It fits any socket's
+/// buffer, so nobody waits; tokio's own `try_write` refuses for a socket whose readiness it has not heard of yet.
+pub(crate) fn tell_at_the_door(stream: &TcpStream, told: &Told) {
+    // A client that is gone need not be told.
+    let _ = SockRef::from(stream).send(&told.frame(0));
 }
 
 fn configure(stream: &TcpStream) -> io::Result<()> {

@@ -2,10 +2,12 @@
 //!
 //! In: [`Routed`], a name and what we know of the project. Out: [`Authenticated`], or one refusal that is the same for an
 //! unknown project, an unknown user and a wrong password: the exchange is chosen by the plugin that the *client* names,
-//! unknown names are checked against a verifier that no password matches, and the text is the same.
+//! unknown names are checked against a verifier that no password matches, and the text is the same. So is the answer to
+//! who has guessed too often ([`throttle`]).
 
 mod caching_sha2;
 mod native_password;
+pub(crate) mod throttle;
 
 use std::io;
 use std::net::IpAddr;
@@ -23,6 +25,8 @@ use crate::route::{Access, DatabaseAccess, Project, Require, User};
 use crate::session::{Admitted, Identity};
 use crate::stream::{ClientStream, ReadError, read_packet};
 use crate::tls::Mode;
+
+use throttle::{Attempt, Throttle};
 
 pub(crate) use native_password::respond as native_response;
 
@@ -219,7 +223,11 @@ impl Decoy {
 }
 
 /// The login's exchange: after it the client is proven, and OK is still to be said.
-pub(crate) async fn authenticate(mut routed: Routed, decoy: &Decoy) -> Result<Authenticated, (AuthError, Introduced)> {
+pub(crate) async fn authenticate(
+    mut routed: Routed,
+    decoy: &Decoy,
+    throttle: &Throttle,
+) -> Result<Authenticated, (AuthError, Introduced)> {
     let Routed {
         introduced,
         project,
@@ -235,7 +243,7 @@ pub(crate) async fn authenticate(mut routed: Routed, decoy: &Decoy) -> Result<Au
         answer: Some(&login.auth_response),
         nonce: introduced.nonce,
     };
-    let proven = prove(&mut introduced.stream, &mut introduced.sequence, claim, decoy).await;
+    let proven = prove(&mut introduced.stream, &mut introduced.sequence, claim, decoy, throttle).await;
     let Routed { introduced, user, .. } = routed;
     match proven {
         Ok(project) => Ok(Authenticated {
@@ -253,15 +261,20 @@ pub(crate) async fn prove(
     sequence: &mut u8,
     claim: Claim<'_>,
     decoy: &Decoy,
+    throttle: &Throttle,
 ) -> Result<Arc<Project>, AuthError> {
     let access = claim.project.map(|project| project.access()).unwrap_or_default();
     let verifiers = decoy.verifiers(claim.name, access.user(claim.user));
+    let project = claim.project.map(|project| &*project.id);
+    let mut attempt = throttle.attempt(project, claim.user, claim.address, Instant::now());
     let proof = match (claim.plugin, claim.answer) {
-        (Some(CACHING_SHA2), _) => caching_sha2::exchange(stream, sequence, &claim.nonce, &verifiers).await?,
-        (None | Some(NATIVE), Some(answer)) => Proof::of_native(answer, &claim.nonce, &verifiers),
+        (Some(CACHING_SHA2), _) => {
+            caching_sha2::exchange(stream, sequence, &claim.nonce, &verifiers, &mut attempt).await?
+        }
+        (None | Some(NATIVE), Some(answer)) => Proof::of_native(answer, &claim.nonce, &verifiers).judged(&mut attempt),
         _ => {
             let answer = switch_to(stream, sequence, NATIVE, &claim.nonce).await?;
-            Proof::of_native(&answer, &claim.nonce, &verifiers)
+            Proof::of_native(&answer, &claim.nonce, &verifiers).judged(&mut attempt)
         }
     };
     let denied = |with_password| AuthError::Denied {
@@ -271,6 +284,7 @@ pub(crate) async fn prove(
     };
     match (proof, claim.project, access.user(claim.user)) {
         (Proof::Right, Some(project), Some(user)) if verifiers.known => {
+            attempt.succeeded(Instant::now());
             // In MariaDB's order; nobody hears of this who has not proven the password.
             if user.locked {
                 return Err(AuthError::Locked(claim.name.to_owned()));
@@ -368,6 +382,15 @@ impl Proof {
             _ if answer.is_empty() => Self::NoPassword,
             true => Self::Right,
             false => Self::Wrong,
+        }
+    }
+
+    /// No password is no guess.
+    fn judged(self, attempt: &mut Attempt<'_>) -> Self {
+        match self {
+            Self::NoPassword => Self::NoPassword,
+            _ if attempt.judge(self == Self::Right, Instant::now()) => Self::Right,
+            _ => Self::Wrong,
         }
     }
 }

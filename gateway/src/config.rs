@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::accept::turnstile;
+use crate::auth::throttle;
 use crate::{accept, drain, handshake, relay, tls, wake};
 
 /// `[gateway]` of the settings file, as written.
@@ -39,6 +41,36 @@ pub struct RawConfig {
     pub control: RawControl,
     /// Certificates for clients.
     pub tls: RawTls,
+    /// What a source address may do before it has logged in.
+    pub throttle: RawThrottle,
+}
+
+/// `[gateway.throttle]`; 0: no bound. Why these: `docs/decisions/2026-11-25-throttles.md`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawThrottle {
+    /// Wrong passwords for one project from one address, at once and per minute; five times as many from its network. More
+    /// than a few clients with an old password need, far too few to guess any.
+    pub failures_per_minute: u32,
+    /// Logins of any kind that fail, of one address, per second; successful ones make up for them. A TLS handshake costs a
+    /// millisecond or two of a core: an address gets at most a tenth of one.
+    pub address_failures_per_second: u32,
+    /// Logins under way at once. Each may cost 40 KiB inside TLS: 320 MiB at most.
+    pub max_half_open: u32,
+    /// Of these from one address: more than an application that starts opens at once, while eight addresses are needed to
+    /// fill the gateway.
+    pub max_half_open_per_address: u32,
+}
+
+impl Default for RawThrottle {
+    fn default() -> Self {
+        Self {
+            failures_per_minute: 30,
+            address_failures_per_second: 50,
+            max_half_open: 8192,
+            max_half_open_per_address: 1024,
+        }
+    }
 }
 
 /// `[gateway.http]`.
@@ -86,6 +118,7 @@ impl Default for RawConfig {
             http: RawHttp::default(),
             control: RawControl::default(),
             tls: RawTls::default(),
+            throttle: RawThrottle::default(),
         }
     }
 }
@@ -133,6 +166,8 @@ pub struct Config {
     pub(crate) http_listen: SocketAddr,
     pub(crate) control: ControlConfig,
     pub(crate) accept: accept::Config,
+    pub(crate) turnstile: turnstile::Config,
+    pub(crate) throttle: throttle::Config,
     pub(crate) tls: tls::Config,
     pub(crate) handshake: handshake::Config,
     pub(crate) wake: wake::Config,
@@ -162,9 +197,16 @@ impl RawConfig {
             http,
             control,
             tls,
+            throttle,
         } = self;
         let RawHttp { listen: http_listen } = http;
         let RawControl { address, token_file } = control;
+        let RawThrottle {
+            failures_per_minute,
+            address_failures_per_second,
+            max_half_open,
+            max_half_open_per_address,
+        } = throttle;
         if max_clients == 0 {
             return Err(refused("max_clients", "0", "must be at least 1"));
         }
@@ -182,6 +224,12 @@ impl RawConfig {
                 listen: address_of("listen", &listen)?,
                 max_clients,
             },
+            turnstile: turnstile::Config {
+                max_half_open,
+                max_half_open_per_address,
+                address_failures_per_second,
+            },
+            throttle: throttle::Config { failures_per_minute },
             tls: tls_of(tls, data_dir)?,
             handshake: handshake::Config {
                 timeout: duration_of("login_timeout", &login_timeout)?,

@@ -16,7 +16,8 @@ use mysql_wire::ok::ok_frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::accept::Accepted;
+use crate::accept::turnstile::{Entered, TurnedAway};
+use crate::accept::{Accepted, tell_at_the_door};
 use crate::accounts::Accounts;
 use crate::activity::{Counting, InFlight, Pins, Who};
 use crate::answer::{self, Wanted};
@@ -94,9 +95,17 @@ struct Client {
 async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Option<Client> {
     let peer = accepted.peer;
     let began = Instant::now();
+    // Held until all of the login is over, the time included in which a refused client reads why.
+    let mut entered = match gateway.turnstile.enter(peer.ip(), began) {
+        Ok(entered) => entered,
+        Err(turned_away) => {
+            turn_away(gateway, &accepted, &turned_away);
+            return None;
+        }
+    };
     let outcome = timeout(
         gateway.config.handshake.timeout,
-        prove_and_welcome(gateway, accepted, id),
+        prove_and_welcome(gateway, accepted, id, &mut entered),
     )
     .await;
     let refused = match outcome {
@@ -119,6 +128,14 @@ async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Option<Client
     None
 }
 
+fn turn_away(gateway: &Gateway, accepted: &Accepted, turned_away: &TurnedAway) {
+    tracing::debug!(peer = %accepted.peer, reason = %turned_away, "turned away");
+    gateway.metrics.login_failed(turned_away.kind());
+    if let Some(told) = turned_away.told() {
+        tell_at_the_door(&accepted.stream, &told);
+    }
+}
+
 /// A login that came to nothing; the client has been told.
 struct Refused {
     reported: Reported,
@@ -126,7 +143,12 @@ struct Refused {
     stream: Option<ClientStream>,
 }
 
-async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Result<Client, Refused> {
+async fn prove_and_welcome(
+    gateway: &Gateway,
+    accepted: Accepted,
+    id: u32,
+    entered: &mut Entered<'_>,
+) -> Result<Client, Refused> {
     let server = gateway.routes.server();
     let welcome = Welcome {
         server: server.as_deref(),
@@ -145,10 +167,11 @@ async fn prove_and_welcome(gateway: &Gateway, accepted: Accepted, id: u32) -> Re
         introduced,
         project,
         user,
-    } = match auth::authenticate(routed, &gateway.decoy).await {
+    } = match auth::authenticate(routed, &gateway.decoy, &gateway.throttle).await {
         Ok(authenticated) => authenticated,
         Err((error, introduced)) => return Err(tell(introduced.stream, introduced.sequence, &error).await),
     };
+    entered.proven();
     let Introduced {
         mut stream,
         peer,
@@ -556,7 +579,13 @@ impl Served {
         };
         match timeout(
             self.gateway.config.handshake.timeout,
-            auth::prove(stream, &mut sequence, claim, &self.gateway.decoy),
+            auth::prove(
+                stream,
+                &mut sequence,
+                claim,
+                &self.gateway.decoy,
+                &self.gateway.throttle,
+            ),
         )
         .await
         {

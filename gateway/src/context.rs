@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_rustls::TlsAcceptor;
 
+use crate::accept::turnstile::Turnstile;
 use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::auth::Decoy;
+use crate::auth::throttle::Throttle;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
@@ -25,6 +27,8 @@ pub(crate) struct Gateway {
     pub(crate) wakes: Wakes,
     pub(crate) accounts: Accounts,
     pub(crate) decoy: Decoy,
+    pub(crate) turnstile: Turnstile,
+    pub(crate) throttle: Throttle,
     pub(crate) drain: Drain,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,

@@ -34,6 +34,7 @@ mod quota;
 mod run;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod source;
 mod stream;
 mod text;
 

@@ -18,6 +18,29 @@ const SECONDS_BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
 ];
 
+/// A bound that a login's source had reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Throttled {
+    /// Logins under way.
+    HalfOpen,
+    /// Failed logins of its address.
+    Address,
+    /// Wrong passwords for the project.
+    Password,
+}
+
+impl Throttled {
+    const ALL: [Self; 3] = [Self::HalfOpen, Self::Address, Self::Password];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::HalfOpen => "half_open",
+            Self::Address => "address",
+            Self::Password => "password",
+        }
+    }
+}
+
 /// Counters of one data-plane thread, on a cache line of their own.
 #[derive(Default)]
 #[repr(align(128))]
@@ -94,6 +117,7 @@ pub(crate) struct Metrics {
     cores: Vec<Arc<CoreMetrics>>,
     logins: Histogram,
     logins_failed: IntCounterVec,
+    throttled: IntCounterVec,
     errors: IntCounterVec,
     wakes: IntCounter,
     wake_phases: HistogramVec,
@@ -114,6 +138,13 @@ impl Metrics {
                 "Logins that did not succeed, by whose fault it was",
             ),
             &["kind"],
+        )?;
+        let throttled = IntCounterVec::new(
+            Opts::new(
+                "selkie_gateway_throttled_total",
+                "Logins that were not listened to, by the bound that their source had reached",
+            ),
+            &["bound"],
         )?;
         let errors = IntCounterVec::new(
             Opts::new(
@@ -136,6 +167,7 @@ impl Metrics {
         for collector in [
             Box::new(logins.clone()) as Box<dyn Collector>,
             Box::new(logins_failed.clone()),
+            Box::new(throttled.clone()),
             Box::new(errors.clone()),
             Box::new(wakes.clone()),
             Box::new(wake_phases.clone()),
@@ -146,12 +178,16 @@ impl Metrics {
             logins_failed.with_label_values(&[kind.label()]);
             errors.with_label_values(&[kind.label()]);
         }
+        for by in Throttled::ALL {
+            throttled.with_label_values(&[by.label()]);
+        }
         let cores = (0..threads).map(|_| Arc::default()).collect();
         Ok(Self {
             registry,
             cores,
             logins,
             logins_failed,
+            throttled,
             errors,
             wakes,
             wake_phases,
@@ -164,6 +200,11 @@ impl Metrics {
 
     pub(crate) fn logged_in(&self, took: Duration) {
         self.logins.observe(took.as_secs_f64());
+    }
+
+    /// The counter of logins that were not listened to.
+    pub(crate) fn throttled(&self, by: Throttled) -> IntCounter {
+        self.throttled.with_label_values(&[by.label()])
     }
 
     pub(crate) fn login_failed(&self, kind: ErrorKind) {
@@ -283,6 +324,7 @@ mod tests {
             "selkie_gateway_wake_phase_seconds_bucket{phase=\"first_row\",le=\"0.1\"} 1",
             "selkie_gateway_login_seconds_count 0",
             "selkie_gateway_attached 0",
+            "selkie_gateway_throttled_total{bound=\"half_open\"} 0",
             "selkie_gateway_pins_total{reason=\"transaction\"} 0",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

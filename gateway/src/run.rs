@@ -14,17 +14,19 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accept::turnstile::Turnstile;
 use crate::accept::{self, Arrival, ClosedDoor, ListenError};
 use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::auth::Decoy;
+use crate::auth::throttle::Throttle;
 use crate::config::Config;
 use crate::connection;
 use crate::context::Gateway;
 use crate::control::Control;
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{Error, Told};
-use crate::metrics::{CoreMetrics, Metrics};
+use crate::metrics::{CoreMetrics, Metrics, Throttled};
 use crate::route::Routes;
 use crate::wake::Wakes;
 use crate::{admin, tls};
@@ -64,14 +66,18 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         Handle::current(),
     );
     let doors = accept::doors(&config.accept, listeners);
+    let metrics = Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?;
+    let turned_away = [Throttled::HalfOpen, Throttled::Address].map(|by| metrics.throttled(by));
     let gateway = Arc::new(Gateway {
         tls,
         routes: Arc::clone(&routes),
         wakes,
         accounts: Accounts::new(control.clone()),
         decoy: Decoy::random(),
+        turnstile: Turnstile::new(&config.turnstile, turned_away),
+        throttle: Throttle::new(&config.throttle, metrics.throttled(Throttled::Password)),
         drain: Drain::default(),
-        metrics: Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?,
+        metrics,
         clock: Clock::start(),
         connections: AtomicU32::new(0),
         config,
@@ -178,8 +184,7 @@ fn data_plane(
                     });
                 }
                 Ok(Arrival::Full(stream)) => {
-                    // As MariaDB does: an ERR instead of a greeting. It fits any socket's buffer.
-                    let _ = stream.try_write(&Told::new(1040, "08004", "Too many connections").frame(0));
+                    accept::tell_at_the_door(&stream, &Told::new(1040, "08004", "Too many connections"));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accept");

@@ -4,8 +4,10 @@ use mysql_wire::auth::AuthMoreData;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::throttle::Attempt;
 use super::{AuthError, CACHING_SHA2, Proof, Verifiers, read_answer, switch_to};
 use crate::handshake::write_packet;
 use crate::stream::ClientStream;
@@ -22,15 +24,17 @@ pub(super) async fn exchange(
     sequence: &mut u8,
     nonce: &[u8; 20],
     verifiers: &Verifiers,
+    attempt: &mut Attempt<'_>,
 ) -> Result<Proof, AuthError> {
     let answer = switch_to(stream, sequence, CACHING_SHA2, nonce).await?;
-    if verify(&answer, nonce, &verifiers.caching_sha2) {
-        write_packet(stream, sequence, &AuthMoreData { data: &[FAST_AUTH_OK] }.encode()).await?;
-        return Ok(Proof::Right);
-    }
     // No password is one NUL inside TLS, or nothing at all.
     if matches!(answer.as_slice(), [] | [0]) {
         return Ok(Proof::NoPassword);
+    }
+    // Judged before the client hears of it, and again where it answers a second time.
+    if attempt.judge(verify(&answer, nonce, &verifiers.caching_sha2), Instant::now()) {
+        write_packet(stream, sequence, &AuthMoreData { data: &[FAST_AUTH_OK] }.encode()).await?;
+        return Ok(Proof::Right);
     }
     if !stream.is_tls() {
         return Ok(Proof::Wrong);
@@ -38,7 +42,7 @@ pub(super) async fn exchange(
     write_packet(stream, sequence, &AuthMoreData { data: &[FULL_AUTH] }.encode()).await?;
     let password = Zeroizing::new(read_answer(stream, sequence).await?);
     let password = password.strip_suffix(&[0]).unwrap_or(&password);
-    Ok(if check_password(password, verifiers) {
+    Ok(if attempt.judge(check_password(password, verifiers), Instant::now()) {
         Proof::Right
     } else {
         Proof::Wrong

@@ -17,14 +17,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::accept::turnstile::Turnstile;
 use crate::accept::{Arrival, doors, listeners};
 use crate::accounts::AccountSource;
 use crate::activity::Clock;
+use crate::auth::throttle::Throttle;
 use crate::auth::{Decoy, native_response};
 use crate::config::RawConfig;
 use crate::drain::Drain;
 use crate::handshake::write_packet;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Throttled};
 use crate::route::Routes;
 use crate::stream::read_packet;
 use crate::wake::{Ask, AskError, ComputeSource};
@@ -66,7 +68,11 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
         }],
         ..proto::Project::default()
     });
+    let metrics = Metrics::new(1).unwrap();
+    let turned_away = [Throttled::HalfOpen, Throttled::Address].map(|by| metrics.throttled(by));
     Gateway {
+        turnstile: Turnstile::new(&config.turnstile, turned_away),
+        throttle: Throttle::new(&config.throttle, metrics.throttled(Throttled::Password)),
         tls: crate::tls::acceptor(&config.tls.source).unwrap(),
         wakes: Wakes::new(
             config.wake.clone(),
@@ -78,7 +84,7 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
         accounts: Accounts::new(Nobody),
         decoy: Decoy::random(),
         drain: Drain::default(),
-        metrics: Metrics::new(1).unwrap(),
+        metrics,
         clock: Clock::start(),
         connections: AtomicU32::new(0),
         config,

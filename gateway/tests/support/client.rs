@@ -12,7 +12,7 @@ use mysql_wire::login::{LoginPacket, encode_attributes};
 use mysql_wire::ok::OkPacket;
 use sha1::{Digest, Sha1};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::compute::read;
 
@@ -44,6 +44,20 @@ impl Client {
         }
     }
 
+    /// Connects from an address of this machine: all of 127.0.0.0/8 is. The packet may be an ERR instead of the greeting.
+    pub async fn reach(address: SocketAddr, from: [u8; 4]) -> Result<Self, String> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        let (_, first) = read(&mut stream).await.map_err(|e| e.to_string())?;
+        let greeting = Greeting::decode(&first).map_err(|_| err(&first))?;
+        Ok(Self {
+            stream,
+            capabilities: BASE,
+            greeting,
+        })
+    }
+
     /// Logs in; the ERR's code and text where that fails.
     pub async fn log_in(
         address: SocketAddr,
@@ -51,7 +65,18 @@ impl Client {
         password: &str,
         capabilities: Capabilities,
     ) -> Result<Self, String> {
-        let mut client = Self::connect(address).await;
+        Self::log_in_from(address, [127, 0, 0, 1], name, password, capabilities).await
+    }
+
+    /// As [`Self::log_in`], from an address of this machine.
+    pub async fn log_in_from(
+        address: SocketAddr,
+        from: [u8; 4],
+        name: &str,
+        password: &str,
+        capabilities: Capabilities,
+    ) -> Result<Self, String> {
+        let mut client = Self::reach(address, from).await?;
         client.capabilities = capabilities & client.greeting.capabilities;
         let answer = native_answer(password.as_bytes(), &client.greeting.nonce);
         let attributes = encode_attributes([(&b"program_name"[..], &b"script"[..])]);
