@@ -3,6 +3,7 @@
 //! The kernel spreads connections over the listeners by a hash, which leaves few long-lived clients lopsided; a thread
 //! with more clients than another hands a new one over before a byte was exchanged.
 
+pub(crate) mod proxied;
 pub(crate) mod turnstile;
 
 use std::io;
@@ -107,8 +108,9 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// A client that has connected; nothing was exchanged yet.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
+    /// The client's address: the TCP peer's, or what a trusted proxy says.
     pub(crate) peer: SocketAddr,
-    /// `peer` is what a proxy said, not where the TCP connection came from.
+    /// A PROXY header was read: whatever `peer` is, the client has come over a network.
     pub(crate) via_proxy: bool,
     pub(crate) place: Place,
 }
@@ -232,6 +234,8 @@ impl Door {
                 }
                 accepted = self.listener.accept() => {
                     let (stream, peer) = accepted?;
+                    // On an IPv6 listener, too, clients of IPv4 are known by their IPv4 addresses.
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     if self.seats.total() >= self.seats.max {
                         return Ok(Arrival::Full(stream));
                     }

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control_api::networks::Networks;
 use serde::Deserialize;
 
-use crate::accept::turnstile;
+use crate::accept::{proxied, turnstile};
 use crate::auth::throttle;
 use crate::{accept, drain, handshake, relay, tls, wake};
 
@@ -43,6 +44,16 @@ pub struct RawConfig {
     pub tls: RawTls,
     /// What a source address may do before it has logged in.
     pub throttle: RawThrottle,
+    /// Proxies in front that say who their clients are.
+    pub proxy_protocol: RawProxyProtocol,
+}
+
+/// `[gateway.proxy_protocol]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawProxyProtocol {
+    /// Networks of the proxies. From there a PROXY header (version 1 or 2) is required; from elsewhere none is read.
+    pub trusted: Vec<String>,
 }
 
 /// `[gateway.throttle]`; 0: no bound. Why these: `docs/decisions/2026-11-25-throttles.md`.
@@ -119,6 +130,7 @@ impl Default for RawConfig {
             control: RawControl::default(),
             tls: RawTls::default(),
             throttle: RawThrottle::default(),
+            proxy_protocol: RawProxyProtocol::default(),
         }
     }
 }
@@ -166,6 +178,7 @@ pub struct Config {
     pub(crate) http_listen: SocketAddr,
     pub(crate) control: ControlConfig,
     pub(crate) accept: accept::Config,
+    pub(crate) proxied: proxied::Config,
     pub(crate) turnstile: turnstile::Config,
     pub(crate) throttle: throttle::Config,
     pub(crate) tls: tls::Config,
@@ -198,7 +211,9 @@ impl RawConfig {
             control,
             tls,
             throttle,
+            proxy_protocol,
         } = self;
+        let RawProxyProtocol { trusted } = proxy_protocol;
         let RawHttp { listen: http_listen } = http;
         let RawControl { address, token_file } = control;
         let RawThrottle {
@@ -223,6 +238,9 @@ impl RawConfig {
             accept: accept::Config {
                 listen: address_of("listen", &listen)?,
                 max_clients,
+            },
+            proxied: proxied::Config {
+                trusted: networks_of("proxy_protocol.trusted", &trusted)?,
             },
             turnstile: turnstile::Config {
                 max_half_open,
@@ -283,6 +301,14 @@ fn url_of(setting: &'static str, value: String) -> Result<String, ConfigError> {
             "is not a URL, such as \"http://127.0.0.1:7301\"",
         )),
     }
+}
+
+fn networks_of(setting: &'static str, values: &[String]) -> Result<Networks, ConfigError> {
+    Networks::parse(values).map_err(|e| ConfigError {
+        setting,
+        value: values.join(", "),
+        problem: format!("cannot be used: {e}"),
+    })
 }
 
 fn duration_of(setting: &'static str, value: &str) -> Result<Duration, ConfigError> {
@@ -356,6 +382,21 @@ mod tests {
             ..RawConfig::default()
         };
         assert!(checked(raw).unwrap_err().contains("gateway.listen"));
+    }
+
+    #[test]
+    fn a_trusted_network_that_is_none_is_named() {
+        let raw = RawConfig {
+            proxy_protocol: RawProxyProtocol {
+                trusted: vec!["10.0.0.0/8".into(), "10.1.0.1/16".into()],
+            },
+            ..RawConfig::default()
+        };
+        let text = checked(raw).unwrap_err();
+        assert!(
+            text.starts_with("setting `gateway.proxy_protocol.trusted`: ") && text.contains("write \"10.1.0.0/16\""),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The spine: one client connection from accept to close. Read this first.
 //!
 //! ```text
-//! accept -> introduce (greeting, TLS, login packet) -> route -> authenticate -> OK
+//! accept -> who is behind the proxy -> introduce (greeting, TLS, login packet) -> route -> authenticate -> OK
 //!        -> answer what needs no database ... until a command needs one
 //!        -> attach (wake, dial, log in, replay) -> relay until the client or the compute goes
 //! ```
 //! Each step is a function of its own that takes what the step before it produced; only this file knows their order. A
 //! step that fails hands back enough to tell the client; it is told here, once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use mysql_wire::ok::ok_frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::accept::proxied::client_of;
 use crate::accept::turnstile::{Entered, TurnedAway};
 use crate::accept::{Accepted, tell_at_the_door};
 use crate::accounts::Accounts;
@@ -53,13 +55,12 @@ const ATTACH_RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// Serves one client until one side closes.
 pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, accepted: Accepted) {
-    let peer = accepted.peer;
     let id = gateway.next_connection_id();
     // The login is short and large, the session long and small: its state is not carried along while a client idles.
     let Some(client) = Box::pin(log_in(&gateway, accepted, id)).await else {
         return;
     };
-    tracing::debug!(session = id, project = %client.project.id, user = client.session.identity.user, %peer, "logged in");
+    tracing::debug!(session = id, project = %client.project.id, user = client.session.identity.user, peer = %client.address, "logged in");
     let mut served = Served {
         gateway,
         metrics,
@@ -81,7 +82,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, acce
 /// A client that is logged in.
 struct Client {
     stream: ClientStream,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     /// Of the greeting.
     nonce: [u8; 20],
     project: Arc<Project>,
@@ -92,9 +93,18 @@ struct Client {
 }
 
 /// Greeting to OK, within the login's time. None: the client was told, or is gone.
-async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Option<Client> {
-    let peer = accepted.peer;
+async fn log_in(gateway: &Gateway, mut accepted: Accepted, id: u32) -> Option<Client> {
     let began = Instant::now();
+    if let Err(error) = client_of(&mut accepted, &gateway.config.proxied).await {
+        if error.kind() == ErrorKind::Malformed {
+            tracing::info!(peer = %accepted.peer, reason = %error, "a trusted proxy does not say who its client is");
+        }
+        let refused = tell(ClientStream::Plain(accepted.stream), 0, &error).await;
+        not_logged_in(gateway, id, accepted.peer, refused).await;
+        return None;
+    }
+    let Accepted { peer, via_proxy, .. } = accepted;
+    tracing::debug!(session = id, %peer, via_proxy, "accepted");
     // Held until all of the login is over, the time included in which a refused client reads why.
     let mut entered = match gateway.turnstile.enter(peer.ip(), began) {
         Ok(entered) => entered,
@@ -108,24 +118,26 @@ async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Option<Client
         prove_and_welcome(gateway, accepted, id, &mut entered),
     )
     .await;
-    let refused = match outcome {
+    match outcome {
         Ok(Ok(client)) => {
             gateway.metrics.logged_in(began.elapsed());
             return Some(client);
         }
-        Ok(Err(refused)) => refused,
+        Ok(Err(refused)) => not_logged_in(gateway, id, peer, refused).await,
         Err(_elapsed) => {
             tracing::debug!(session = id, %peer, "login took too long");
             gateway.metrics.login_failed(ErrorKind::Client);
-            return None;
         }
-    };
+    }
+    None
+}
+
+async fn not_logged_in(gateway: &Gateway, id: u32, peer: SocketAddr, refused: Refused) {
     gateway.metrics.login_failed(refused.reported.kind);
     tracing::debug!(session = id, %peer, reason = refused.reason, "not logged in");
     if let Some(stream) = refused.stream {
         linger(stream).await;
     }
-    None
 }
 
 fn turn_away(gateway: &Gateway, accepted: &Accepted, turned_away: &TurnedAway) {

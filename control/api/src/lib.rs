@@ -26,6 +26,7 @@ pub mod agent {
 }
 
 pub mod life;
+pub mod networks;
 pub mod rest;
 pub mod settings;
 pub mod spec;

@@ -46,9 +46,15 @@ impl Client {
 
     /// Connects from an address of this machine: all of 127.0.0.0/8 is. The packet may be an ERR instead of the greeting.
     pub async fn reach(address: SocketAddr, from: [u8; 4]) -> Result<Self, String> {
+        Self::reach_saying(address, from, b"").await
+    }
+
+    /// As [`Self::reach`], with bytes to send before anything is read.
+    pub async fn reach_saying(address: SocketAddr, from: [u8; 4], first: &[u8]) -> Result<Self, String> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
+        stream.write_all(first).await.unwrap();
         let (_, first) = read(&mut stream).await.map_err(|e| e.to_string())?;
         let greeting = Greeting::decode(&first).map_err(|_| err(&first))?;
         Ok(Self {
@@ -76,7 +82,15 @@ impl Client {
         password: &str,
         capabilities: Capabilities,
     ) -> Result<Self, String> {
-        let mut client = Self::reach(address, from).await?;
+        Self::reach(address, from)
+            .await?
+            .prove(name, password, capabilities)
+            .await
+    }
+
+    /// Sends the login packet, with the answer to the greeting in it.
+    pub async fn prove(mut self, name: &str, password: &str, capabilities: Capabilities) -> Result<Self, String> {
+        let client = &mut self;
         client.capabilities = capabilities & client.greeting.capabilities;
         let answer = native_answer(password.as_bytes(), &client.greeting.nonce);
         let attributes = encode_attributes([(&b"program_name"[..], &b"script"[..])]);
@@ -93,7 +107,7 @@ impl Client {
         client.send(1, &login.encode()).await;
         let (_, reply) = client.read().await.map_err(|e| e.to_string())?;
         match reply.first() {
-            Some(0) => Ok(client),
+            Some(0) => Ok(self),
             _ => Err(err(&reply)),
         }
     }

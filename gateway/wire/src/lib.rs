@@ -2,6 +2,7 @@
 //!
 //! - [`frame`]: headers, splitting of long packets
 //! - [`capabilities`], [`status`]: flags
+//! - before it: [`proxy`], what a proxy in front says of the client
 //! - connection phase: [`greeting`], [`login`], [`auth`]
 //! - command phase: [`command`], [`ok`], [`err`], [`mod@column`], [`text_rows`],
 //!   [`session_track`], [`execute`]
@@ -21,6 +22,7 @@
 pub mod frame;
 pub mod capabilities;
 pub mod status;
+pub mod proxy;
 pub mod greeting;
 pub mod login;
 pub mod auth;

@@ -8,6 +8,7 @@ use mysql_wire::err::ErrPacket;
 use mysql_wire::greeting::Greeting;
 use mysql_wire::login::{ChangeUser, LoginPacket, SslRequest};
 use mysql_wire::ok::OkPacket;
+use mysql_wire::proxy::{Progress, decode};
 use mysql_wire::response::{Expect, ResponseEvent, ResponseScanner};
 use mysql_wire::session_track::changes;
 
@@ -49,6 +50,33 @@ pub fn responses(input: &[u8]) {
     };
     let follow = |piece| follow_compute(capabilities, expect, stream, piece);
     assert_eq!(follow(usize::from(*piece).max(1)), follow(usize::MAX));
+}
+
+/// A PROXY header: read as it asks to be read it comes to the same end as when all of it is there, and asks for no byte
+/// beyond that.
+pub fn proxy(input: &[u8]) {
+    let whole = decode(input);
+    let mut read = 0;
+    let followed = loop {
+        let progress = decode(&input[..read]);
+        match progress {
+            Ok(Progress::More(0)) => panic!("{read}: asks for nothing"),
+            Ok(Progress::More(more)) if read + more <= input.len() => read += more,
+            end => break end,
+        }
+    };
+    match followed {
+        Ok(Progress::More(_)) => assert!(!matches!(whole, Ok(Progress::Done(_))), "{whole:?}"),
+        Ok(done) => assert_eq!(Ok(done), whole),
+        // Which of several faults is named depends on how much is there.
+        Err(_) => assert!(whole.is_err(), "{whole:?}"),
+    }
+    if let Ok(Progress::Done(header)) = followed {
+        assert!(
+            matches!(decode(&input[..read - 1]), Ok(Progress::More(1))),
+            "{header:?} was there before"
+        );
+    }
 }
 
 /// The connection phase: the first byte says what is read and under which flags.

@@ -32,6 +32,11 @@ fn login() {
 }
 
 #[test]
+fn proxy() {
+    replay("proxy", targets::proxy);
+}
+
+#[test]
 fn ok() {
     replay("ok", targets::ok);
 }
