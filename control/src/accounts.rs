@@ -33,6 +33,10 @@ pub(crate) struct ObservedAccount {
     pub(crate) password_expires_s: u64,
     /// Public keys in hex.
     pub(crate) ed25519_keys: Vec<String>,
+    /// With [`Require::Specified`]; empty: not said.
+    pub(crate) require_cipher: String,
+    pub(crate) require_issuer: String,
+    pub(crate) require_subject: String,
 }
 
 /// What an account requires of a connection.
@@ -41,7 +45,10 @@ pub(crate) enum Require {
     #[default]
     None,
     Ssl,
+    /// As it was written before it was kept which one. No certificate will do until the agent has looked again.
     Certificate,
+    X509,
+    Specified,
 }
 
 /// 0: none.
@@ -105,11 +112,7 @@ pub(crate) fn reason(account: &ObservedAccount, all: &[ObservedAccount]) -> Opti
             None => "it has no password".into(),
         });
     }
-    if account.locked {
-        return Some("it is locked".into());
-    }
-    (account.require == Require::Certificate)
-        .then(|| "it requires a client certificate, which the gateway does not ask for".into())
+    account.locked.then(|| "it is locked".into())
 }
 
 /// Why no login through the gateway comes to this account.
@@ -122,6 +125,9 @@ fn out_of_reach(account: &ObservedAccount, all: &[ObservedAccount]) -> Option<St
             "its host is '{}'; the gateway lets in accounts of host '%'",
             account.host
         ));
+    }
+    if account.require == Require::Certificate {
+        return Some("it requires a client certificate; which one is known once its database has run".into());
     }
     // The gateway comes to the server as localhost, and MariaDB takes the account with the more exact host.
     let before = all.iter().find(|other| {
@@ -223,9 +229,13 @@ fn sql_user(account: &ObservedAccount) -> proto::User {
         require: match account.require {
             Require::None => proto::Require::None,
             Require::Ssl => proto::Require::Ssl,
-            Require::Certificate => proto::Require::Certificate,
+            Require::X509 => proto::Require::Certificate,
+            Require::Certificate | Require::Specified => proto::Require::Specified,
         }
         .into(),
+        require_cipher: account.require_cipher.clone(),
+        require_issuer: account.require_issuer.clone(),
+        require_subject: account.require_subject.clone(),
         limits: (limits != Limits::default()).then_some(proto::AccountLimits {
             queries_per_hour: limits.queries_per_hour,
             updates_per_hour: limits.updates_per_hour,

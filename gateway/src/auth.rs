@@ -7,6 +7,7 @@
 
 mod caching_sha2;
 mod native_password;
+mod require;
 pub(crate) mod throttle;
 
 use std::io;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::handshake::{Introduced, LOGIN_PACKET_BYTES_MAX, write_packet};
 use crate::quota::Exceeded;
-use crate::route::{Access, DatabaseAccess, Project, Require, User};
+use crate::route::{Access, DatabaseAccess, Project, User};
 use crate::session::{Admitted, Identity};
 use crate::stream::{ClientStream, ReadError, read_packet};
 use crate::tls::Mode;
@@ -289,12 +290,7 @@ pub(crate) async fn prove(
             if user.locked {
                 return Err(AuthError::Locked(claim.name.to_owned()));
             }
-            let met = match user.require {
-                Require::Nothing => true,
-                Require::Tls => stream.is_tls(),
-                Require::Certificate => false,
-            };
-            if met {
+            if require::is_met(&user.require, stream.shown()) {
                 Ok(Arc::clone(project))
             } else {
                 Err(denied(true))

@@ -113,6 +113,24 @@ pub struct RawTls {
     pub cert: Option<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<PathBuf>,
+    /// Further certificates, for clients that name a server (SNI) that they are for.
+    pub certificates: Vec<RawNamed>,
+    /// PEM file with the certificate authorities that vouch for clients. With it clients may show a certificate, and accounts
+    /// that REQUIRE one can log in; without, nobody is asked for any.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[[gateway.tls.certificates]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawNamed {
+    /// PEM file with the certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+    /// The server names it is for, `*.` for any one label in front; by default those in the certificate.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 impl Default for RawConfig {
@@ -149,6 +167,8 @@ impl Default for RawTls {
             mode: "required".into(),
             cert: None,
             key: None,
+            certificates: Vec::new(),
+            client_ca: None,
         }
     }
 }
@@ -321,7 +341,13 @@ fn duration_of(setting: &'static str, value: &str) -> Result<Duration, ConfigErr
 }
 
 fn tls_of(raw: RawTls, data_dir: &Path) -> Result<tls::Config, ConfigError> {
-    let RawTls { mode, cert, key } = raw;
+    let RawTls {
+        mode,
+        cert,
+        key,
+        certificates,
+        client_ca,
+    } = raw;
     let mode = match mode.as_str() {
         "required" => tls::Mode::Required,
         "optional" => tls::Mode::Optional,
@@ -347,7 +373,27 @@ fn tls_of(raw: RawTls, data_dir: &Path) -> Result<tls::Config, ConfigError> {
             ));
         }
     };
-    Ok(tls::Config { mode, source })
+    let mut named = Vec::with_capacity(certificates.len());
+    for RawNamed { cert, key, names } in certificates {
+        if let Some(name) = names.iter().find(|name| !is_server_name(name)) {
+            return Err(refused(
+                "tls.certificates.names",
+                name,
+                "is not a server name, such as \"db.example.org\" or \"*.example.org\"",
+            ));
+        }
+        named.push(tls::Named { cert, key, names });
+    }
+    Ok(tls::Config {
+        mode,
+        source,
+        named,
+        client_ca,
+    })
+}
+
+fn is_server_name(name: &str) -> bool {
+    rustls_pki_types::DnsName::try_from(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio_rustls::TlsAcceptor;
-
 use crate::accept::turnstile::Turnstile;
 use crate::accounts::Accounts;
 use crate::activity::Clock;
@@ -14,6 +12,7 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::route::Routes;
+use crate::tls::Certificates;
 use crate::wake::Wakes;
 
 /// Ids that the gateway gives out begin here; smaller ones are thread ids of computes.
@@ -22,7 +21,7 @@ const CONNECTION_IDS_BEGIN: u32 = 1 << 31;
 /// One gateway.
 pub(crate) struct Gateway {
     pub(crate) config: Config,
-    pub(crate) tls: TlsAcceptor,
+    pub(crate) tls: Arc<Certificates>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) wakes: Wakes,
     pub(crate) accounts: Accounts,

@@ -13,12 +13,12 @@ use mysql_wire::login::{LoginError, LoginPacket, SslRequest};
 use mysql_wire::status::StatusFlags;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Accepted, Place};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::route::Server;
 use crate::stream::{ClientStream, Packet, ReadError, read_packet};
+use crate::tls::Certificates;
 
 /// A login packet carries names and connection attributes of at most 64 KiB.
 pub(crate) const LOGIN_PACKET_BYTES_MAX: usize = 128 * 1024;
@@ -70,7 +70,7 @@ pub(crate) struct Config {
 pub(crate) struct Welcome<'a> {
     pub(crate) server: Option<&'a Server>,
     pub(crate) connection_id: u32,
-    pub(crate) tls: &'a TlsAcceptor,
+    pub(crate) tls: &'a Certificates,
 }
 
 /// A client that has said who it is; nothing of it is proven.
@@ -211,7 +211,7 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
             sequence: first.sequence.wrapping_add(1),
         });
     }
-    let tls = welcome.tls.accept(tcp).await.map_err(|e| Broken {
+    let (tls, _) = welcome.tls.upgrade(tcp).await.map_err(|e| Broken {
         error: HandshakeError::Tls(e),
         stream: None,
         sequence: 2,

@@ -72,13 +72,23 @@ pub(crate) struct User {
 }
 
 /// What an account requires of a connection, besides the password.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Require {
     #[default]
     Nothing,
     Tls,
-    /// A client certificate, which the gateway does not ask for.
+    /// A client certificate that somebody vouches for whom the gateway trusts.
     Certificate,
+    /// What is said of these; at least TLS.
+    Specified(Box<Specified>),
+}
+
+/// In OpenSSL's words, as MariaDB compares them; None: whatever it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Specified {
+    pub(crate) cipher: Option<Box<str>>,
+    pub(crate) issuer: Option<Box<str>>,
+    pub(crate) subject: Option<Box<str>>,
 }
 
 /// What a project's server says of itself.
@@ -542,6 +552,14 @@ impl From<&proto::User> for User {
                 proto::Require::None => Require::Nothing,
                 proto::Require::Ssl => Require::Tls,
                 proto::Require::Certificate => Require::Certificate,
+                proto::Require::Specified => {
+                    let given = |text: &str| (!text.is_empty()).then(|| text.into());
+                    Require::Specified(Box::new(Specified {
+                        cipher: given(&said.require_cipher),
+                        issuer: given(&said.require_issuer),
+                        subject: given(&said.require_subject),
+                    }))
+                }
             },
             limits: said.limits.as_ref().map(|limits| {
                 Box::new(Limits {

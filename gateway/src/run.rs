@@ -18,6 +18,7 @@ use crate::accept::turnstile::Turnstile;
 use crate::accept::{self, Arrival, ClosedDoor, ListenError};
 use crate::accounts::Accounts;
 use crate::activity::Clock;
+use crate::admin;
 use crate::auth::Decoy;
 use crate::auth::throttle::Throttle;
 use crate::config::Config;
@@ -28,8 +29,8 @@ use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{Error, Told};
 use crate::metrics::{CoreMetrics, Metrics, Throttled};
 use crate::route::Routes;
+use crate::tls::Certificates;
 use crate::wake::Wakes;
-use crate::{admin, tls};
 
 /// After an accept that failed for want of descriptors or memory: the next one would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -51,7 +52,7 @@ pub struct Listening {
 /// # Errors
 /// What keeps it from starting: a taken port, an unusable certificate, no token for control.
 pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Listening>) -> Result<(), Error> {
-    let tls = tls::acceptor(&config.tls.source)?;
+    let tls = Arc::new(Certificates::load(&config.tls)?);
     let routes = Arc::new(Routes::default());
     let control = Control::new(&config.control, Arc::clone(&routes))?;
     let (mysql, listeners) = accept::listeners(&config.accept, config.threads)?;
@@ -85,6 +86,8 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let (known_here, mut known) = watch::channel(false);
     let mut services = JoinSet::new();
     services.spawn(control.clone().watch(known_here));
+    let certificates = Arc::clone(&gateway.tls);
+    services.spawn(async move { certificates.follow().await });
     services.spawn(control.report(routes, gateway.clock));
     let router = admin::router(Arc::clone(&gateway), known.clone());
     services.spawn(async move {

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::tls::Shown;
+
 /// A client's connection.
 pub(crate) enum ClientStream {
     Plain(TcpStream),
@@ -40,6 +42,16 @@ fn is_read_closed(readiness: impl Future<Output = io::Result<Ready>>) -> bool {
 impl ClientStream {
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// What TLS shows of the client.
+    pub(crate) fn shown(&self) -> Option<Shown<'_>> {
+        let Self::Tls(tls) = self else { return None };
+        let (_, connection) = tls.get_ref();
+        Some(Shown {
+            certificate: connection.peer_certificates().and_then(<[_]>::first),
+            cipher: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
+        })
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {

@@ -57,7 +57,13 @@ fn every_reason_is_told() {
     assert!(socket.contains("unix_socket"));
     assert!(with(|account| account.locked = true).contains("locked"));
     assert!(with(|account| account.require = Require::Certificate).contains("certificate"));
-    assert_eq!(with(|account| account.require = Require::Ssl), "");
+    for require in [Require::Ssl, Require::X509, Require::Specified] {
+        let account = ObservedAccount {
+            require,
+            ..account("u", "%")
+        };
+        assert_eq!(reason(&account, &[]), None, "{require:?}");
+    }
     for before in [account("u", "localhost"), account("", "localhost")] {
         assert!(reason(&account("u", "%"), &[before]).is_some());
     }
@@ -118,7 +124,10 @@ fn a_user_that_a_server_has_had_gets_another_password_and_nothing_else() {
 fn gateways_know_whom_they_can_let_in_or_tell_why_not() {
     let locked = ObservedAccount {
         locked: true,
-        require: Require::Certificate,
+        require: Require::Specified,
+        require_issuer: "/CN=ca".into(),
+        require_subject: "/CN=app".into(),
+        require_cipher: "C".into(),
         limits: Limits {
             user_connections: 1,
             ..Limits::default()
@@ -151,7 +160,13 @@ fn gateways_know_whom_they_can_let_in_or_tell_why_not() {
         (&vec![vec![0x12; 32]], 0)
     );
     let told = &told[1..];
-    assert!(told[0].locked && told[0].require() == proto::Require::Certificate);
+    assert!(told[0].locked && told[0].require() == proto::Require::Specified);
+    let words = (
+        &*told[0].require_issuer,
+        &*told[0].require_subject,
+        &*told[0].require_cipher,
+    );
+    assert_eq!(words, ("/CN=ca", "/CN=app", "C"));
     assert_eq!(told[0].more_native_sha1, [vec![0xcd; 20]]);
     assert_eq!(told[0].limits.unwrap().user_connections, 1);
 }

@@ -73,7 +73,7 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
     Gateway {
         turnstile: Turnstile::new(&config.turnstile, turned_away),
         throttle: Throttle::new(&config.throttle, metrics.throttled(Throttled::Password)),
-        tls: crate::tls::acceptor(&config.tls.source).unwrap(),
+        tls: Arc::new(crate::tls::Certificates::load(&config.tls).unwrap()),
         wakes: Wakes::new(
             config.wake.clone(),
             Arc::new(Nobody),

@@ -199,6 +199,11 @@ impl Row {
         self.wish(key).and_then(Value::as_i64).unwrap_or_default()
     }
 
+    fn words(&self, key: &str) -> String {
+        let said = self.wish(key).and_then(Value::as_str);
+        said.unwrap_or_default().to_owned()
+    }
+
     /// As MariaDB's `check_password_lifetime`, for an account that has a lifetime of its own.
     fn password_expires_s(&self) -> Option<u64> {
         let days = u64::try_from(self.number(PASSWORD_LIFETIME_KEY))
@@ -242,6 +247,9 @@ impl Row {
                 _ => Require::None,
             }
             .into(),
+            require_cipher: self.words("ssl_cipher"),
+            require_issuer: self.words("x509_issuer"),
+            require_subject: self.words("x509_subject"),
             limits: Some(AccountLimits {
                 queries_per_hour: self.number("max_questions"),
                 updates_per_hour: self.number("max_updates"),

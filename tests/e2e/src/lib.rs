@@ -33,6 +33,7 @@ mod streaming;
 mod suspend;
 mod suspend_idle;
 mod tls;
+mod tls_certificates;
 mod two_control_planes;
 mod two_gateways;
 mod user_create;

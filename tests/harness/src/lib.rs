@@ -10,6 +10,7 @@ pub mod direct;
 pub mod http;
 pub mod keeper;
 pub mod logs;
+pub mod pki;
 pub mod ports;
 pub mod postgres;
 pub mod process;

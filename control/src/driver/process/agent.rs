@@ -222,8 +222,12 @@ fn account(seen: SeenAccount) -> ObservedAccount {
         require: match seen.require() {
             proto::Require::None => Require::None,
             proto::Require::Ssl => Require::Ssl,
-            proto::Require::X509 | proto::Require::Specified => Require::Certificate,
+            proto::Require::X509 => Require::X509,
+            proto::Require::Specified => Require::Specified,
         },
+        require_cipher: seen.require_cipher,
+        require_issuer: seen.require_issuer,
+        require_subject: seen.require_subject,
         limits: Limits {
             queries_per_hour: limits.queries_per_hour,
             updates_per_hour: limits.updates_per_hour,

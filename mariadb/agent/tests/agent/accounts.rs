@@ -239,8 +239,12 @@ async fn after_every_statement_the_gateway_gets_in_and_the_wish_is_known() {
         }),
         ("ALTER USER t ACCOUNT UNLOCK", open),
         ("ALTER USER t REQUIRE SSL", |seen| seen.require() == Require::Ssl),
+        ("ALTER USER t REQUIRE SUBJECT '/CN=t' AND CIPHER 'C'", |seen| {
+            (&*seen.require_subject, &*seen.require_issuer, &*seen.require_cipher) == ("/CN=t", "", "C")
+        }),
         ("ALTER USER t REQUIRE ISSUER '/CN=x'", |seen| {
             seen.require() == Require::Specified
+                && (&*seen.require_subject, &*seen.require_issuer, &*seen.require_cipher) == ("", "/CN=x", "")
         }),
         (
             "ALTER USER t WITH MAX_USER_CONNECTIONS 1 MAX_QUERIES_PER_HOUR 2",

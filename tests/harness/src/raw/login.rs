@@ -1,15 +1,19 @@
 //! The connection phase of the raw client: greeting, login packet, TLS, the exchanges of native and caching_sha2.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 
 use super::{Packet, Raw};
 use crate::client::Endpoint;
+use crate::pki::Identity;
+use crate::wait::guarded;
 
 /// Capability flags; the ones above 2^32 are MariaDB's own.
 #[allow(missing_docs, reason = "the protocol's own names")]
@@ -69,6 +73,8 @@ pub struct Login {
     pub plugin: Plugin,
     /// Inside TLS, trusting the endpoint's CA.
     pub tls: bool,
+    /// The certificate to show there.
+    pub identity: Option<Identity>,
     /// The collation byte.
     pub collation: u8,
     /// Connection attributes.
@@ -81,6 +87,7 @@ impl Default for Login {
             caps: caps::USUAL,
             plugin: Plugin::Native,
             tls: false,
+            identity: None,
             collation: 45,
             attributes: Vec::new(),
         }
@@ -155,37 +162,33 @@ impl Raw {
             self.caps |= caps::CONNECT_WITH_DB;
         }
         if login.tls {
-            self.caps |= caps::SSL;
-            self.send(seq, &login_head(self.caps, login.collation)).await;
-            self.start_tls(endpoint).await;
+            let config = client_config(endpoint.ca.as_slice(), login.identity.as_ref());
+            self.upgrade(config, &endpoint.host, login)
+                .await
+                .expect("the TLS handshake");
             seq = 2;
         }
         let packet = login_packet(endpoint, login, self.caps, &self.greeting.nonce);
         self.send(seq, &packet).await;
     }
 
-    /// Replaces the stream by TLS over it.
-    async fn start_tls(&mut self, endpoint: &Endpoint) {
-        let ca = endpoint.ca.as_ref().expect("a CA file for TLS");
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(ca).expect("the CA file") {
-            roots
-                .add(certificate.expect("a certificate"))
-                .expect("a usable certificate");
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(endpoint.host.clone()).expect("a server name");
+    /// Asks for TLS and replaces the stream by it; the certificate that the server showed.
+    pub async fn upgrade(
+        &mut self,
+        config: rustls::ClientConfig,
+        server: &str,
+        login: &Login,
+    ) -> io::Result<CertificateDer<'static>> {
+        self.caps |= caps::SSL;
+        self.send(1, &login_head(self.caps, login.collation)).await;
+        let name = ServerName::try_from(server.to_owned()).expect("a server name");
         let plain = std::mem::replace(&mut self.stream, Box::pin(tokio::io::duplex(1).0));
-        let secure = TlsConnector::from(Arc::new(config))
-            .connect(name, plain)
-            .await
-            .expect("the TLS handshake");
+        let connector = TlsConnector::from(Arc::new(config));
+        let secure = guarded("the TLS handshake", connector.connect(name, plain)).await?;
+        let shown = secure.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let shown = shown.expect("a server's certificate").clone().into_owned();
         self.stream = Box::pin(secure);
+        Ok(shown)
     }
 
     /// Follows what the server asks until OK or ERR.
@@ -207,6 +210,31 @@ impl Raw {
             }
         }
     }
+}
+
+/// A TLS client that trusts what is in these files.
+pub fn client_config(cas: &[PathBuf], identity: Option<&Identity>) -> rustls::ClientConfig {
+    assert!(!cas.is_empty(), "a CA file for TLS");
+    let read = |file| CertificateDer::pem_file_iter(file).expect("a certificate file");
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in cas.iter().flat_map(read) {
+        roots
+            .add(certificate.expect("a certificate"))
+            .expect("a usable certificate");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_root_certificates(roots);
+    let Some(Identity { cert, key }) = identity else {
+        return builder.with_no_client_auth();
+    };
+    let chain = read(cert).map(|certificate| certificate.expect("a certificate"));
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    builder
+        .with_client_auth_cert(chain.collect(), key)
+        .expect("an identity")
 }
 
 /// The answer to an auth switch request: the plugin's name and a nonce.
