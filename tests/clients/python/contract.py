@@ -20,6 +20,8 @@ OTHER_USER = os.environ["OTHER_USER"]
 OTHER_PASSWORD = os.environ["OTHER_PASSWORD"]
 # The certificate authority to trust; not set where the server has no TLS.
 CA = os.environ.get("CA")
+# One that signed nothing.
+OTHER_CA = os.environ.get("OTHER_CA")
 
 failed = False
 

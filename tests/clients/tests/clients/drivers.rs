@@ -100,6 +100,20 @@ async fn node_mariadb() {
 }
 
 #[tokio::test]
+async fn odbc() {
+    let names = [
+        "types",
+        "prepared_statement",
+        "bulk",
+        "multi_results",
+        "catalog",
+        "tls",
+        "tls_of_another_ca",
+    ];
+    holds_to_the_contract("odbc", python("odbc"), &names).await;
+}
+
+#[tokio::test]
 async fn php_mysqli() {
     let names = [
         "types",
