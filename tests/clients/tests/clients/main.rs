@@ -3,3 +3,4 @@
 mod client_test;
 mod drivers;
 mod dump;
+mod wordpress;
