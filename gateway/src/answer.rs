@@ -23,10 +23,11 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 use crate::buffer::Buffer;
+use crate::cancel::{Handle, Kill, Killed, Killer, Outcome};
 use crate::drain::{SHUTDOWN_TEXT, Signal};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::restraint;
-use crate::route::{ComputeView, Project, Server};
+use crate::route::{ComputeView, Server};
 use crate::session::{ResultsCharset, Session};
 use crate::stream::{ClientStream, Readable};
 use settings::{Recognised, recognise};
@@ -64,12 +65,15 @@ pub(crate) enum AnswerError {
     #[error("silent for longer than its wait_timeout")]
     Silent,
     #[error(transparent)]
+    Killed(Killed),
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl ClientFacing for AnswerError {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Killed(killed) => killed.kind(),
             Self::Cut | Self::Silent | Self::Io(_) => ErrorKind::Client,
             Self::OutOfOrder | Self::ChangeUserTooLarge => ErrorKind::Malformed,
             Self::Draining => ErrorKind::Ours,
@@ -87,6 +91,7 @@ impl ClientFacing for AnswerError {
                 "Got a packet bigger than 'max_allowed_packet' bytes",
             )),
             Self::Draining => Some(Told::shutdown(SHUTDOWN_TEXT)),
+            Self::Killed(killed) => killed.told(),
             Self::Removed => Some(Told::shutdown("The project was deleted")),
             // MySQL's ER_CLIENT_INTERACTION_TIMEOUT; MariaDB closes without a word.
             Self::Silent => Some(Told::new(
@@ -103,12 +108,14 @@ impl ClientFacing for AnswerError {
 pub(crate) async fn until_more_is_wanted(
     stream: &mut ClientStream,
     session: &mut Session,
-    project: &Project,
+    killer: Killer<'_>,
     drain: &Signal,
     bytes: Option<Buffer>,
     mut owed: Option<Told>,
 ) -> Result<Wanted, AnswerError> {
-    let mut reader = Reader { stream, bytes };
+    let project = killer.project;
+    let own = killer.own;
+    let mut reader = Reader { stream, bytes, own };
     loop {
         let silence = session.wait_timeout(project.server().as_deref());
         let Some((header, code)) = reader.command_head(drain, Instant::now() + silence).await? else {
@@ -162,12 +169,24 @@ pub(crate) async fn until_more_is_wanted(
             Some(Command::ChangeUser) => return reader.change_user(header).await,
             Some(command) if !is_refused(command) => {
                 let known = match command {
-                    Command::Query if header.payload_len <= settings::TEXT_BYTES_MAX => answer_query(
-                        &mut out,
-                        reader.payload(header).await?,
-                        session,
-                        project.server().as_deref(),
-                    ),
+                    Command::Query if header.payload_len <= settings::TEXT_BYTES_MAX => {
+                        let payload = reader.payload(header).await?;
+                        match kill_of_query(payload, &session.identity.user) {
+                            Some(kill) => {
+                                out = answer_kill(killer, &kill, session).await;
+                                true
+                            }
+                            None => answer_query(&mut out, payload, session, project.server().as_deref()),
+                        }
+                    }
+                    Command::ProcessKill => match reader.payload(header).await? {
+                        [_, a, b, c, d] => {
+                            let kill = Kill::connection(u32::from_le_bytes([*a, *b, *c, *d]));
+                            out = answer_kill(killer, &kill, session).await;
+                            true
+                        }
+                        _ => false,
+                    },
                     _ => false,
                 };
                 if !known {
@@ -239,6 +258,40 @@ fn set_option(out: &mut Vec<u8>, payload: &[u8], session: &mut Session) {
             eof_frame(out, 1, 0, session.status(), session.capabilities);
         }
         _ => *out = unknown_command().frame(1),
+    }
+}
+
+/// `payload` begins with the command byte.
+fn kill_of_query(payload: &[u8], user: &str) -> Option<Kill> {
+    let text = payload.get(1..).unwrap_or_default();
+    Kill::may_begin(text).then(|| Kill::read(text, user)).flatten()
+}
+
+/// Nothing where the connection is to end: that is found at the next command.
+async fn answer_kill(killer: Killer<'_>, kill: &Kill, session: &mut Session) -> Vec<u8> {
+    let outcome = killer.kill(&session.identity.user, kill).await;
+    kill_answer(outcome, session)
+}
+
+/// The frame that answers a KILL, which is the session's last statement from here on.
+pub(crate) fn kill_answer(outcome: Outcome, session: &mut Session) -> Vec<u8> {
+    match outcome {
+        Outcome::Own => Vec::new(),
+        Outcome::Refused(told) => {
+            diagnostics::keep(session, "-1", Some(&told));
+            told.frame(1)
+        }
+        Outcome::Done(connections) => {
+            diagnostics::keep(session, &connections.to_string(), None);
+            let ok = OkPacket {
+                affected_rows: connections,
+                status: session.status(),
+                ..OkPacket::default()
+            };
+            let mut out = Vec::new();
+            mysql_wire::frame::write_packet(&mut out, &mut 1, &ok.encode(session.capabilities));
+            out
+        }
     }
 }
 
@@ -340,6 +393,7 @@ fn column<'a>(
 struct Reader<'a> {
     stream: &'a mut ClientStream,
     bytes: Option<Buffer>,
+    own: &'a Handle,
 }
 
 impl Reader<'_> {
@@ -351,6 +405,9 @@ impl Reader<'_> {
         silent_until: Instant,
     ) -> Result<Option<(FrameHeader, Option<u8>)>, AnswerError> {
         loop {
+            if self.own.is_killed() {
+                return Err(AnswerError::Killed(Killed));
+            }
             let filled = self.bytes.as_ref().map_or(&[][..], Buffer::filled);
             if let Some(header) = FrameHeader::decode(filled) {
                 if header.payload_len == 0 {
@@ -367,6 +424,7 @@ impl Reader<'_> {
             tokio::select! {
                 biased;
                 () = drain.raised() => return Err(AnswerError::Draining),
+                () = self.own.killed() => return Err(AnswerError::Killed(Killed)),
                 () = sleep_until(silent_until) => return Err(AnswerError::Silent),
                 read = self.read() => match read? {
                     0 if between_commands => return Ok(None),
@@ -379,7 +437,7 @@ impl Reader<'_> {
 
     /// Waits without a buffer, then reads into one. Cancel-safe.
     async fn read(&mut self) -> io::Result<usize> {
-        let Self { stream, bytes } = self;
+        let Self { stream, bytes, .. } = self;
         poll_fn(|cx| {
             loop {
                 if bytes.is_none() {

@@ -1,69 +1,160 @@
-//! What ends a statement at a compute: a KILL there, over a connection of its own.
+//! KILL, and the end of a statement whose client is gone.
 //!
-//! In: a thread of the compute's that the caller holds until this is done, so that its id is nobody else's meanwhile. Whose
-//! thread it is logs in once more, by the gateway's secret: everybody may kill the own threads, and nobody needs more rights.
+//! In: what a client asks for ([`Kill`], read from its text), or a session that ends with a command under way. Out: what the
+//! client is answered. Promises: a KILL wakes nothing, reaches nothing of another project, and does not say whether there is
+//! something; it ends the statement that is under way when it comes, and never one of another session (see [`sessions`]).
+//!
+//! Ids of the gateway's are looked up in the table of [`sessions`]; those of a compute go there as they are, where it runs.
+//! Everybody may end what is the own user's. More than that MariaDB allows with CONNECTION ADMIN, which no tenant has.
 
+mod compute;
+mod kill;
+mod sessions;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use mysql_wire::capabilities::Capabilities;
-use tokio::time::{Instant, sleep, timeout_at};
+use futures::future::join_all;
+use tokio::time::timeout;
 
-use crate::compute::{self, DialError};
-use crate::route::Running;
-use crate::session::{Identity, Session};
+pub(crate) use compute::end_thread;
+pub(crate) use kill::{Kill, TEXT_BYTES_MAX};
+use kill::{What, Whom};
+pub(crate) use sessions::{Ask, Handle, Registered, Sessions};
+
+use crate::compute::DialError;
+use crate::error::{ClientFacing, ErrorKind, Told};
+use crate::route::{ComputeView, Project};
 
 /// A KILL takes a compute no longer than a login; where no connection is free it waits so long for one.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between tries to get a connection, where no session that leaves tells of its place.
-const PAUSE: Duration = Duration::from_millis(100);
-/// utf8mb4_general_ci: the names in a KILL are the user's own.
-const COLLATION: u8 = 45;
-
-/// ER_NO_SUCH_THREAD: it has ended by itself.
+/// The session that is asked needs so much longer than its compute.
+const PATIENCE_WITH_SESSION: Duration = PATIENCE.saturating_add(Duration::from_secs(2));
+/// ER_NO_SUCH_THREAD.
 const NO_SUCH_THREAD: u16 = 1094;
 
-/// Ends a thread of the compute's, and what it is at. True: it was there to be ended.
-///
-/// # Errors
-/// No connection to be had in time, or the compute's refusal.
-pub(crate) async fn end_thread(running: &Running, user: &str, thread_id: u32) -> Result<bool, DialError> {
-    match at_compute(running, user, &format!("KILL CONNECTION {thread_id}")).await {
-        Ok(()) => Ok(true),
-        Err(DialError::Refused(told)) if told.code == NO_SUCH_THREAD => Ok(false),
-        Err(error) => Err(error),
+/// What became of a KILL.
+#[must_use]
+pub(crate) enum Outcome {
+    /// Of so many connections, where that is told.
+    Done(u64),
+    Refused(Told),
+    /// The connection that it came on is to end.
+    Own,
+}
+
+/// Whoever says KILL.
+#[derive(Clone, Copy)]
+pub(crate) struct Killer<'a> {
+    pub(crate) sessions: &'a Sessions,
+    pub(crate) own: &'a Handle,
+    pub(crate) project: &'a Project,
+}
+
+impl Killer<'_> {
+    /// Does what the KILL says, with the rights of `user`. Bounded in time. Not cancel-safe: what has begun goes on.
+    pub(crate) async fn kill(&self, user: &str, kill: &Kill) -> Outcome {
+        match &kill.whom {
+            Whom::Session(id) => match self.sessions.find(*id) {
+                Some(target) if !target.belongs_to(&self.project.id) => unknown(*id),
+                Some(target) if !target.is_of(user) => refused(1095, format!("You are not owner of thread {id}")),
+                Some(target) => self.end(&target, kill).await,
+                None => unknown(*id),
+            },
+            Whom::User(name) => self.end_all(user, name, kill).await,
+            Whom::Thread(id) => self.at_compute(user, kill).await.unwrap_or_else(|| unknown(*id)),
+            Whom::Statement(id) => {
+                let unknown = || refused(1957, format!("Unknown query id: {id}"));
+                self.at_compute(user, kill).await.unwrap_or_else(unknown)
+            }
+        }
+    }
+
+    async fn end(&self, target: &Handle, kill: &Kill) -> Outcome {
+        let is_own = target.id == self.own.id;
+        match kill.what {
+            What::Connection => {
+                target.kill(kill.force);
+                if is_own { Outcome::Own } else { Outcome::Done(0) }
+            }
+            What::Query if is_own => Outcome::Refused(interrupted()),
+            What::Query => match target.interrupt(kill.clone()) {
+                None => Outcome::Done(0),
+                Some(done) => match timeout(PATIENCE_WITH_SESSION, done).await {
+                    Ok(Ok(Err(told))) => Outcome::Refused(told),
+                    Ok(_) => Outcome::Done(0),
+                    Err(_elapsed) => refused(1105, "The database does not answer the KILL".into()),
+                },
+            },
+        }
+    }
+
+    async fn end_all(&self, user: &str, name: &str, kill: &Kill) -> Outcome {
+        let targets = self.sessions.of_user(&self.project.id, name);
+        if name != user {
+            return match targets[..] {
+                [] => Outcome::Done(0),
+                _ => refused(1095, format!("Operation KILL USER failed for '{name}'@'%'")),
+            };
+        }
+        // The own comes last: it ends what is done here.
+        let (own, others): (Vec<_>, Vec<_>) = targets.iter().partition(|target| target.id == self.own.id);
+        for outcome in join_all(others.into_iter().map(|target| self.end(target, kill))).await {
+            if let Outcome::Refused(told) = outcome {
+                return Outcome::Refused(told);
+            }
+        }
+        match own.first() {
+            Some(own) => self.end(own, kill).await,
+            None => Outcome::Done(targets.len() as u64),
+        }
+    }
+
+    /// None: nothing runs there that it could mean.
+    async fn at_compute(&self, user: &str, kill: &Kill) -> Option<Outcome> {
+        let ComputeView::Ready(running) = self.project.compute() else {
+            return None;
+        };
+        let running: Arc<_> = running;
+        Some(match compute::at_compute(&running, user, &kill.to_string()).await {
+            Ok(()) => Outcome::Done(0),
+            Err(error) => Outcome::Refused(told(&error)),
+        })
     }
 }
 
-/// Has a compute do one statement for a user, where it runs. Cancel-safe: a KILL that was sent is done.
-async fn at_compute(running: &Running, user: &str, statement: &str) -> Result<(), DialError> {
-    let identity = Identity {
-        user: user.to_owned(),
-        database: None,
-        collation: COLLATION,
-        attributes: Vec::new(),
-        program_name: String::new(),
-    };
-    let session = Session::new(Capabilities::PROTOCOL_41, 0, identity);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let done = async {
-            let mut connection = compute::connect(running, &session).await?;
-            connection.execute(statement).await?;
-            connection.quit();
-            Ok(())
-        };
-        let no_place = match timeout_at(deadline, done).await {
-            Ok(Err(error @ DialError::NoPlace(_))) => error,
-            Ok(done) => return done,
-            Err(_elapsed) => return Err(DialError::Unreachable(std::io::ErrorKind::TimedOut.into())),
-        };
-        if Instant::now() + PAUSE >= deadline {
-            return Err(no_place);
-        }
-        running.want_place();
-        tokio::select! {
-            () = running.place_freed() => {}
-            () = sleep(PAUSE) => {}
-        }
+/// What whoever says KILL hears of a compute that does not do it.
+pub(crate) fn told(error: &DialError) -> Told {
+    error
+        .told()
+        .unwrap_or_else(|| Told::new(1105, "HY000", "The database does not answer the KILL"))
+}
+
+fn refused(code: u16, message: String) -> Outcome {
+    Outcome::Refused(Told::new(code, "HY000", message))
+}
+
+fn unknown(id: impl std::fmt::Display) -> Outcome {
+    refused(NO_SUCH_THREAD, format!("Unknown thread id: {id}"))
+}
+
+/// ER_QUERY_INTERRUPTED.
+pub(crate) fn interrupted() -> Told {
+    Told::new(1317, "70100", "Query execution was interrupted")
+}
+
+/// The connection was ended by a KILL.
+#[derive(Debug, thiserror::Error)]
+#[error("killed by a KILL CONNECTION")]
+pub(crate) struct Killed;
+
+impl ClientFacing for Killed {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Client
+    }
+
+    fn told(&self) -> Option<Told> {
+        // ER_CONNECTION_KILLED.
+        Some(Told::new(1927, "70100", "Connection was killed"))
     }
 }

@@ -25,7 +25,7 @@ use crate::activity::{Counting, InFlight, Pins, Who};
 use crate::answer::{self, Wanted};
 use crate::auth::{self, AuthError, Authenticated, Claim, Routed};
 use crate::buffer::Buffer;
-use crate::cancel;
+use crate::cancel::{self, Handle, Killed, Killer, Registered};
 use crate::compute::{self, ComputeConnection, DialError};
 use crate::context::Gateway;
 use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
@@ -55,7 +55,7 @@ const ATTACH_RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// Serves one client until one side closes.
 pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, accepted: Accepted) {
-    let id = gateway.next_connection_id();
+    let id = gateway.sessions.next_id();
     // The login is short and large, the session long and small: its state is not carried along while a client idles.
     let Some(client) = Box::pin(log_in(&gateway, accepted, id)).await else {
         return;
@@ -70,6 +70,8 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, acce
     };
     let reported = served.run().await;
     let Served { client, gateway, .. } = served;
+    // What it is told is the last of it: there is nothing left to kill.
+    drop(client.registered);
     match reported {
         None => tracing::debug!(session = id, project = %client.project.id, "closed"),
         Some(Reported { kind }) => {
@@ -88,6 +90,7 @@ struct Client {
     project: Arc<Project>,
     session: Session,
     /// Held for as long as the client is here.
+    registered: Registered,
     _place: crate::accept::Place,
     _counted: Counting,
 }
@@ -209,6 +212,8 @@ async fn prove_and_welcome(
     if let Err(error) = check_wishes(&project, &session).await {
         return Err(tell(stream, sequence, &error).await);
     }
+    // Whoever has the OK may be killed.
+    let registered = gateway.sessions.register(id, &project.id, &session.identity.user);
     let mut ok = Vec::new();
     ok_frame(&mut ok, sequence, session.status(), session.capabilities);
     if let Err(e) = write(&mut stream, &ok).await {
@@ -221,6 +226,7 @@ async fn prove_and_welcome(
         nonce,
         project,
         session,
+        registered,
         _place: place,
         _counted: counted,
     })
@@ -333,11 +339,17 @@ impl Served {
                 stream,
                 session,
                 project,
+                registered,
                 ..
             } = &mut self.client;
             let drain = &self.gateway.drain.begun;
+            let killer = Killer {
+                sessions: &self.gateway.sessions,
+                own: &registered.handle,
+                project,
+            };
             let (bytes_here, owed_here) = (bytes.take(), owed.take());
-            let wanted = answer::until_more_is_wanted(stream, session, project, drain, bytes_here, owed_here).await;
+            let wanted = answer::until_more_is_wanted(stream, session, killer, drain, bytes_here, owed_here).await;
             let wanted = match wanted {
                 Ok(wanted) => wanted,
                 Err(error) => return Some(self.report(1, &error).await),
@@ -374,6 +386,11 @@ impl Served {
     }
 
     async fn report(&mut self, sequence: u8, error: &impl ClientFacing) -> Reported {
+        self.note(error);
+        report(&mut self.client.stream, sequence, error).await
+    }
+
+    fn note(&self, error: &impl ClientFacing) {
         let project = &self.client.project.id;
         match error.kind() {
             ErrorKind::Ours | ErrorKind::Client | ErrorKind::Denied | ErrorKind::Limited => {
@@ -381,7 +398,6 @@ impl Served {
             }
             _ => tracing::info!(session = self.id, %project, reason = %error, "session ends"),
         }
-        report(&mut self.client.stream, sequence, error).await
     }
 
     /// A stretch of the session with a compute: attach, relay.
@@ -396,8 +412,12 @@ impl Served {
             cause,
             deadline: self.gateway.wakes.deadline(&self.client.project),
         };
+        let own = Arc::clone(&self.client.registered.handle);
+        let waiting = own.waits();
         let attached = tokio::select! {
             attached = attach.run() => attached,
+            () = own.killed() => return After::Closed(Some(self.report(1, &Killed).await)),
+            () = waiting.cancelled() => return self.interrupted(bytes),
             () = client_left(&mut self.client.stream, &mut bytes) => {
                 tracing::debug!(session = self.id, project = %self.client.project.id, "left while the database was waking");
                 return After::Closed(None);
@@ -413,6 +433,10 @@ impl Served {
             Ok(attached) => attached,
             Err(error) => return After::Closed(Some(self.report(1, &error).await)),
         };
+        if !own.attached() {
+            connection.quit();
+            return self.interrupted(bytes);
+        }
         let Client {
             stream,
             session,
@@ -433,6 +457,12 @@ impl Served {
         let surroundings = Surroundings {
             session,
             running: &running,
+            thread_id: connection.thread_id,
+            killer: Killer {
+                sessions: &self.gateway.sessions,
+                own: &own,
+                project,
+            },
             drain: &self.gateway.drain,
             in_flight: InFlight::new(project, self.gateway.clock),
             metrics: &self.metrics,
@@ -480,7 +510,14 @@ impl Served {
         )
         .await;
         self.metrics.detached();
+        own.detached();
         self.after_relay(ended, connection, &running).await
+    }
+
+    /// A KILL QUERY came while the command waited for the database: it is answered with that.
+    fn interrupted(&self, bytes: Buffer) -> After {
+        self.client.registered.handle.detached();
+        After::Detached(Some(bytes), Some(cancel::interrupted()))
     }
 
     async fn after_relay(&mut self, ended: Ended, connection: ComputeConnection, running: &Running) -> After {
@@ -516,28 +553,25 @@ impl Served {
                 After::Detached(bytes, owed)
             }
             Ended::Failed { error, under_way } => {
+                let ending = async {
+                    if under_way {
+                        end_statement(
+                            &self.metrics,
+                            &self.client.registered.handle,
+                            &self.client.session,
+                            &connection,
+                            running,
+                        )
+                        .await;
+                    }
+                };
                 let sequence = error.sequence();
-                let reported = self.report(sequence, &error).await;
-                if under_way {
-                    self.end_statement(&connection, running).await;
-                }
+                self.note(&error);
+                // A client that does not read keeps nobody from ending its statement.
+                let telling = report(&mut self.client.stream, sequence, &error);
+                let (reported, ()) = tokio::join!(telling, ending);
                 drop(connection);
                 After::Closed(Some(reported))
-            }
-        }
-    }
-
-    /// Nobody waits for what the compute is at any more: it would notice when it next writes, which may be in an hour. The
-    /// connection is held meanwhile: its thread is this session's until then.
-    async fn end_statement(&self, connection: &ComputeConnection, running: &Running) {
-        let user = &self.client.session.identity.user;
-        match cancel::end_thread(running, user, connection.thread_id).await {
-            Ok(_) => self.metrics.killed_at_compute(),
-            // A compute that goes down ends its statements itself.
-            Err(_) if running.closing().is_raised() => {}
-            Err(error) => {
-                let project = &self.client.project.id;
-                tracing::info!(session = self.id, %project, reason = %error, "a statement goes on without its client");
             }
         }
     }
@@ -561,6 +595,7 @@ impl Served {
             project,
             address,
             nonce,
+            registered,
             ..
         } = &mut self.client;
         session.reset();
@@ -622,6 +657,7 @@ impl Served {
                     return Err(self.report(sequence, &error).await);
                 }
                 session.admit(admitted);
+                registered.handle.changes_hands(&proven.id, user);
                 if !Arc::ptr_eq(&proven, project) {
                     self.client._counted = Counting::client(&proven);
                     self.client.project = proven;
@@ -635,6 +671,26 @@ impl Served {
             }
             Ok(Err(error)) => Err(self.report(sequence, &error).await),
             Err(_elapsed) => Err(self.report(sequence, &AuthError::Left).await),
+        }
+    }
+}
+
+/// Nobody waits for what the compute is at any more: it would notice when it next writes, which may be in an hour. The
+/// connection is held meanwhile: its thread is this session's until then.
+async fn end_statement(
+    metrics: &CoreMetrics,
+    handle: &Handle,
+    session: &Session,
+    connection: &ComputeConnection,
+    running: &Running,
+) {
+    let kill = handle.end_of_thread(connection.thread_id);
+    match cancel::end_thread(running, &session.identity.user, &kill).await {
+        Ok(()) => metrics.killed_at_compute(),
+        // A compute that goes down ends its statements itself.
+        Err(_) if running.closing().is_raised() => {}
+        Err(error) => {
+            tracing::info!(session = handle.id, reason = %error, "a statement goes on without its client");
         }
     }
 }

@@ -13,12 +13,12 @@ mod route;
 mod auth;
 mod session;
 mod restraint;
+mod cancel;
 mod answer;
 mod wake;
 mod compute;
 mod relay;
 mod accounts;
-mod cancel;
 mod drain;
 
 // What the steps share.

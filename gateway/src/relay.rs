@@ -7,7 +7,8 @@
 //! be pipelined; buffers are held only while bytes are on their way.
 //!
 //! [`up`] carries the client's commands to the compute, [`down`] the answers back, [`statement`] gives prepared statements
-//! their ids, [`park`] decides when the session leaves the connection. Only what changes is touched on the way: ids of
+//! their ids, [`park`] decides when the session leaves the connection, [`kill`] ends
+//! what others and this client want ended. Only what changes is touched on the way: ids of
 //! statements, and the reports of the session tracker, which are the gateway's own wish.
 //!
 //! Not cancel-safe: the pump is one task's, for as long as the session is attached.
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::accounts::{Accounts, Change};
 use crate::activity::{InFlight, Pinned, Pins};
 use crate::buffer::Buffer;
+use crate::cancel::{Kill, Killed, Killer, Outcome};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::metrics::CoreMetrics;
@@ -40,10 +42,12 @@ use crate::session::{Replay, Session};
 use crate::stream::Readable;
 
 mod down;
+mod kill;
 mod park;
 mod statement;
 mod up;
 
+use kill::{Elsewhere, Interrupts};
 pub(crate) use park::Config;
 use statement::{Capture, Reprepare};
 
@@ -102,6 +106,9 @@ pub(crate) enum RelayError {
     Evicted { pin: life::Pin, because: String },
     #[error("{SHUTDOWN_TEXT}")]
     Draining { sequence: u8 },
+    /// None: in the middle of a packet.
+    #[error("{Killed}")]
+    Killed { sequence: Option<u8> },
 }
 
 impl RelayError {
@@ -109,6 +116,7 @@ impl RelayError {
     pub(crate) fn sequence(&self) -> u8 {
         match self {
             Self::ComputeGone { sequence, .. } | Self::Draining { sequence } => *sequence,
+            Self::Killed { sequence } => sequence.unwrap_or(1),
             _ => 1,
         }
     }
@@ -122,6 +130,7 @@ impl ClientFacing for RelayError {
             Self::ComputeGone { .. } | Self::ComputeCut { .. } | Self::Replay(_) => ErrorKind::Compute,
             Self::Evicted { .. } => ErrorKind::Limited,
             Self::Draining { .. } => ErrorKind::Ours,
+            Self::Killed { .. } => Killed.kind(),
         }
     }
 
@@ -138,6 +147,7 @@ impl ClientFacing for RelayError {
             )),
             Self::Evicted { pin, because } => Some(gone(&format!("{because}, and the session held {pin}"))),
             Self::Draining { .. } => Some(Told::shutdown(SHUTDOWN_TEXT)),
+            Self::Killed { sequence } => sequence.and_then(|_| Killed.told()),
         }
     }
 }
@@ -155,6 +165,9 @@ fn gone(reason: &str) -> Told {
 pub(crate) struct Surroundings<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) running: &'a Running,
+    /// The compute's id of the connection.
+    pub(crate) thread_id: u32,
+    pub(crate) killer: Killer<'a>,
     pub(crate) drain: &'a Drain,
     pub(crate) in_flight: InFlight,
     pub(crate) metrics: &'a CoreMetrics,
@@ -185,6 +198,9 @@ pub(crate) async fn run<C: Readable>(
     let mut over = pin!(surroundings.drain.over.raised());
     let mut nudges = running.nudges();
     let mut nudged = pin!(running.nudged());
+    let own = surroundings.killer.own;
+    let mut asked = pin!(own.asked());
+    let mut asks = own.asks();
     let mut idle = pin!(sleep_until(Instant::now() + surroundings.park.after));
     let mut glance = pin!(sleep_until(Instant::now() + GLANCE));
     let mut glancing = false;
@@ -197,6 +213,7 @@ pub(crate) async fn run<C: Readable>(
             let _ = draining.as_mut().poll(cx);
             let _ = over.as_mut().poll(cx);
             let _ = nudged.as_mut().poll(cx);
+            let _ = asked.as_mut().poll(cx);
             let _ = idle.as_mut().poll(cx);
         }
         loop {
@@ -224,6 +241,13 @@ pub(crate) async fn run<C: Readable>(
                 nudges = nudges_now;
                 nudged.set(running.nudged());
                 let _ = nudged.as_mut().poll(cx);
+                again = true;
+            }
+            let asks_now = own.asks();
+            if asks_now != asks {
+                asks = asks_now;
+                asked.set(own.asked());
+                let _ = asked.as_mut().poll(cx);
                 again = true;
             }
             // It is set anew only when it has run out, not at every command, or when it would run out too late.
@@ -298,6 +322,10 @@ enum Hold {
     Inventory,
     /// This statement must be prepared on the present connection first.
     Reprepare(u32),
+    /// A KILL of what no compute knows.
+    Kill(Kill),
+    /// It is under way.
+    Killing,
 }
 
 struct Relay<'a, C, F> {
@@ -346,6 +374,11 @@ struct Relay<'a, C, F> {
     /// Those that are not answered yet.
     prepares_sent: VecDeque<Capture>,
     reprepare: Option<Reprepare>,
+    /// What the client's own KILL comes to.
+    killing: Option<Elsewhere<'a, Outcome>>,
+    interrupts: Interrupts<'a>,
+    /// [`Handle::asks`](crate::cancel::Handle::asks) when it was last looked at.
+    asks: u32,
     /// The command at hand has had the question for modes sent before it.
     modes_asked: bool,
     life: life::State,
@@ -383,6 +416,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             around.session.tracked.hidden();
         }
         let now = Instant::now();
+        let around_asks = around.killer.own.asks();
         let mut relay = Self {
             client,
             compute,
@@ -414,6 +448,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             capture: None,
             prepares_sent: VecDeque::new(),
             reprepare: None,
+            killing: None,
+            interrupts: Interrupts::default(),
+            // Something may have been asked before this was made.
+            asks: around_asks.wrapping_sub(1),
             modes_asked: false,
             life: life::step(life::State::Detached, life::Event::Attached)
                 .map_or(life::State::Busy, |(state, _)| state),
@@ -444,6 +482,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 Settled::Ended(ended) => return Ok(Some(ended)),
                 Settled::Acted => {}
                 Settled::Rests if self.live()? => {}
+                Settled::Rests if self.kills(cx)? => {}
                 Settled::Rests => return Ok(None),
             }
         }
@@ -511,6 +550,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 }));
             }
             Some(Hold::Answer(answer)) if answered => self.answer_here(&answer)?,
+            Some(Hold::Kill(kill)) if answered => {
+                self.hold = Some(Hold::Killing);
+                self.begin_kill(kill);
+            }
             Some(Hold::Look) if answered => {
                 self.scan_commands()?;
                 acted = self.hold != Some(Hold::Look);

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -80,7 +79,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         drain: Drain::default(),
         metrics,
         clock: Clock::start(),
-        connections: AtomicU32::new(0),
+        sessions: Arc::default(),
         config,
     });
     let (known_here, mut known) = watch::channel(false);

@@ -39,6 +39,59 @@ pub(crate) fn answer(text: &[u8], session: &mut Session) -> Option<Vec<u8>> {
     Some(answer.packets)
 }
 
+/// A statement was answered here that affected so many rows, or failed so. Its diagnostics are kept as a compute would show them.
+pub(crate) fn keep(session: &mut Session, row_count: &str, error: Option<&Told>) {
+    let count = if error.is_some() { "1" } else { "0" };
+    let (found_rows, last_insert_id) = match &session.previous {
+        Previous::Read(known) => (known.found_rows.clone(), known.last_insert_id.clone()),
+        Previous::There | Previous::Lost(_) => ("0".into(), "0".into()),
+    };
+    let kept = Diagnostics {
+        row_count: row_count.into(),
+        found_rows,
+        warning_count: count.into(),
+        error_count: count.into(),
+        last_insert_id,
+        show_warnings: warnings(session, error).map(Vec::into_boxed_slice),
+    };
+    session.previous = Previous::Read(kept);
+}
+
+/// The answer to SHOW WARNINGS, as MariaDB 10.11 gives it. None: the character set is not known here.
+fn warnings(session: &Session, error: Option<&Told>) -> Option<Vec<u8>> {
+    let charset = session.results_charset()?;
+    let text = |name: &str, chars: u32| ColumnDefinition {
+        name: name.as_bytes().to_vec(),
+        charset: charset.collation,
+        column_length: chars * charset.bytes_max,
+        column_type: 0xfd,
+        flags: 0x0001,
+        decimals: 39,
+        ..ColumnDefinition::default()
+    };
+    let code = ColumnDefinition {
+        name: b"Code".to_vec(),
+        charset: 63,
+        column_length: 4,
+        column_type: 3,
+        flags: 0x00a1,
+        ..ColumnDefinition::default()
+    };
+    let columns = [text("Level", 7), code, text("Message", 512)];
+    let number = error.map(|told| told.code.to_string()).unwrap_or_default();
+    let row = error.map(|told| {
+        vec![
+            Some(&b"Error"[..]),
+            Some(number.as_bytes()),
+            Some(told.message.as_bytes()),
+        ]
+    });
+    let mut packets = Vec::new();
+    let rows: Vec<_> = row.into_iter().collect();
+    text_result_set(&mut packets, 1, &columns, &rows, session.capabilities, session.status());
+    Some(packets)
+}
+
 /// A question that is not answered here, and that nobody else could answer any more.
 pub(crate) fn not_kept() -> Told {
     Told::new(

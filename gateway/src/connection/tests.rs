@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::AtomicU32;
 
 use control_api::control as proto;
 use mysql_wire::capabilities::Capabilities;
@@ -86,7 +85,7 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
         drain: Drain::default(),
         metrics,
         clock: Clock::start(),
-        connections: AtomicU32::new(0),
+        sessions: Arc::default(),
         config,
     }
 }

@@ -57,7 +57,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 }
                 Ok(false)
             }
-            State::Idle if quiet => self.idle(),
+            State::Idle if quiet && !self.interrupts.are_running() => self.idle(),
             State::Pinned => self.pinned(),
             State::Asking if self.asking_since.elapsed() >= INVENTORY_PATIENCE => {
                 self.compute_said = Some("it does not answer".into());

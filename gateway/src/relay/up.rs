@@ -14,6 +14,7 @@ use super::{Due, Hold, Kind, Own, PIPELINED_MAX, Relay, RelayError, command_erro
 use crate::accounts::{self, Change};
 use crate::answer::{diagnostics, is_refused, unknown_command};
 use crate::buffer::Buffer;
+use crate::cancel::{self, Kill};
 use crate::restraint::{JUDGED_BYTES_MAX, refusal};
 use crate::session::Replay;
 use crate::session::inventory::MODES;
@@ -100,7 +101,8 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
 
     /// Finds the commands in what was read and decides what may be sent on.
     pub(super) fn scan_commands(&mut self) -> Result<(), RelayError> {
-        while self.hold.is_none() && self.inject.is_empty() && !self.compute_deaf {
+        let stopped = self.compute_deaf || self.interrupts.are_running();
+        while self.hold.is_none() && self.inject.is_empty() && !stopped {
             let Some(buffer) = &mut self.up else { break };
             self.up_is_long = buffer.is_full();
             let bytes = &buffer.filled()[self.to_send..];
@@ -184,6 +186,16 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                     Kind::Plain
                 }
             },
+            Command::ProcessKill if head.frame_payload_len == 5 => {
+                let Some(&[a, b, c, d]) = self.at_hand().get(5..9) else {
+                    return Begun::Waits;
+                };
+                let kill = Kill::connection(u32::from_le_bytes([a, b, c, d]));
+                if kill.is_for_gateway() {
+                    return self.hold(Hold::Kill(kill));
+                }
+                Kind::Plain
+            }
             Command::StmtPrepare => {
                 self.capture = Some(Capture::of(head.frame_payload_len));
                 Kind::Prepare
@@ -275,6 +287,16 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             .get(5..packet.len().min(4 + head.frame_payload_len))
             .unwrap_or_default();
         let is_whole = 1 + text.len() >= head.frame_payload_len;
+        if Kill::may_begin(text) && head.frame_payload_len <= cancel::TEXT_BYTES_MAX {
+            if !is_whole {
+                return None;
+            }
+            let kill = Kill::read(text, &self.around.session.identity.user);
+            if let Some(kill) = kill.filter(Kill::is_for_gateway) {
+                self.hold = Some(Hold::Kill(kill));
+                return None;
+            }
+        }
         let read = read_text(text);
         let look = Look {
             change: accounts::change(text),

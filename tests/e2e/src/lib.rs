@@ -17,6 +17,7 @@ mod crash;
 mod dashboards;
 mod idempotency;
 mod keys;
+mod kill;
 mod login_asleep;
 mod login_settings;
 mod metrics;
