@@ -15,7 +15,7 @@ help: ## List the targets
 up: ## Install what is missing, build, run everything in the foreground (ARGS="--data-dir DIR --config FILE")
 	@deploy/dev/install runtime
 	@cargo build --release --locked -p selkie
-	@exec target/release/selkie up $(ARGS)
+	@exec cargo run --quiet --release --locked -p selkie -- up $(ARGS)
 
 build: ## Build the release binary
 	cargo build --release --locked -p selkie
@@ -36,7 +36,7 @@ soak: ## Kill processes for a while, then play seeds until one fails (CONTRIBUTI
 	cargo build --locked -p selkie
 	cargo build --locked -p sim
 	CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked -p e2e chaos -- --nocapture
-	target/debug/sim soak & trap "kill $$!" EXIT; \
+	cargo run --quiet --locked -p sim -- soak & trap "kill $$!" EXIT; \
 	SOAK=1 cargo test --locked -p differential -- --nocapture seeds::sessions_see_no_difference
 
 check: ## Format, clippy, rustdoc, licences and sources of dependencies, what is in deploy/
