@@ -6,9 +6,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 mod store;
+mod tls;
 
 pub(crate) use store::StoreConfig;
 pub use store::{RawStore, SecretText};
+pub use tls::RawTls;
+pub(crate) use tls::TlsConfig;
+pub use tls::TlsError;
 
 /// Everything under `control`, unchecked. All fields have defaults.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -36,6 +40,8 @@ pub struct RawListen {
     pub listen: Option<String>,
     /// `IP:PORT` where other control planes on the same store reach it; the address that it listens on where absent.
     pub advertise: Option<String>,
+    /// Certificates; only under `control.grpc`.
+    pub tls: RawTls,
 }
 
 /// When idle computes fall asleep.
@@ -69,8 +75,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// REST; 127.0.0.1:7300, loopback because there is no TLS on it yet.
     pub http_listen: SocketAddr,
-    /// Gateways; 127.0.0.1:7301, loopback because verifiers and secrets pass here.
+    /// Gateways; 127.0.0.1:7301. Other addresses need `grpc_tls`, because verifiers and secrets pass here.
     pub grpc_listen: SocketAddr,
+    /// Proves this control plane to its gateways and asks them for a certificate.
+    pub(crate) grpc_tls: Option<TlsConfig>,
     /// Where other control planes reach it; absent: where it listens.
     pub(crate) http_advertise: Option<SocketAddr>,
     pub(crate) grpc_advertise: Option<SocketAddr>,
@@ -133,10 +141,17 @@ const SUSPEND_AFTER: Duration = Duration::from_secs(300);
 /// Below, a compute sleeps between two commands of one program; above, "never" is meant.
 const SUSPEND_AFTER_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+/// As long as a whole login of a client may take.
+pub(crate) const TLS_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_SIZE_CU: f64 = 0.25;
 
 impl Config {
+    /// Whether gateways speak TLS to it.
+    pub fn grpc_is_tls(&self) -> bool {
+        self.grpc_tls.is_some()
+    }
+
     /// Checks every setting. `data_dir` is common to all services and so stands outside of `control`.
     pub fn check(data_dir: PathBuf, raw: RawConfig) -> Result<Self, ConfigError> {
         // Exhaustive on purpose: a new raw field does not compile until it is checked here.
@@ -152,10 +167,12 @@ impl Config {
         let RawListen {
             listen: http_listen,
             advertise: http_advertise,
+            tls: http_tls,
         } = http;
         let RawListen {
             listen: grpc_listen,
             advertise: grpc_advertise,
+            tls: grpc_tls,
         } = grpc;
         let size_cu = default_size_cu.unwrap_or(DEFAULT_SIZE_CU);
         if !SIZE_CU.contains(&size_cu) {
@@ -165,11 +182,23 @@ impl Config {
                 "must be between 0.05 and 256",
             ));
         }
+        tls::refuse_on_http(&http_tls)?;
+        let grpc_listen = listen("control.grpc.listen", grpc_listen, GRPC_LISTEN)?;
+        let grpc_tls = TlsConfig::check(grpc_tls)?;
+        if grpc_tls.is_none() && !grpc_listen.ip().is_loopback() {
+            return Err(refuse(
+                "control.grpc.listen",
+                grpc_listen,
+                "is reached from other machines, and verifiers and secrets pass there: set control.grpc.tls.cert, .key \
+                 and .client_ca (`selkie certificates` makes some)",
+            ));
+        }
         Ok(Self {
             data_dir: std::path::absolute(&data_dir)
                 .map_err(|error| refuse("data_dir", data_dir.display(), error.to_string()))?,
             http_listen: listen("control.http.listen", http_listen, HTTP_LISTEN)?,
-            grpc_listen: listen("control.grpc.listen", grpc_listen, GRPC_LISTEN)?,
+            grpc_listen,
+            grpc_tls,
             http_advertise: advertise("control.http.advertise", http_advertise)?,
             grpc_advertise: advertise("control.grpc.advertise", grpc_advertise)?,
             store: StoreConfig::check(store)?,

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::store::StoreError;
+use crate::{config::TlsError, store::StoreError};
 
 /// Fatal to the control plane; fit to be shown to the person who started it.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,9 @@ pub enum Error {
     /// The state cannot be read or written.
     #[error("the control plane's state: {0}")]
     Store(#[from] StoreError),
+    /// A certificate of ours cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Two metrics of one name: a mistake of ours.
     #[error("the metrics: {0}")]
     Metrics(#[from] prometheus::Error),

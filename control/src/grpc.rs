@@ -1,5 +1,5 @@
 //! What gateways call: watch, wake, activity. Every call proves itself with the token of the authenticated local channel
-//! before it is looked at, because a watch hands out verifiers and secrets.
+//! before it is looked at, because a watch hands out verifiers and secrets; over the network by a certificate, too.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use tonic::{
     Request, Response, Status, Streaming,
     metadata::MetadataMap,
     service::interceptor::InterceptedService,
-    transport::server::{Connected, TcpIncoming},
+    transport::server::{Connected, ServerTlsConfig, TcpIncoming},
 };
 
 use crate::{
@@ -53,19 +53,21 @@ pub(crate) struct GatewayService {
 pub(crate) async fn serve(
     gateways: Arc<impl Gateways>,
     listener: TcpListener,
+    tls: Option<ServerTlsConfig>,
     token: &str,
     end: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     // The builder's own option does not reach connections that it is given; without it an answer to a wake waited for
     // the client's delayed acknowledgement, 40 ms.
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-    serve_on(gateways, connections, token, end).await
+    serve_on(gateways, connections, tls, token, end).await
 }
 
 /// The same on whatever connections come.
 pub(crate) async fn serve_on<C>(
     gateways: Arc<impl Gateways>,
     connections: impl Stream<Item = std::io::Result<C>>,
+    tls: Option<ServerTlsConfig>,
     token: &str,
     end: CancellationToken,
 ) -> Result<(), tonic::transport::Error>
@@ -73,11 +75,15 @@ where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let expected = key_hash(token);
-    let server = GatewaysServer::from_arc(gateways).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let authenticated = InterceptedService::new(server, move |request: Request<()>| {
+    let gateways = GatewaysServer::from_arc(gateways).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let authenticated = InterceptedService::new(gateways, move |request: Request<()>| {
         check_token(request.metadata(), &expected).map(|()| request)
     });
-    tonic::transport::Server::builder()
+    let mut server = tonic::transport::Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls)?;
+    }
+    server
         .add_service(authenticated)
         .serve_with_incoming_shutdown(connections, end.cancelled_owned())
         .await

@@ -35,7 +35,8 @@ mod testing;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use config::{
-    Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, RawStore, RawSuspend, SecretText, UidRange,
+    Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, RawStore, RawSuspend, RawTls, SecretText,
+    TlsError, UidRange,
 };
 pub use error::Error;
 pub use run::{Listening, run};

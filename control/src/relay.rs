@@ -24,7 +24,7 @@ use tokio::{sync::watch, time::Instant};
 use tonic::{
     Code, Status, Streaming,
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
+    transport::{Channel, ClientTlsConfig, Endpoint},
 };
 use tower::ServiceExt;
 
@@ -67,6 +67,8 @@ pub(crate) struct Desk {
     own: Router,
     http: reqwest::Client,
     token: MetadataValue<Ascii>,
+    /// What gRPC between control planes is proven with, where it goes over the network.
+    tls: Option<ClientTlsConfig>,
     channel: Mutex<Option<(Holder, Channel)>>,
 }
 
@@ -76,8 +78,8 @@ enum Place {
 }
 
 impl Desk {
-    /// `own` is the REST of one that stands by; `token` is the gateways'.
-    pub(crate) fn new(own: Router, token: &str) -> Result<Self, std::io::Error> {
+    /// `own` is the REST of one that stands by; `token` is the gateways'; `tls` is for the leader's gRPC.
+    pub(crate) fn new(own: Router, token: &str, tls: Option<ClientTlsConfig>) -> Result<Self, std::io::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
             // A kept connection may end with its leader just when it is used: then nobody knows what was heard of a change.
@@ -94,6 +96,7 @@ impl Desk {
             own,
             http,
             token,
+            tls,
             channel: Mutex::new(None),
         })
     }
@@ -299,13 +302,16 @@ impl Desk {
                 return Ok(channel.clone());
             }
         }
-        let channel = Endpoint::from_shared(format!("http://{}", leader.grpc))?
+        let mut endpoint = match &self.tls {
+            Some(tls) => Endpoint::from_shared(format!("https://{}", leader.grpc))?.tls_config(tls.clone())?,
+            None => Endpoint::from_shared(format!("http://{}", leader.grpc))?,
+        };
+        endpoint = endpoint
             .connect_timeout(CONNECT_PATIENCE)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await?;
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect().await?;
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some((leader.clone(), channel.clone()));
         Ok(channel)
     }

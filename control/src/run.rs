@@ -10,7 +10,7 @@ use crate::{
     activity::Activity,
     bootstrap::Home,
     compute::{Computes, Parts},
-    config::StoreConfig,
+    config::{StoreConfig, TlsConfig},
     driver::{Driver, DriverError, process::ProcessDriver},
     grpc::{self, GatewayService},
     lead::{Candidate, Hold, LedDriver},
@@ -62,7 +62,10 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         store,
     };
     let own = plane.assemble(plane.store.clone(), Hold::alone(), shutdown.clone())?;
-    let desk = Desk::new(own.led.rest, &token).map_err(|source| Error::Serve { what: "REST", source })?;
+    let grpc_tls = plane.config.grpc_tls.as_ref();
+    let to_leader = grpc_tls.map(TlsConfig::client).transpose()?;
+    let for_gateways = grpc_tls.map(TlsConfig::server).transpose()?;
+    let desk = Desk::new(own.led.rest, &token, to_leader).map_err(|source| Error::Serve { what: "REST", source })?;
     let (desk, end_of_grpc) = (Arc::new(desk), CancellationToken::new());
     // Where nobody shares the store, the first answer comes from a control plane that has read everything.
     let alone = match plane.config.store {
@@ -82,7 +85,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let (gateways, grpc_end) = (desk.clone(), end_of_grpc.clone());
     let mut serve_grpc = plane
         .tasks
-        .spawn(async move { grpc::serve(gateways, grpc, &token, grpc_end).await });
+        .spawn(async move { grpc::serve(gateways, grpc, for_gateways, &token, grpc_end).await });
     tracing::info!(http = %listening.http, grpc = %listening.grpc, "control plane ready");
     // Nobody waits for it: fine.
     let _ = ready.send(listening);

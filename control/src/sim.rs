@@ -484,7 +484,7 @@ fn open(
     };
     let end = over.clone();
     tasks.spawn(async move {
-        drop(grpc::serve_on(Arc::new(service), ReceiverStream::new(connections), TOKEN, end).await);
+        drop(grpc::serve_on(Arc::new(service), ReceiverStream::new(connections), None, TOKEN, end).await);
     });
     let preparing = projects.clone();
     tasks.spawn(async move { run::prepare(&preparing, interrupted).await });

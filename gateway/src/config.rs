@@ -100,6 +100,20 @@ pub struct RawControl {
     pub address: String,
     /// File with the token that control made for its gateways; by default `control/gateway.token` in the data directory.
     pub token_file: Option<PathBuf>,
+    /// Certificates for an address of `https://`.
+    pub tls: RawControlTls,
+}
+
+/// `[gateway.control.tls]`: PEM files. All of them, or none.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawControlTls {
+    /// Who signed control's certificate.
+    pub ca: Option<PathBuf>,
+    /// The certificate that this gateway shows.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
 }
 
 /// `[gateway.tls]`; without both, a development certificate is made in the data directory at the first start.
@@ -178,6 +192,7 @@ impl Default for RawControl {
         Self {
             address: "http://127.0.0.1:7301".into(),
             token_file: None,
+            tls: RawControlTls::default(),
         }
     }
 }
@@ -213,6 +228,15 @@ pub struct Config {
 pub(crate) struct ControlConfig {
     pub(crate) address: String,
     pub(crate) token_file: PathBuf,
+    pub(crate) tls: Option<ControlTls>,
+}
+
+/// What the connection to control is proven with.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlTls {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl RawConfig {
@@ -235,13 +259,17 @@ impl RawConfig {
         } = self;
         let RawProxyProtocol { trusted } = proxy_protocol;
         let RawHttp { listen: http_listen } = http;
-        let RawControl { address, token_file } = control;
         let RawThrottle {
             failures_per_minute,
             address_failures_per_second,
             max_half_open,
             max_half_open_per_address,
         } = throttle;
+        let RawControl {
+            address,
+            token_file,
+            tls: control_tls,
+        } = control;
         if max_clients == 0 {
             return Err(refused("max_clients", "0", "must be at least 1"));
         }
@@ -252,6 +280,7 @@ impl RawConfig {
             threads: if threads == 0 { available_cores() } else { threads },
             http_listen: address_of("http.listen", &http_listen)?,
             control: ControlConfig {
+                tls: control_tls_of(control_tls, &address)?,
                 address: url_of("control.address", address)?,
                 token_file: token_file.unwrap_or_else(|| data_dir.join("control/gateway.token")),
             },
@@ -329,6 +358,42 @@ fn networks_of(setting: &'static str, values: &[String]) -> Result<Networks, Con
         value: values.join(", "),
         problem: format!("cannot be used: {e}"),
     })
+}
+
+/// Verifiers and secrets pass here: over the network only with certificates on both sides.
+fn control_tls_of(raw: RawControlTls, address: &str) -> Result<Option<ControlTls>, ConfigError> {
+    let RawControlTls { ca, cert, key } = raw;
+    let https = address.starts_with("https://");
+    match (https, ca, cert, key) {
+        (true, Some(ca), Some(cert), Some(key)) => Ok(Some(ControlTls { ca, cert, key })),
+        (true, None, _, _) => Err(refused("control.tls.ca", "", "is needed for an address of https://")),
+        (true, _, None, _) => Err(refused("control.tls.cert", "", "is needed for an address of https://")),
+        (true, _, _, None) => Err(refused("control.tls.key", "", "is needed for an address of https://")),
+        (false, None, None, None) if is_loopback(address) => Ok(None),
+        (false, None, None, None) => Err(refused(
+            "control.address",
+            address,
+            "is on another machine: verifiers and secrets pass there, so it must be https:// with `gateway.control.tls`",
+        )),
+        (false, ..) => Err(refused(
+            "control.address",
+            address,
+            "must be https:// where `gateway.control.tls` is set",
+        )),
+    }
+}
+
+/// As written; a name is another machine's, whatever it resolves to, but `localhost`.
+fn is_loopback(address: &str) -> bool {
+    let Some(host) = address
+        .parse::<tonic::transport::Uri>()
+        .ok()
+        .and_then(|uri| uri.host().map(str::to_owned))
+    else {
+        return false;
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn duration_of(setting: &'static str, value: &str) -> Result<Duration, ConfigError> {
@@ -443,6 +508,38 @@ mod tests {
             text.starts_with("setting `gateway.proxy_protocol.trusted`: ") && text.contains("write \"10.1.0.0/16\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn control_on_another_machine_needs_certificates() {
+        let at = |address: &str, tls: RawControlTls| {
+            let control = RawControl {
+                address: address.into(),
+                tls,
+                ..RawControl::default()
+            };
+            checked(RawConfig {
+                control,
+                ..RawConfig::default()
+            })
+        };
+        let all = || RawControlTls {
+            ca: Some("ca".into()),
+            cert: Some("c".into()),
+            key: Some("k".into()),
+        };
+        for local in ["http://127.0.0.1:7301", "http://localhost:7301", "http://[::1]:7301"] {
+            assert!(
+                at(local, RawControlTls::default()).unwrap().control.tls.is_none(),
+                "{local}"
+            );
+        }
+        let told = at("http://control:7301", RawControlTls::default()).unwrap_err();
+        assert!(told.contains("must be https://"), "{told}");
+        assert!(at("https://control:7301", all()).unwrap().control.tls.is_some());
+        let told = at("https://control:7301", RawControlTls { key: None, ..all() }).unwrap_err();
+        assert!(told.contains("gateway.control.tls.key"), "{told}");
+        assert!(at("http://127.0.0.1:7301", all()).is_err());
     }
 
     #[test]

@@ -17,12 +17,12 @@ use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
 use crate::accounts::AccountSource;
 use crate::activity::{Changes, Clock};
-use crate::config::ControlConfig;
+use crate::config::{ControlConfig, ControlTls};
 use crate::route::{ComputeView, Routes, Running};
 use crate::wake::{Ask, AskError, ComputeSource, jittered};
 
@@ -55,8 +55,16 @@ pub enum ControlError {
         path: PathBuf,
     },
     /// The address is no URL.
-    #[error("control's address: {0}")]
+    #[error("control's address or certificates: {0}")]
     Address(#[from] tonic::transport::Error),
+    /// A file of `gateway.control.tls` cannot be read.
+    #[error("TLS file {path}: {source}", path = path.display())]
+    Tls {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 type Client = GatewaysClient<InterceptedService<Channel, Credentials>>;
@@ -85,7 +93,11 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new(config: &ControlConfig, routes: Arc<Routes>) -> Result<Self, ControlError> {
-        let channel = endpoint(&config.address)?.connect_lazy();
+        let mut endpoint = endpoint(&config.address)?;
+        if let Some(tls) = &config.tls {
+            endpoint = endpoint.tls_config(certificates(tls)?)?;
+        }
+        let channel = endpoint.connect_lazy();
         Ok(Self::over(channel, token(&config.token_file)?, routes))
     }
 
@@ -313,6 +325,18 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Erro
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .connect_timeout(Duration::from_secs(5)))
+}
+
+fn certificates(tls: &ControlTls) -> Result<ClientTlsConfig, ControlError> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|source| ControlError::Tls {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    Ok(ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
+        .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?)))
 }
 
 fn token(path: &Path) -> Result<MetadataValue<Ascii>, ControlError> {

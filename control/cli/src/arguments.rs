@@ -82,6 +82,8 @@ pub(crate) enum Verb {
     Operations(OperationsVerb),
     /// Who changed what and when, the latest first
     Audit(Audit),
+    /// Make certificates for gateways and control planes on different machines
+    Certificates(Certificates),
     /// Print a completion script, as `selkie completion bash > /etc/bash_completion.d/selkie`
     Completion { shell: clap_complete::Shell },
 }
@@ -91,6 +93,15 @@ pub(crate) struct Up {
     /// Make no demo project at the first start
     #[arg(long)]
     pub(crate) no_demo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certificates {
+    /// Where to; `ca.pem` and `ca.key` there are used where they exist
+    pub(crate) dir: PathBuf,
+    /// A name or address by which gateways reach the control plane, beside this machine's own; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) control: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -50,6 +50,8 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
     } = settings;
     let earlier = UpJson::read(&data_dir)?;
     let control_config = control::Config::check(data_dir.clone(), control)?;
+    let scheme = if control_config.grpc_is_tls() { "https" } else { "http" };
+    gateway.control.address = format!("{scheme}://{}", reachable(control_config.grpc_listen));
     // Checked before anything starts: a typing error should not leave half a system.
     gateway.clone().check(&data_dir)?;
     let bootstrap = control::bootstrap(
@@ -67,7 +69,7 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
     let Some(control_at) = until_ready(&mut control, listening).await? else {
         return Ok(());
     };
-    gateway.control.address = format!("http://{}", reachable(control_at.grpc));
+    gateway.control.address = format!("{scheme}://{}", reachable(control_at.grpc));
     gateway.control.token_file = Some(bootstrap.gateway_token_file.clone());
     let gateway_config = gateway.check(&data_dir)?;
     let ca = gateway_config.ca_file();

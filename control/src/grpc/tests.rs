@@ -6,9 +6,13 @@ use control_api::control::{
     self as proto, ComputeState, ProjectActivity, WatchHello, gateways_client::GatewaysClient, watch_event::Event,
     watch_request::Message,
 };
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, transport::Channel};
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
 
 use super::*;
 use crate::testing::{Plane, Start};
@@ -25,6 +29,10 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(tls: Option<ServerTlsConfig>) -> Self {
         let (plane, id) = Plane::with_demo().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, end, tasks) = (
@@ -39,7 +47,7 @@ impl Server {
             tasks: tasks.clone(),
         };
         let served = end.clone();
-        tasks.spawn(async move { serve(Arc::new(service), listener, TOKEN, served).await });
+        tasks.spawn(async move { serve(Arc::new(service), listener, tls, TOKEN, served).await });
         Self {
             plane,
             id,
@@ -337,5 +345,64 @@ async fn gateway_whose_connection_ends_is_known_to_be_gone() {
     tokio::time::timeout(Duration::from_secs(10), gone)
         .await
         .expect("it is told by the connection's end");
+    server.stop().await;
+}
+
+/// Signs certificates; its own in PEM form.
+struct Authority(Issuer<'static, KeyPair>, String);
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self(Issuer::new(params, key), pem)
+    }
+
+    fn certificate(&self) -> Certificate {
+        Certificate::from_pem(&self.1)
+    }
+
+    fn identity(&self) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let made = params.signed_by(&key, &self.0).unwrap();
+        Identity::from_pem(made.pem(), key.serialize_pem())
+    }
+}
+
+#[tokio::test]
+async fn over_tls_only_who_shows_a_certificate_of_the_authority_is_heard() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let tls = ServerTlsConfig::new()
+        .identity(ours.identity())
+        .client_ca_root(ours.certificate());
+    let server = Server::start_with(Some(tls)).await;
+    let ask = async |tls: Option<ClientTlsConfig>| {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", server.address)).unwrap();
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).unwrap();
+        }
+        let mut client = GatewaysClient::new(endpoint.connect_lazy());
+        let code = client.wake(with_token(wake("nobody"), TOKEN)).await.unwrap_err().code();
+        // The answer of the service itself, or none at all.
+        code == Code::NotFound
+    };
+    let trusting = || ClientTlsConfig::new().ca_certificate(ours.certificate());
+    assert!(ask(Some(trusting().identity(ours.identity()))).await);
+    assert!(!ask(None).await, "in the clear");
+    assert!(!ask(Some(trusting())).await, "without a certificate");
+    assert!(
+        !ask(Some(trusting().identity(other.identity()))).await,
+        "with a stranger's"
+    );
+    let fooled = ClientTlsConfig::new().ca_certificate(other.certificate());
+    assert!(
+        !ask(Some(fooled.identity(ours.identity()))).await,
+        "a gateway that trusts another"
+    );
     server.stop().await;
 }

@@ -32,13 +32,13 @@ impl Instance {
             grpc: address(&grpc),
         };
         let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let desk = Arc::new(Desk::new(led(&plane).rest, TOKEN).unwrap());
+        let desk = Arc::new(Desk::new(led(&plane).rest, TOKEN, None).unwrap());
         tasks.spawn({
             let serve = axum::serve(http, rest(desk.clone())).with_graceful_shutdown(end.clone().cancelled_owned());
             serve.into_future()
         });
         let (gateways, grpc_end) = (desk.clone(), end.clone());
-        tasks.spawn(async move { crate::grpc::serve(gateways, grpc, TOKEN, grpc_end).await });
+        tasks.spawn(async move { crate::grpc::serve(gateways, grpc, None, TOKEN, grpc_end).await });
         Self {
             plane,
             desk,

@@ -28,6 +28,7 @@ mod relay;
 mod relay_large;
 mod relay_prepared;
 mod rest;
+mod services_tls;
 mod settings;
 mod shutdown;
 mod streaming;

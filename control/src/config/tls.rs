@@ -1,0 +1,175 @@
+//! The certificates of control's gRPC: paths as they stand in the settings come in, what both its server and its calls to
+//! a leader present goes out. Either all three files or none.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+
+use super::{ConfigError, refuse};
+
+/// `control.grpc.tls`: PEM files.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawTls {
+    /// The certificate chain of this control plane, leaf first; valid for the address that gateways and other control
+    /// planes use.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Who signs the certificates of gateways and of other control planes.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Checked: all three are named. Read when the service starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsConfig {
+    cert: PathBuf,
+    key: PathBuf,
+    client_ca: PathBuf,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// It cannot be read.
+    #[error("TLS file {path}: {source}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It holds nothing of the kind.
+    #[error("TLS file {path}: holds no {what} in PEM form", path = path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// What should be there.
+        what: &'static str,
+    },
+}
+
+/// REST has no TLS of its own.
+pub(super) fn refuse_on_http(raw: &RawTls) -> Result<(), ConfigError> {
+    match [&raw.cert, &raw.key, &raw.client_ca].into_iter().flatten().next() {
+        None => Ok(()),
+        Some(path) => Err(refuse(
+            "control.http.tls",
+            path.display(),
+            "there is no TLS on REST; put a reverse proxy before it",
+        )),
+    }
+}
+
+impl TlsConfig {
+    pub(super) fn check(raw: RawTls) -> Result<Option<Self>, ConfigError> {
+        let missing = |setting, given: &Path| refuse(setting, "", format!("is missing beside {}", given.display()));
+        match raw {
+            RawTls {
+                cert: Some(cert),
+                key: Some(key),
+                client_ca: Some(client_ca),
+            } => Ok(Some(Self { cert, key, client_ca })),
+            RawTls {
+                cert: None,
+                key: None,
+                client_ca: None,
+            } => Ok(None),
+            RawTls { cert, key, client_ca } => {
+                let given = [&cert, &key, &client_ca].into_iter().flatten().next();
+                let given = given.cloned().unwrap_or_default();
+                Err(match (cert, key) {
+                    (None, _) => missing("control.grpc.tls.cert", &given),
+                    (_, None) => missing("control.grpc.tls.key", &given),
+                    _ => missing("control.grpc.tls.client_ca", &given),
+                })
+            }
+        }
+    }
+
+    /// For gateways and for those who stand by: whoever shows no certificate of the authority is not heard.
+    pub(crate) fn server(&self) -> Result<ServerTlsConfig, TlsError> {
+        Ok(ServerTlsConfig::new()
+            .identity(self.identity()?)
+            .client_ca_root(self.authority()?)
+            .timeout(super::TLS_HANDSHAKE_PATIENCE))
+    }
+
+    /// For calls to the control plane that leads, which shows a certificate of the same authority.
+    pub(crate) fn client(&self) -> Result<ClientTlsConfig, TlsError> {
+        Ok(ClientTlsConfig::new()
+            .identity(self.identity()?)
+            .ca_certificate(self.authority()?))
+    }
+
+    fn identity(&self) -> Result<Identity, TlsError> {
+        Ok(Identity::from_pem(
+            read(&self.cert, "CERTIFICATE")?,
+            read(&self.key, "PRIVATE KEY")?,
+        ))
+    }
+
+    fn authority(&self) -> Result<Certificate, TlsError> {
+        Ok(Certificate::from_pem(read(&self.client_ca, "CERTIFICATE")?))
+    }
+}
+
+fn read(path: &Path, what: &'static str) -> Result<String, TlsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| TlsError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    if text.contains(what) {
+        Ok(text)
+    } else {
+        Err(TlsError::Content {
+            path: path.to_owned(),
+            what,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, RawConfig, RawListen, RawTls};
+
+    fn grpc(listen: &str, tls: RawTls) -> Result<Config, String> {
+        let grpc = RawListen {
+            listen: Some(listen.into()),
+            tls,
+            ..RawListen::default()
+        };
+        let raw = RawConfig {
+            grpc,
+            ..RawConfig::default()
+        };
+        Config::check("/data".into(), raw).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_certificates() {
+        let told = grpc("10.0.0.7:7301", RawTls::default()).unwrap_err();
+        assert!(told.contains("control.grpc.tls"), "{told}");
+        let all = RawTls {
+            cert: Some("c".into()),
+            key: Some("k".into()),
+            client_ca: Some("a".into()),
+        };
+        assert!(grpc("10.0.0.7:7301", all).unwrap().grpc_tls.is_some());
+        assert!(grpc("127.0.0.1:7301", RawTls::default()).unwrap().grpc_tls.is_none());
+    }
+
+    #[test]
+    fn the_file_that_is_missing_is_named() {
+        let only = |cert: bool, key: bool| RawTls {
+            cert: cert.then(|| "c".into()),
+            key: key.then(|| "k".into()),
+            client_ca: Some("a".into()),
+        };
+        for (raw, missing) in [(only(true, false), "tls.key"), (only(false, true), "tls.cert")] {
+            let told = grpc("127.0.0.1:7301", raw).unwrap_err();
+            assert!(told.contains(missing), "{told}");
+        }
+    }
+}
