@@ -1,5 +1,7 @@
 //! What machines ask: is it alive, can it do its work, what has it counted.
 
+use std::time::Duration;
+
 use axum::{
     extract::State,
     http::{StatusCode, header},
@@ -7,6 +9,13 @@ use axum::{
 };
 
 use super::{Problem, Rest, problem};
+use crate::store::StoreError;
+
+/// For the store. Whoever asks for readiness gives up after some seconds, five as a rule, and an answer that nobody waits for
+/// any more is not counted; a store that is away may keep its caller for longer than that.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// For the template; it is there, or being made.
+const TEMPLATE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The process answers.
 pub(super) async fn alive() -> &'static str {
@@ -15,7 +24,8 @@ pub(super) async fn alive() -> &'static str {
 
 /// The store answers, and computes can be started: what they all have in common is there.
 pub(super) async fn ready(State(state): State<Rest>) -> Result<&'static str, Problem> {
-    state.projects.store.projects(None, 1).await?;
+    let read = tokio::time::timeout(STORE_PATIENCE, state.projects.store.projects(None, 1)).await;
+    read.unwrap_or_else(|_| Err(StoreError::Backend("the store does not answer".into())))?;
     let not_ready = |detail| {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -24,8 +34,7 @@ pub(super) async fn ready(State(state): State<Rest>) -> Result<&'static str, Pro
             detail,
         )
     };
-    let patience = std::time::Duration::from_millis(500);
-    match tokio::time::timeout(patience, state.projects.driver.server()).await {
+    match tokio::time::timeout(TEMPLATE_PATIENCE, state.projects.driver.server()).await {
         Ok(Ok(_)) => Ok("ok\n"),
         Ok(Err(error)) => Err(not_ready(error.to_string())),
         Err(_) => Err(not_ready("the template that computes start from is being made".into())),

@@ -1,5 +1,7 @@
 //! REST as a script sees it: requests into the router, status and body out of it.
 
+use std::sync::atomic::Ordering;
+
 use axum::{body::Body, http::HeaderMap};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -433,6 +435,24 @@ async fn openapi_describes_every_route_and_needs_no_key() {
     for schema in ["CreateProject", "Project", "User", "Database", "Compute", "Problem"] {
         assert!(schemas.contains_key(schema), "{schema}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_told_and_counted_while_somebody_still_waits() {
+    let api = Api::with_demo().await;
+    api.plane.store.lists_hang.store(true, Ordering::Relaxed);
+    let ready = api.send(Request::get("/readyz").body(Body::empty()).unwrap());
+    // When deploy/docker/healthy gives up.
+    let ready = tokio::time::timeout(std::time::Duration::from_secs(4), ready)
+        .await
+        .unwrap();
+    assert_eq!(ready.0, 500, "{ready:?}");
+    let (_, _, text) = api.send(Request::get("/metrics").body(Body::empty()).unwrap()).await;
+    let text = String::from_utf8(text).unwrap();
+    assert!(
+        text.contains(r#"rest_requests_total{method="GET",route="/readyz",status="500"} 1"#),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub(crate) struct MemoryStore {
     term: Option<i64>,
     /// Nobody gets an answer about leases.
     pub(crate) leases_hang: Arc<AtomicBool>,
+    /// Nobody gets a list of projects.
+    pub(crate) lists_hang: Arc<AtomicBool>,
     /// The control plane that has this handle: once it is dead, it writes nothing.
     pub(crate) mortal: Mortal,
     /// What a keeper writes takes up to so long to arrive, and as long to be answered.
@@ -297,6 +299,9 @@ impl Store for MemoryStore {
     }
 
     async fn projects(&self, after: Option<&str>, limit: u32) -> Result<Vec<ProjectRecord>, StoreError> {
+        if self.lists_hang.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         Ok(self
             .whole_projects(after, limit)
             .await?
