@@ -8,6 +8,7 @@
 mod caching_sha2;
 mod native_password;
 mod require;
+mod vouch;
 pub(crate) mod throttle;
 
 use std::io;
@@ -30,6 +31,7 @@ use crate::tls::Mode;
 use throttle::{Attempt, Throttle};
 
 pub(crate) use native_password::respond as native_response;
+use vouch::Shared;
 
 const NATIVE: &str = "mysql_native_password";
 const CACHING_SHA2: &str = "caching_sha2_password";
@@ -47,6 +49,15 @@ pub(crate) struct Authenticated {
     pub(crate) introduced: Introduced,
     pub(crate) project: Arc<Project>,
     pub(crate) user: String,
+    /// Of [`Proven`].
+    pub(crate) vouched: Vec<u8>,
+}
+
+/// What came of an exchange.
+pub(crate) struct Proven {
+    pub(crate) project: Arc<Project>,
+    /// The text of the OK: proof for the client, too.
+    pub(crate) vouched: Vec<u8>,
 }
 
 /// Why a client was not let in.
@@ -247,10 +258,11 @@ pub(crate) async fn authenticate(
     let proven = prove(&mut introduced.stream, &mut introduced.sequence, claim, decoy, throttle).await;
     let Routed { introduced, user, .. } = routed;
     match proven {
-        Ok(project) => Ok(Authenticated {
+        Ok(Proven { project, vouched }) => Ok(Authenticated {
             introduced,
             project,
             user,
+            vouched,
         }),
         Err(error) => Err((error, introduced)),
     }
@@ -263,7 +275,7 @@ pub(crate) async fn prove(
     claim: Claim<'_>,
     decoy: &Decoy,
     throttle: &Throttle,
-) -> Result<Arc<Project>, AuthError> {
+) -> Result<Proven, AuthError> {
     let access = claim.project.map(|project| project.access()).unwrap_or_default();
     let verifiers = decoy.verifiers(claim.name, access.user(claim.user));
     let project = claim.project.map(|project| &*project.id);
@@ -284,19 +296,22 @@ pub(crate) async fn prove(
         with_password,
     };
     match (proof, claim.project, access.user(claim.user)) {
-        (Proof::Right, Some(project), Some(user)) if verifiers.known => {
+        (Proof::Right(shared), Some(project), Some(user)) if verifiers.known => {
             attempt.succeeded(Instant::now());
             // In MariaDB's order; nobody hears of this who has not proven the password.
             if user.locked {
                 return Err(AuthError::Locked(claim.name.to_owned()));
             }
             if require::is_met(&user.require, stream.shown()) {
-                Ok(Arc::clone(project))
+                Ok(Proven {
+                    project: Arc::clone(project),
+                    vouched: vouch::text(shared, &claim.nonce, stream.fingerprint()),
+                })
             } else {
                 Err(denied(true))
             }
         }
-        (proof, _, _) => Err(denied(proof != Proof::NoPassword)),
+        (proof, _, _) => Err(denied(!matches!(proof, Proof::NoPassword))),
     }
 }
 
@@ -329,7 +344,7 @@ fn may_log_in_to_change(project: &Project, capabilities: Capabilities) -> bool {
 pub(crate) fn proves(project: &Project, user: &str, answer: &[u8], nonce: &[u8; 20], decoy: &Decoy) -> bool {
     let access = project.access();
     let verifiers = decoy.verifiers(user, access.user(user));
-    verifiers.known && Proof::of_native(answer, nonce, &verifiers) == Proof::Right
+    verifiers.known && matches!(Proof::of_native(answer, nonce, &verifiers), Proof::Right(_))
 }
 
 /// Is the database that a session begins with there, and may its user use it, by what control has pushed?
@@ -359,9 +374,8 @@ pub(crate) fn check_collation(collation: u8) -> Result<(), AuthError> {
 }
 
 /// What an answer shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
-    Right,
+    Right(Shared),
     Wrong,
     /// The client used no password; no account may have an empty one.
     NoPassword,
@@ -369,23 +383,24 @@ enum Proof {
 
 impl Proof {
     fn of_native(answer: &[u8], nonce: &[u8; 20], verifiers: &Verifiers) -> Self {
-        let more = verifiers.more_native.iter();
-        let right = more.fold(
-            native_password::verify(answer, nonce, &verifiers.native),
-            |right, verifier| right | native_password::verify(answer, nonce, verifier),
-        );
-        match right {
+        let all = std::iter::once(&verifiers.native).chain(&verifiers.more_native);
+        let matching = all.fold(None, |before, verifier| {
+            let matches = native_password::verify(answer, nonce, verifier);
+            matches.then_some(*verifier).or(before)
+        });
+        match matching {
             _ if answer.is_empty() => Self::NoPassword,
-            true => Self::Right,
-            false => Self::Wrong,
+            Some(verifier) => Self::Right(Shared::Native(verifier)),
+            None => Self::Wrong,
         }
     }
 
     /// No password is no guess.
     fn judged(self, attempt: &mut Attempt<'_>) -> Self {
+        let right = matches!(self, Self::Right(_));
         match self {
             Self::NoPassword => Self::NoPassword,
-            _ if attempt.judge(self == Self::Right, Instant::now()) => Self::Right,
+            _ if attempt.judge(right, Instant::now()) => self,
             _ => Self::Wrong,
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_wire::command::Command;
-use mysql_wire::ok::ok_frame;
+use mysql_wire::ok::ok_frame_with;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -23,7 +23,7 @@ use crate::accept::{Accepted, tell_at_the_door};
 use crate::accounts::Accounts;
 use crate::activity::{Counting, InFlight, Pins, Who};
 use crate::answer::{self, Wanted};
-use crate::auth::{self, AuthError, Authenticated, Claim, Routed};
+use crate::auth::{self, AuthError, Authenticated, Claim, Proven, Routed};
 use crate::buffer::Buffer;
 use crate::cancel::{self, Handle, Killed, Killer, Registered};
 use crate::compute::{self, ComputeConnection, DialError};
@@ -182,6 +182,7 @@ async fn prove_and_welcome(
         introduced,
         project,
         user,
+        vouched,
     } = match auth::authenticate(routed, &gateway.decoy, &gateway.throttle).await {
         Ok(authenticated) => authenticated,
         Err((error, introduced)) => return Err(tell(introduced.stream, introduced.sequence, &error).await),
@@ -215,7 +216,7 @@ async fn prove_and_welcome(
     // Whoever has the OK may be killed.
     let registered = gateway.sessions.register(id, &project.id, &session.identity.user);
     let mut ok = Vec::new();
-    ok_frame(&mut ok, sequence, session.status(), session.capabilities);
+    ok_frame_with(&mut ok, sequence, session.status(), session.capabilities, &vouched);
     if let Err(e) = write(&mut stream, &ok).await {
         return Err(tell(stream, sequence, &HandshakeError::Io(e)).await);
     }
@@ -636,7 +637,10 @@ impl Served {
         )
         .await
         {
-            Ok(Ok(proven)) => {
+            Ok(Ok(Proven {
+                project: proven,
+                vouched,
+            })) => {
                 let admitted = match auth::admit(&proven, user, session.capabilities) {
                     Ok(admitted) => admitted,
                     Err(error) => return Err(self.report(sequence, &error).await),
@@ -664,7 +668,8 @@ impl Served {
                 }
                 let mut ok = Vec::new();
                 let Client { stream, session, .. } = &mut self.client;
-                ok_frame(&mut ok, sequence, session.status(), session.capabilities);
+                let (status, capabilities) = (session.status(), session.capabilities);
+                ok_frame_with(&mut ok, sequence, status, capabilities, &vouched);
                 // A client that is gone is noticed at its next command.
                 let _ = write(stream, &ok).await;
                 Ok(())

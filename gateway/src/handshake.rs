@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use crate::accept::{Accepted, Place};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::route::Server;
-use crate::stream::{ClientStream, Packet, ReadError, read_packet};
+use crate::stream::{ClientStream, Packet, ReadError, Secured, read_packet};
 use crate::tls::Certificates;
 
 /// A login packet carries names and connection attributes of at most 64 KiB.
@@ -211,12 +211,15 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
             sequence: first.sequence.wrapping_add(1),
         });
     }
-    let (tls, _) = welcome.tls.upgrade(tcp).await.map_err(|e| Broken {
+    let (secured, fingerprint) = welcome.tls.upgrade(tcp).await.map_err(|e| Broken {
         error: HandshakeError::Tls(e),
         stream: None,
         sequence: 2,
     })?;
-    let mut stream = ClientStream::Tls(Box::new(tls));
+    let mut stream = ClientStream::Tls(Box::new(Secured {
+        stream: secured,
+        fingerprint,
+    }));
     match read_packet(&mut stream, LOGIN_PACKET_BYTES_MAX).await {
         Ok(packet) => finish(stream, packet, 2, introduced),
         Err(error) => Err(Broken {

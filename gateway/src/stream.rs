@@ -11,13 +11,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::Shown;
+use crate::tls::{Fingerprint, Shown};
 
 /// A client's connection.
 pub(crate) enum ClientStream {
     Plain(TcpStream),
     /// Boxed: 1.2 KiB of TLS state that plain clients do not pay for.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Secured>),
+}
+
+/// A connection inside TLS.
+pub(crate) struct Secured {
+    pub(crate) stream: TlsStream<TcpStream>,
+    /// Of our certificate that the client was shown.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// A stream that can be waited for without a buffer in hand.
@@ -44,10 +51,18 @@ impl ClientStream {
         matches!(self, Self::Tls(_))
     }
 
+    /// Of our certificate that the client was shown.
+    pub(crate) fn fingerprint(&self) -> Option<&Fingerprint> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(&tls.fingerprint),
+        }
+    }
+
     /// What TLS shows of the client.
     pub(crate) fn shown(&self) -> Option<Shown<'_>> {
         let Self::Tls(tls) = self else { return None };
-        let (_, connection) = tls.get_ref();
+        let (_, connection) = tls.stream.get_ref();
         Some(Shown {
             certificate: connection.peer_certificates().and_then(<[_]>::first),
             cipher: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
@@ -57,7 +72,7 @@ impl ClientStream {
     pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.stream.get_ref().0,
         }
     }
 }
@@ -94,7 +109,7 @@ impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => match Pin::new(tls).poll_read(cx, buf) {
+            Self::Tls(tls) => match Pin::new(&mut tls.stream).poll_read(cx, buf) {
                 // Many MySQL clients close without TLS close_notify; the packet layer tells whether anything was cut.
                 Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 other => other,
@@ -107,21 +122,21 @@ impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(_) => Poll::Ready(Ok(())),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_shutdown(cx),
         }
     }
 }

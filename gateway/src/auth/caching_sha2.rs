@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::throttle::Attempt;
+use super::vouch::Shared;
 use super::{AuthError, CACHING_SHA2, Proof, Verifiers, read_answer, switch_to};
 use crate::handshake::write_packet;
 use crate::stream::ClientStream;
@@ -34,7 +35,7 @@ pub(super) async fn exchange(
     // Judged before the client hears of it, and again where it answers a second time.
     if attempt.judge(verify(&answer, nonce, &verifiers.caching_sha2), Instant::now()) {
         write_packet(stream, sequence, &AuthMoreData { data: &[FAST_AUTH_OK] }.encode()).await?;
-        return Ok(Proof::Right);
+        return Ok(Proof::Right(Shared::Nothing));
     }
     if !stream.is_tls() {
         return Ok(Proof::Wrong);
@@ -43,7 +44,7 @@ pub(super) async fn exchange(
     let password = Zeroizing::new(read_answer(stream, sequence).await?);
     let password = password.strip_suffix(&[0]).unwrap_or(&password);
     Ok(if attempt.judge(check_password(password, verifiers), Instant::now()) {
-        Proof::Right
+        Proof::Right(Shared::Nothing)
     } else {
         Proof::Wrong
     })

@@ -85,8 +85,14 @@ impl<'a> OkPacket<'a> {
 
 /// Appends the frame of a plain OK.
 pub fn ok_frame(out: &mut Vec<u8>, sequence: u8, status: StatusFlags, capabilities: Capabilities) {
+    ok_frame_with(out, sequence, status, capabilities, &[]);
+}
+
+/// Appends the frame of an OK with this text.
+pub fn ok_frame_with(out: &mut Vec<u8>, sequence: u8, status: StatusFlags, capabilities: Capabilities, info: &[u8]) {
     let ok = OkPacket {
         status,
+        info,
         ..OkPacket::default()
     };
     write_packet(out, &mut { sequence }, &ok.encode(capabilities));

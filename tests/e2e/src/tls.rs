@@ -1,6 +1,6 @@
 //! Inside TLS: both methods, with full authentication where the fast way cannot work, and everything after.
 
-use harness::raw::{Login, Plugin};
+use harness::raw::{Login, Plugin, vouched};
 use harness::{Endpoint, Raw, Selkie};
 
 async fn login(endpoint: &Endpoint, plugin: Plugin) -> Raw {
@@ -82,5 +82,35 @@ async fn wrong_passwords_are_refused_inside_tls_as_outside() {
         }
     }
     assert_eq!(project.compute().await.incarnation, 0);
+    selkie.logs.check();
+}
+
+/// Clients of MariaDB 11.4 take a certificate that they cannot verify where the OK shows that it belongs to whoever knows the
+/// password.
+#[tokio::test]
+async fn the_ok_vouches_for_the_certificate_where_both_sides_have_a_hash_of_the_password() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("tls-vouch").await;
+    let endpoint = &project.endpoint;
+    let certificate = selkie.data_dir().join("tls/cert.pem");
+    for (tls, plugin, vouches) in [
+        (true, Plugin::Native, true),
+        (true, Plugin::CachingSha2, false),
+        (false, Plugin::Native, false),
+    ] {
+        let mut raw = Raw::connect(&endpoint.host, endpoint.port).await;
+        let login = Login {
+            tls,
+            plugin,
+            ..Login::default()
+        };
+        let ok = raw.authenticate(endpoint, &login).await;
+        let text = vouched(&endpoint.password, &raw.greeting.nonce, &certificate);
+        let expected = [&[text.len() as u8], text.as_bytes()].concat();
+        // Behind the header, no rows, no id, two bytes of status and two of warnings.
+        let expected = if vouches { &expected[..] } else { &[] };
+        assert_eq!(&ok.payload[7..], expected, "tls {tls} {plugin:?}: {ok:?}");
+        assert_eq!(ok.payload[0], 0, "{ok:?}");
+    }
     selkie.logs.check();
 }

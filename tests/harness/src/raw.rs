@@ -6,7 +6,7 @@
 mod login;
 mod response;
 
-pub use login::{Greeting, Login, Plugin, answer_switch, caps, client_config, native_answer, sha2_answer};
+pub use login::{Greeting, Login, Plugin, answer_switch, caps, client_config, native_answer, sha2_answer, vouched};
 pub use response::{Kind, Response};
 
 use std::io;

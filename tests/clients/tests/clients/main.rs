@@ -3,4 +3,5 @@
 mod client_test;
 mod drivers;
 mod dump;
+mod later_clients;
 mod wordpress;

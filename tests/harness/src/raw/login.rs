@@ -1,7 +1,7 @@
 //! The connection phase of the raw client: greeting, login packet, TLS, the exchanges of native and caching_sha2.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
@@ -295,6 +295,18 @@ fn login_packet(endpoint: &Endpoint, login: &Login, caps: u64, nonce: &[u8]) -> 
         packet.extend_from_slice(&attributes);
     }
     packet
+}
+
+/// The text by which a server proves to a client of MariaDB 11.4 that it knows the password and has this certificate.
+pub fn vouched(password: &str, nonce: &[u8], certificate: &Path) -> String {
+    let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
+    let digest = Sha256::new()
+        .chain_update(Sha1::digest(Sha1::digest(password.as_bytes())))
+        .chain_update(nonce)
+        .chain_update(Sha256::digest(certificate))
+        .finalize();
+    let hex: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("\u{1}{hex}")
 }
 
 /// SHA1(password) XOR SHA1(nonce + SHA1(SHA1(password))); empty for no password.

@@ -1,0 +1,119 @@
+//! Command line clients that are later than this Debian's: MariaDB 11.8, which verifies certificates without being asked to,
+//! and MySQL 9, which knows caching_sha2_password only.
+
+use std::net::SocketAddr;
+use std::process::Output;
+
+use clients::installed;
+use harness::client::run;
+use harness::{Endpoint, Project, Selkie};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+/// What a client prints, and whether it thinks that all went well.
+async fn asks(client: &str, endpoint: &Endpoint, more: &[&str]) -> Output {
+    let mut command = Command::new(installed(&["foreign", client]));
+    command
+        .arg("--no-defaults")
+        .args([
+            "-h",
+            &endpoint.host,
+            "-P",
+            &endpoint.port.to_string(),
+            "-u",
+            &endpoint.user,
+        ])
+        .args(["--protocol=tcp", "-N", "-B", "-e", "SELECT 41 + 1"])
+        .args(more)
+        .env("MYSQL_PWD", &endpoint.password)
+        .kill_on_drop(true);
+    harness::wait::guarded(client, command.output())
+        .await
+        .expect("the client runs")
+}
+
+fn answered(output: &Output) -> Result<(), String> {
+    match String::from_utf8_lossy(&output.stdout).trim() {
+        "42" if output.status.success() => Ok(()),
+        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// The gateway under an address that the client does not take for its own machine's: passes everything on.
+async fn elsewhere(endpoint: &Endpoint, passing: &mut JoinSet<()>) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.2:0").await.expect("an address");
+    let address = listener.local_addr().expect("it");
+    let gateway: SocketAddr = format!("{}:{}", endpoint.host, endpoint.port).parse().expect("it");
+    passing.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut client, _) = listener.accept().await.expect("a client");
+            connections.spawn(async move {
+                let mut gateway = TcpStream::connect(gateway).await.expect("the gateway");
+                // Either side may leave as it likes.
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut gateway).await;
+            });
+        }
+    });
+    Endpoint {
+        host: address.ip().to_string(),
+        port: address.port(),
+        ..endpoint.clone()
+    }
+}
+
+/// A user made by API and one made in SQL.
+async fn users(project: &Project<'_>) -> [Endpoint; 2] {
+    let mut boss = project.admin("boss", "boss pw").await.connect().await;
+    run(&mut boss, "CREATE USER ann IDENTIFIED BY 'ann pw'").await;
+    let ann = project
+        .endpoint
+        .with_user(&format!("{}.ann", project.id))
+        .with_password("ann pw");
+    [project.endpoint.clone(), ann]
+}
+
+#[tokio::test]
+async fn mariadb_11_takes_a_certificate_that_it_cannot_verify_for_the_password_proves_it() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("mariadb11").await;
+    let mut passing = JoinSet::new();
+    for user in users(&project).await {
+        let from_afar = elsewhere(&user, &mut passing).await;
+        // The development authority is none of the client's; it was told of no other.
+        answered(&asks("mariadb11", &from_afar, &[]).await).unwrap();
+        let wrong = answered(&asks("mariadb11", &from_afar.with_password("wrong"), &[]).await).unwrap_err();
+        assert!(wrong.contains("1045"), "{wrong}");
+        // Told whom to trust, it verifies as usual.
+        let ca = format!(
+            "--ssl-ca={}",
+            user.ca.as_ref().expect("the development authority").display()
+        );
+        answered(&asks("mariadb11", &user, &[&ca]).await).unwrap();
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn mysql_9_logs_in_users_made_by_api_and_in_sql() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("mysql9").await;
+    let [by_api, in_sql] = users(&project).await;
+    for user in [&by_api, &in_sql] {
+        let ca = format!(
+            "--ssl-ca={}",
+            user.ca.as_ref().expect("the development authority").display()
+        );
+        answered(&asks("mysql9", user, &["--ssl-mode=REQUIRED"]).await).unwrap();
+        answered(&asks("mysql9", user, &["--ssl-mode=VERIFY_CA", &ca]).await).unwrap();
+        let wrong = user.with_password("wrong");
+        let wrong = answered(&asks("mysql9", &wrong, &["--ssl-mode=REQUIRED"]).await).unwrap_err();
+        assert!(wrong.contains("1045"), "{wrong}");
+    }
+    // Without TLS there is the fast way only, and a password set in SQL is not known in its form.
+    answered(&asks("mysql9", &by_api, &["--ssl-mode=DISABLED"]).await).unwrap();
+    let refused = answered(&asks("mysql9", &in_sql, &["--ssl-mode=DISABLED"]).await).unwrap_err();
+    assert!(refused.contains("1045"), "{refused}");
+    selkie.logs.check();
+}
