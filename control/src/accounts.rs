@@ -21,7 +21,7 @@ pub(crate) struct ObservedAccount {
     pub(crate) host: String,
     /// SHA1(SHA1(password)) in hex; one of them suffices.
     pub(crate) native_sha1: Vec<String>,
-    /// Plugins that the gateway does not check.
+    /// Plugins other than that of `native_sha1`; of them the gateway checks ed25519, by its keys.
     pub(crate) other_plugins: Vec<String>,
     pub(crate) locked: bool,
     pub(crate) require: Require,
@@ -106,7 +106,7 @@ pub(crate) fn reason(account: &ObservedAccount, all: &[ObservedAccount]) -> Opti
     if let Some(reason) = out_of_reach(account, all) {
         return Some(reason);
     }
-    if account.native_sha1.is_empty() {
+    if account.native_sha1.is_empty() && account.ed25519_keys.is_empty() {
         return Some(match account.other_plugins.first() {
             Some(plugin) => format!("it is proven by {plugin}, which the gateway does not check"),
             None => "it has no password".into(),

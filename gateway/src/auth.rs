@@ -6,6 +6,8 @@
 //! who has guessed too often ([`throttle`]).
 
 mod caching_sha2;
+mod clear_password;
+pub(crate) mod ed25519;
 mod native_password;
 mod require;
 mod vouch;
@@ -35,6 +37,8 @@ use vouch::Shared;
 
 const NATIVE: &str = "mysql_native_password";
 const CACHING_SHA2: &str = "caching_sha2_password";
+const ED25519: &str = "client_ed25519";
+const CLEAR: &str = "mysql_clear_password";
 
 /// A client whose project is looked up: known to us or not.
 pub(crate) struct Routed {
@@ -206,20 +210,29 @@ struct Verifiers {
     /// Of an account with several passwords.
     more_native: Vec<[u8; 20]>,
     caching_sha2: [u8; 32],
+    /// At least one: a signature costs as much to check for a name without a key.
+    ed25519: Vec<ed25519::Key>,
     known: bool,
 }
 
 /// Makes verifiers for unknown names, the same ones for the same name while the gateway runs.
-pub(crate) struct Decoy([u8; 32]);
+pub(crate) struct Decoy {
+    secret: [u8; 32],
+    /// Of a password that nobody knows.
+    key: ed25519::Key,
+}
 
 impl Decoy {
     pub(crate) fn random() -> Self {
-        Self(rand::random())
+        Self {
+            secret: rand::random(),
+            key: ed25519::key_of(&rand::random::<[u8; 32]>()),
+        }
     }
 
     fn verifiers(&self, name: &str, user: Option<&User>) -> Verifiers {
         let decoy: [u8; 32] = Sha256::new()
-            .chain_update(self.0)
+            .chain_update(self.secret)
             .chain_update(name.as_bytes())
             .finalize()
             .into();
@@ -229,6 +242,10 @@ impl Decoy {
             native: user.and_then(|user| user.native).unwrap_or(native),
             caching_sha2: user.and_then(|user| user.caching_sha2).unwrap_or(decoy),
             more_native: user.map(|user| user.more_native.clone()).unwrap_or_default(),
+            ed25519: match user.map(|user| &*user.ed25519) {
+                Some([]) | None => vec![self.key],
+                Some(keys) => keys.to_vec(),
+            },
             known: user.is_some(),
         }
     }
@@ -284,9 +301,16 @@ pub(crate) async fn prove(
         (Some(CACHING_SHA2), _) => {
             caching_sha2::exchange(stream, sequence, &claim.nonce, &verifiers, &mut attempt).await?
         }
+        (Some(ED25519), _) => ed25519::exchange(stream, sequence, &verifiers)
+            .await?
+            .judged(&mut attempt),
+        // In the clear nobody is asked for a password.
+        (Some(CLEAR), sent) if stream.is_tls() => clear_password::exchange(stream, sequence, sent, &verifiers)
+            .await?
+            .judged(&mut attempt),
         (None | Some(NATIVE), Some(answer)) => Proof::of_native(answer, &claim.nonce, &verifiers).judged(&mut attempt),
         _ => {
-            let answer = switch_to(stream, sequence, NATIVE, &claim.nonce).await?;
+            let answer = switch_to(stream, sequence, NATIVE, &ended(&claim.nonce)).await?;
             Proof::of_native(&answer, &claim.nonce, &verifiers).judged(&mut attempt)
         }
     };
@@ -406,22 +430,24 @@ impl Proof {
     }
 }
 
+/// With the NUL that does not count at its end, as in the greeting.
+fn ended(nonce: &[u8; 20]) -> Vec<u8> {
+    [&nonce[..], &[0]].concat()
+}
+
 /// Asks the client to answer with another plugin.
 async fn switch_to(
     stream: &mut ClientStream,
     sequence: &mut u8,
     plugin: &str,
-    nonce: &[u8; 20],
+    data: &[u8],
 ) -> Result<Vec<u8>, AuthError> {
-    // The nonce ends with a NUL that does not count, as in the greeting.
-    let mut data = nonce.to_vec();
-    data.push(0);
     write_packet(
         stream,
         sequence,
         &AuthSwitch {
             plugin: plugin.as_bytes(),
-            data: &data,
+            data,
         }
         .encode(),
     )

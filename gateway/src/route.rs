@@ -63,6 +63,8 @@ pub(crate) struct User {
     pub(crate) caching_sha2: Option<[u8; 32]>,
     /// Further passwords of the account, as `native`.
     pub(crate) more_native: Vec<[u8; 20]>,
+    /// Public keys; any of them proves it, too.
+    pub(crate) ed25519: Box<[[u8; 32]]>,
     granted_databases: Vec<Box<str>>,
     pub(crate) locked: bool,
     pub(crate) require: Require,
@@ -547,6 +549,11 @@ impl From<&proto::User> for User {
                 .iter()
                 .filter_map(|verifier| verifier.as_slice().try_into().ok())
                 .collect(),
+            ed25519: said
+                .ed25519_keys
+                .iter()
+                .filter_map(|key| key.as_slice().try_into().ok())
+                .collect(),
             locked: said.locked,
             require: match said.require() {
                 proto::Require::None => Require::Nothing,
@@ -760,6 +767,7 @@ mod tests {
             native: None,
             caching_sha2: None,
             more_native: Vec::new(),
+            ed25519: Box::default(),
             locked: false,
             require: Require::Nothing,
             limits: None,

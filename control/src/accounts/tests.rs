@@ -55,6 +55,12 @@ fn every_reason_is_told() {
         account.other_plugins = vec!["unix_socket".into()];
     });
     assert!(socket.contains("unix_socket"));
+    let key = with(|account| {
+        account.native_sha1.clear();
+        account.other_plugins = vec!["ed25519".into()];
+        account.ed25519_keys = vec!["12".repeat(32)];
+    });
+    assert_eq!(key, "");
     assert!(with(|account| account.locked = true).contains("locked"));
     assert!(with(|account| account.require = Require::Certificate).contains("certificate"));
     for require in [Require::Ssl, Require::X509, Require::Specified] {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::throttle::Attempt;
 use super::vouch::Shared;
-use super::{AuthError, CACHING_SHA2, Proof, Verifiers, read_answer, switch_to};
+use super::{AuthError, CACHING_SHA2, Proof, Verifiers, ed25519, ended, read_answer, switch_to};
 use crate::handshake::write_packet;
 use crate::stream::ClientStream;
 
@@ -27,7 +27,7 @@ pub(super) async fn exchange(
     verifiers: &Verifiers,
     attempt: &mut Attempt<'_>,
 ) -> Result<Proof, AuthError> {
-    let answer = switch_to(stream, sequence, CACHING_SHA2, nonce).await?;
+    let answer = switch_to(stream, sequence, CACHING_SHA2, &ended(nonce)).await?;
     // No password is one NUL inside TLS, or nothing at all.
     if matches!(answer.as_slice(), [] | [0]) {
         return Ok(Proof::NoPassword);
@@ -68,15 +68,16 @@ fn verify(answer: &[u8], nonce: &[u8; 20], verifier: &[u8; 32]) -> bool {
     bool::from(stage2.ct_eq(verifier)) && answer.len() == 32
 }
 
-/// Either verifier serves: an account made with a native hash only has no SHA256 one.
-fn check_password(password: &[u8], verifiers: &Verifiers) -> bool {
+/// Every verifier serves: an account made with a native hash or a key only has no SHA256 one.
+pub(super) fn check_password(password: &[u8], verifiers: &Verifiers) -> bool {
     let native: [u8; 20] = Sha1::digest(Sha1::digest(password)).into();
     let sha2: [u8; 32] = Sha256::digest(Sha256::digest(password)).into();
     let more = verifiers.more_native.iter();
     let natives = more.fold(native.ct_eq(&verifiers.native), |right, verifier| {
         right | native.ct_eq(verifier)
     });
-    let right = natives | sha2.ct_eq(&verifiers.caching_sha2);
+    let keys = ed25519::is_password(password, &verifiers.ed25519);
+    let right = natives | sha2.ct_eq(&verifiers.caching_sha2) | keys;
     bool::from(right) && !password.is_empty()
 }
 
@@ -89,6 +90,7 @@ mod tests {
             native: Sha1::digest(Sha1::digest(password)).into(),
             caching_sha2: Sha256::digest(Sha256::digest(password)).into(),
             more_native: Vec::new(),
+            ed25519: Vec::new(),
             known: true,
         }
     }
@@ -114,6 +116,10 @@ mod tests {
         let mut stored = verifiers("secret");
         assert!(check_password(b"secret", &stored));
         stored.caching_sha2 = [0; 32];
+        assert!(check_password(b"secret", &stored));
+        stored.native = [0; 20];
+        assert!(!check_password(b"secret", &stored));
+        stored.ed25519 = vec![ed25519::key_of(b"secret")];
         assert!(check_password(b"secret", &stored));
         assert!(!check_password(b"other", &stored));
         assert!(!check_password(b"", &verifiers("")));

@@ -13,6 +13,8 @@ use crate::tls::Fingerprint;
 pub(super) enum Shared {
     /// SHA1(SHA1(password)).
     Native([u8; 20]),
+    /// The public key.
+    Ed25519([u8; 32]),
     /// The plugin makes no hash that a server would have.
     Nothing,
 }
@@ -20,7 +22,12 @@ pub(super) enum Shared {
 /// The text of the OK: 0x01 and, in upper-case hex, SHA256(what both have + the greeting's nonce + fingerprint). Empty where
 /// nothing can be shown.
 pub(super) fn text(shared: Shared, nonce: &[u8; 20], fingerprint: Option<&Fingerprint>) -> Vec<u8> {
-    let (Some(fingerprint), Shared::Native(hash)) = (fingerprint, shared) else {
+    let hash = match &shared {
+        Shared::Native(hash) => &hash[..],
+        Shared::Ed25519(key) => key,
+        Shared::Nothing => return Vec::new(),
+    };
+    let Some(fingerprint) = fingerprint else {
         return Vec::new();
     };
     let digest = Sha256::new()

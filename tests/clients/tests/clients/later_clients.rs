@@ -85,12 +85,83 @@ async fn mariadb_11_takes_a_certificate_that_it_cannot_verify_for_the_password_p
         answered(&asks("mariadb11", &from_afar, &[]).await).unwrap();
         let wrong = answered(&asks("mariadb11", &from_afar.with_password("wrong"), &[]).await).unwrap_err();
         assert!(wrong.contains("1045"), "{wrong}");
+        // Where the two have no hash in common it does not.
+        let unproven = asks("mariadb11", &from_afar, &["--default-auth=caching_sha2_password"]).await;
+        let unproven = answered(&unproven).unwrap_err();
+        assert!(unproven.contains("certificate"), "{unproven}");
         // Told whom to trust, it verifies as usual.
         let ca = format!(
             "--ssl-ca={}",
             user.ca.as_ref().expect("the development authority").display()
         );
         answered(&asks("mariadb11", &user, &[&ca]).await).unwrap();
+    }
+    selkie.logs.check();
+}
+
+/// An account that is proven by a key only.
+async fn with_key(project: &Project<'_>) -> Endpoint {
+    let mut boss = project.admin("keys", "boss pw").await.connect().await;
+    run(
+        &mut boss,
+        "CREATE USER key_only IDENTIFIED VIA ed25519 USING PASSWORD('key pw')",
+    )
+    .await;
+    project
+        .endpoint
+        .with_user(&format!("{}.key_only", project.id))
+        .with_password("key pw")
+        .with_database("")
+}
+
+#[tokio::test]
+async fn a_key_of_ed25519_proves_the_user_and_the_certificate() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("ed25519").await;
+    let mut passing = JoinSet::new();
+    let by_key = ["--default-auth=client_ed25519"];
+    let key_only = with_key(&project).await;
+    let from_afar = elsewhere(&key_only, &mut passing).await;
+    answered(&asks("mariadb11", &from_afar, &by_key).await).unwrap();
+    let plain = [by_key[0], "--skip-ssl"];
+    answered(&asks("mariadb11", &key_only, &plain).await).unwrap();
+    let strangers = [
+        key_only.with_password("wrong"),
+        project.endpoint.clone(),
+        key_only.with_user("nobody.key_only"),
+    ];
+    for stranger in strangers {
+        let refused = answered(&asks("mariadb11", &stranger, &by_key).await).unwrap_err();
+        assert!(refused.contains("1045"), "{}: {refused}", stranger.user);
+    }
+    // The exchange is the one that the client names.
+    let refused = answered(&asks("mariadb11", &key_only, &[]).await).unwrap_err();
+    assert!(refused.contains("1045"), "{refused}");
+    selkie.logs.check();
+}
+
+#[tokio::test]
+async fn a_password_itself_is_taken_inside_tls_only() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("clear").await;
+    let key_only = with_key(&project).await;
+    let [by_api, in_sql] = users(&project).await;
+    let clear = "--default-auth=mysql_clear_password";
+    for user in [&by_api, &in_sql, &key_only] {
+        let ca = format!(
+            "--ssl-ca={}",
+            user.ca.as_ref().expect("the development authority").display()
+        );
+        let mysql = [clear, "--enable-cleartext-plugin", "--ssl-mode=REQUIRED"];
+        for (client, options) in [("mariadb11", &[clear, &ca][..]), ("mysql9", &mysql)] {
+            answered(&asks(client, user, options).await).unwrap();
+            let wrong = asks(client, &user.with_password("wrong"), options).await;
+            let wrong = answered(&wrong).unwrap_err();
+            assert!(wrong.contains("1045"), "{client}: {wrong}");
+        }
+        // What such a client sends in the clear is no proof of anything, and it is not asked for more.
+        let in_the_clear = asks("mariadb11", user, &[clear, "--skip-ssl"]).await;
+        assert!(answered(&in_the_clear).is_err());
     }
     selkie.logs.check();
 }
