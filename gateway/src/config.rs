@@ -40,6 +40,8 @@ pub struct RawConfig {
     pub http: RawHttp,
     /// Where control is.
     pub control: RawControl,
+    /// Domains below which a server name (SNI) names a project: with `db.example.org`, `shop.db.example.org` names `shop`.
+    pub sni_domains: Vec<String>,
     /// Certificates for clients.
     pub tls: RawTls,
     /// What a source address may do before it has logged in.
@@ -161,6 +163,7 @@ impl Default for RawConfig {
             http: RawHttp::default(),
             control: RawControl::default(),
             tls: RawTls::default(),
+            sni_domains: Vec::new(),
             throttle: RawThrottle::default(),
             proxy_protocol: RawProxyProtocol::default(),
         }
@@ -217,6 +220,7 @@ pub struct Config {
     pub(crate) turnstile: turnstile::Config,
     pub(crate) throttle: throttle::Config,
     pub(crate) tls: tls::Config,
+    pub(crate) sni_domains: Vec<String>,
     pub(crate) handshake: handshake::Config,
     pub(crate) wake: wake::Config,
     pub(crate) drain: drain::Config,
@@ -254,6 +258,7 @@ impl RawConfig {
             http,
             control,
             tls,
+            sni_domains,
             throttle,
             proxy_protocol,
         } = self;
@@ -270,6 +275,13 @@ impl RawConfig {
             token_file,
             tls: control_tls,
         } = control;
+        if let Some(domain) = sni_domains.iter().find(|domain| !is_server_name(domain)) {
+            return Err(refused(
+                "sni_domains",
+                domain,
+                "is not a domain, such as \"db.example.org\"",
+            ));
+        }
         if max_clients == 0 {
             return Err(refused("max_clients", "0", "must be at least 1"));
         }
@@ -298,6 +310,7 @@ impl RawConfig {
             },
             throttle: throttle::Config { failures_per_minute },
             tls: tls_of(tls, data_dir)?,
+            sni_domains,
             handshake: handshake::Config {
                 timeout: duration_of("login_timeout", &login_timeout)?,
             },

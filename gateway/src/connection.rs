@@ -32,7 +32,7 @@ use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
 use crate::handshake::{self, Broken, HandshakeError, Introduced, Welcome};
 use crate::metrics::CoreMetrics;
 use crate::relay::{self, Ended, Surroundings};
-use crate::route::{ComputeView, Project, Running, Seat};
+use crate::route::{ComputeView, Project, Running, Seat, project_of_server_name, split_name};
 use crate::session::{Identity, Session};
 use crate::stream::ClientStream;
 use crate::wake::{Cause, Phases, WakeError, Wakes, jittered};
@@ -40,6 +40,8 @@ use crate::wake::{Cause, Phases, WakeError, Wakes, jittered};
 /// How long a told client may take to read its error before the connection goes: closing at once would let the kernel
 /// throw the error away together with what the client had sent.
 const LINGER: Duration = Duration::from_secs(1);
+/// The connection attribute by which a client may name its project.
+const PROJECT_ATTRIBUTE: &[u8] = b"selkie_project";
 /// Failed COM_CHANGE_USERs before the connection is closed, and the pause after each; MariaDB's own numbers.
 const CHANGE_USER_TRIES: u32 = 3;
 const CHANGE_USER_PAUSE: Duration = Duration::from_secs(1);
@@ -250,9 +252,15 @@ async fn check_wishes(project: &Project, session: &Session) -> Result<(), AuthEr
     Err(refusal)
 }
 
-/// The first dot of the login name splits project from user; a name without one names no project.
+/// Which project the client wants, by server name, by attribute, or by its login name; looked up.
 fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
-    let (project, user) = split_name(&introduced.login.name);
+    let server = introduced.stream.server_name();
+    let by_server = server.and_then(|server| project_of_server_name(server, &gateway.config.sni_domains));
+    let attributes = mysql_wire::login::attributes(&introduced.login.attributes);
+    let by_attribute = attributes
+        .filter(|(key, value)| *key == PROJECT_ATTRIBUTE && !value.is_empty())
+        .find_map(|(_, value)| std::str::from_utf8(value).ok());
+    let (project, user) = split_name(&introduced.login.name, by_server.or(by_attribute));
     let project = project.and_then(|project| gateway.routes.project(project));
     Routed {
         user: user.to_owned(),
@@ -263,13 +271,6 @@ fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
 
 fn unexpected_end() -> std::io::Error {
     std::io::ErrorKind::UnexpectedEof.into()
-}
-
-fn split_name(name: &str) -> (Option<&str>, &str) {
-    match name.split_once('.') {
-        Some((project, user)) => (Some(project), user),
-        None => (None, name),
-    }
 }
 
 async fn tell_broken(broken: Broken) -> Refused {
@@ -606,7 +607,7 @@ impl Served {
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let name = text(change.user);
-        let (wanted, user) = match split_name(&name) {
+        let (wanted, user) = match split_name(&name, None) {
             (Some(wanted), user) if self.gateway.routes.project(wanted).is_some() => {
                 (self.gateway.routes.project(wanted), user)
             }

@@ -46,6 +46,27 @@ pub(crate) struct Project {
     pub(crate) quotas: Quotas,
 }
 
+/// Which project a login is for, and the user's name there. `named`: what the client has named besides its login name, by
+/// server name or attribute; then the project may stand in front of the name once more. Otherwise the first dot splits, and a
+/// name without one names no project.
+pub(crate) fn split_name<'a>(name: &'a str, named: Option<&'a str>) -> (Option<&'a str>, &'a str) {
+    let Some(project) = named else {
+        return match name.split_once('.') {
+            Some((project, user)) => (Some(project), user),
+            None => (None, name),
+        };
+    };
+    let again = name.strip_prefix(project).and_then(|rest| rest.strip_prefix('.'));
+    (Some(project), again.unwrap_or(name))
+}
+
+/// The project that a server name asks for: the one label in front of a domain below which projects are.
+pub(crate) fn project_of_server_name<'a>(server: &'a str, domains: &[String]) -> Option<&'a str> {
+    let (project, below) = server.split_once('.')?;
+    let known = domains.iter().any(|domain| domain.eq_ignore_ascii_case(below));
+    (known && !project.is_empty()).then_some(project)
+}
+
 /// Who may log in to a project, and to which of its databases.
 #[derive(Default)]
 pub(crate) struct Access {
@@ -676,6 +697,41 @@ mod tests {
             ComputeView::Ready(running) => Some(running),
             _ => None,
         }
+    }
+
+    #[test]
+    fn a_login_names_its_project_in_one_of_three_ways() {
+        for (name, named, split) in [
+            ("shop.ann", None, (Some("shop"), "ann")),
+            ("shop.ann.b", None, (Some("shop"), "ann.b")),
+            ("ann", None, (None, "ann")),
+            (".ann", None, (Some(""), "ann")),
+            ("ann", Some("shop"), (Some("shop"), "ann")),
+            ("shop.ann", Some("shop"), (Some("shop"), "ann")),
+            ("shopann", Some("shop"), (Some("shop"), "shopann")),
+            ("other.ann", Some("shop"), (Some("shop"), "other.ann")),
+            ("shop.shop.ann", Some("shop"), (Some("shop"), "shop.ann")),
+        ] {
+            assert_eq!(split_name(name, named), split, "{name} {named:?}");
+        }
+    }
+
+    #[test]
+    fn server_names_name_projects_below_known_domains_only() {
+        let domains = ["db.example.org".to_owned(), "db.test".to_owned()];
+        for (server, project) in [
+            ("shop.db.example.org", Some("shop")),
+            ("shop.DB.Test", Some("shop")),
+            ("db.test", None),
+            ("a.shop.db.test", None),
+            ("shop.other.test", None),
+            ("shop.xdb.test", None),
+            ("shop", None),
+            (".db.test", None),
+        ] {
+            assert_eq!(project_of_server_name(server, &domains), project, "{server}");
+        }
+        assert_eq!(project_of_server_name("shop.db.test", &[]), None);
     }
 
     #[test]

@@ -51,6 +51,14 @@ impl ClientStream {
         matches!(self, Self::Tls(_))
     }
 
+    /// Of the server that the client asked TLS for (SNI).
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.stream.get_ref().1.server_name(),
+        }
+    }
+
     /// Of our certificate that the client was shown.
     pub(crate) fn fingerprint(&self) -> Option<&Fingerprint> {
         match self {

@@ -8,7 +8,7 @@ use control_api::control as proto;
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::err::ErrPacket;
 use mysql_wire::greeting::Greeting;
-use mysql_wire::login::LoginPacket;
+use mysql_wire::login::{LoginPacket, encode_attributes};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sha1::{Digest, Sha1};
@@ -111,12 +111,18 @@ struct Says {
     name: &'static str,
     plugin: &'static str,
     tls: bool,
+    /// The server that TLS is asked for.
+    server: &'static str,
+    /// The project that the connection attribute names.
+    attribute: &'static str,
 }
 
 const RIGHT: Says = Says {
     name: "p.u",
     plugin: "mysql_native_password",
     tls: false,
+    server: "localhost",
+    attribute: "",
 };
 
 /// The packet that answers the login packet: its sequence id and payload.
@@ -124,12 +130,14 @@ async fn first_answer(mut tcp: TcpStream, ca: &Path, says: Says) -> (u8, Vec<u8>
     let greeting = Greeting::decode(&read_packet(&mut tcp, 1024).await.unwrap().payload).unwrap();
     let mut capabilities = Capabilities::PROTOCOL_41
         .union(Capabilities::SECURE_CONNECTION)
-        .union(Capabilities::PLUGIN_AUTH);
+        .union(Capabilities::PLUGIN_AUTH)
+        .union(Capabilities::CONNECT_ATTRS);
     let mut sequence = 1;
     if says.tls {
         capabilities = capabilities.union(Capabilities::SSL);
     }
     let answer = native_response(b"secret", &greeting.nonce);
+    let attributes = encode_attributes([(&b"selkie_project"[..], says.attribute.as_bytes())]);
     let login = LoginPacket {
         capabilities,
         max_packet_bytes: 1 << 24,
@@ -138,7 +146,7 @@ async fn first_answer(mut tcp: TcpStream, ca: &Path, says: Says) -> (u8, Vec<u8>
         auth_response: &answer,
         database: None,
         auth_plugin: Some(says.plugin.as_bytes()),
-        raw_attributes: &[],
+        raw_attributes: &attributes,
     }
     .encode();
     if !says.tls {
@@ -148,7 +156,7 @@ async fn first_answer(mut tcp: TcpStream, ca: &Path, says: Says) -> (u8, Vec<u8>
     }
     write_packet(&mut tcp, &mut sequence, &login[..32]).await.unwrap();
     let mut tls = connector(ca)
-        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .connect(ServerName::try_from(says.server).unwrap(), tcp)
         .await
         .unwrap();
     write_packet(&mut tls, &mut sequence, &login).await.unwrap();
@@ -168,9 +176,27 @@ fn connector(ca: &Path) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
+/// What a client has to trust.
+fn authority(gateway: &Gateway) -> std::path::PathBuf {
+    match &gateway.config.tls.source {
+        crate::tls::Source::Operator { cert, .. } => cert.clone(),
+        crate::tls::Source::Development { .. } => gateway.config.ca_file().unwrap(),
+    }
+}
+
+/// A certificate for these servers, signed by itself; the authority for those who trust it is the same file.
+fn certificate(dir: &Path, servers: &[&str]) -> (std::path::PathBuf, std::path::PathBuf) {
+    let servers: Vec<_> = servers.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(servers).unwrap();
+    let (cert, key) = (dir.join("servers.pem"), dir.join("servers.key"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (cert, key)
+}
+
 /// What a client from there is answered, and whether it was let in.
 async fn log_in_from(gateway: &Gateway, peer: Option<&str>, via_proxy: bool, says: Says) -> (u8, Vec<u8>, bool) {
-    let ca = gateway.config.ca_file().unwrap();
+    let ca = authority(gateway);
     let (client, accepted) = connected(gateway, peer, via_proxy).await;
     let (served, (sequence, payload)) = tokio::join!(log_in(gateway, accepted, 7), first_answer(client, &ca, says));
     (sequence, payload, served.is_some())
@@ -225,4 +251,37 @@ async fn a_gateway_that_does_not_require_tls_lets_in_without_it() {
     let gateway = gateway(dir.path(), |raw| raw.tls.mode = "optional".into());
     let (_, payload, served) = log_in_from(&gateway, Some(ELSEWHERE), true, RIGHT).await;
     assert_eq!((served, payload[0]), (true, 0));
+}
+
+#[tokio::test]
+async fn a_project_may_be_named_by_server_name_or_attribute() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(dir.path(), &["p.db.test", "no.db.test", "p.else.test", "localhost"]);
+    let gateway = gateway(dir.path(), |raw| {
+        raw.tls.cert = Some(cert);
+        raw.tls.key = Some(key);
+        raw.sni_domains = vec!["db.test".into()];
+    });
+    for (name, server, attribute, let_in) in [
+        ("p.u", "localhost", "", true),
+        ("u", "localhost", "", false),
+        ("u", "p.db.test", "", true),
+        ("p.u", "p.db.test", "", true),
+        ("u", "p.else.test", "", false),
+        ("p.u", "no.db.test", "", false),
+        ("u", "localhost", "p", true),
+        ("p.u", "localhost", "p", true),
+        ("p.u", "localhost", "no", false),
+        ("u", "p.db.test", "no", true),
+    ] {
+        let says = Says {
+            name,
+            server,
+            attribute,
+            tls: true,
+            ..RIGHT
+        };
+        let (_, _, served) = log_in_from(&gateway, Some(ELSEWHERE), false, says).await;
+        assert_eq!(served, let_in, "{name} at {server} with {attribute:?}");
+    }
 }
