@@ -16,7 +16,9 @@ const PAGE_MAX: u32 = 1000;
 pub(super) struct Page {
     /// `next` of the page before.
     pub(super) after: Option<String>,
-    /// How many at most; 100 where absent, up to 1,000.
+    /// How many at most; 100 where absent. More than 1,000 are 1,000, less than 1 is 1.
+    // Of a `u32` the document would say int32, which ends before it does.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
 }
 

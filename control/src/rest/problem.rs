@@ -5,6 +5,7 @@ use std::fmt;
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, Request, rejection::JsonRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
@@ -215,15 +216,22 @@ impl From<ChangeError> for Problem {
     }
 }
 
-/// A JSON body, or a problem that says where it is wrong.
+/// A body that is a JSON object, or a problem that says where it is wrong. serde would take an array for a struct as well,
+/// field by field.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Json::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Self(body)),
+        let (parts, body) = request.into_parts();
+        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state)
+            .await
+            .map_err(|rejection| refuse_body(&rejection.into()))?;
+        let is_object = bytes.trim_ascii_start().starts_with(b"{");
+        match Json::from_request(Request::from_parts(parts, bytes.into()), state).await {
+            Ok(Json(body)) if is_object => Ok(Self(body)),
+            Ok(_) => Err(Problem::invalid("invalid_body", "the body is no JSON object")),
             Err(rejection) => Err(refuse_body(&rejection)),
         }
     }

@@ -253,6 +253,15 @@ async fn every_refusal_has_a_stable_code_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn an_array_is_no_body() {
+    let api = Api::with_demo().await;
+    let (status, problem) = api
+        .call("PATCH", "/api/v1/projects/demo", Some(json!([null, null])))
+        .await;
+    assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_body")));
+}
+
+#[tokio::test]
 async fn body_must_be_json_and_short() {
     let api = Api::new().await;
     let post = |kind: &str, body: String| {
