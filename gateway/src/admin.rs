@@ -33,7 +33,7 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    if admin.gateway.drain.begun.is_raised() {
+    if admin.gateway.drain.announced.is_raised() {
         return (StatusCode::SERVICE_UNAVAILABLE, "going down\n");
     }
     if !*admin.known.borrow() {

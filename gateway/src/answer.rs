@@ -8,7 +8,7 @@ mod settings;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use mysql_wire::capabilities::Capabilities;
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::buffer::Buffer;
 use crate::cancel::{Handle, Kill, Killed, Killer, Outcome};
-use crate::drain::{SHUTDOWN_TEXT, Signal};
+use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::restraint;
 use crate::route::{ComputeView, Server};
@@ -109,16 +109,17 @@ pub(crate) async fn until_more_is_wanted(
     stream: &mut ClientStream,
     session: &mut Session,
     killer: Killer<'_>,
-    drain: &Signal,
+    drain: &Drain,
     bytes: Option<Buffer>,
     mut owed: Option<Told>,
 ) -> Result<Wanted, AnswerError> {
     let project = killer.project;
     let own = killer.own;
     let mut reader = Reader { stream, bytes, own };
+    let mut leaves = pin!(drain.turn());
     loop {
         let silence = session.wait_timeout(project.server().as_deref());
-        let Some((header, code)) = reader.command_head(drain, Instant::now() + silence).await? else {
+        let Some((header, code)) = reader.command_head(leaves.as_mut(), Instant::now() + silence).await? else {
             return Ok(Wanted::Nothing);
         };
         if header.sequence != 0 {
@@ -401,7 +402,7 @@ impl Reader<'_> {
     /// commands. The code is None for an empty packet.
     async fn command_head(
         &mut self,
-        drain: &Signal,
+        mut leaves: Pin<&mut impl Future<Output = ()>>,
         silent_until: Instant,
     ) -> Result<Option<(FrameHeader, Option<u8>)>, AnswerError> {
         loop {
@@ -423,7 +424,7 @@ impl Reader<'_> {
             }
             tokio::select! {
                 biased;
-                () = drain.raised() => return Err(AnswerError::Draining),
+                () = &mut leaves => return Err(AnswerError::Draining),
                 () = self.own.killed() => return Err(AnswerError::Killed(Killed)),
                 () = sleep_until(silent_until) => return Err(AnswerError::Silent),
                 read = self.read() => match read? {

@@ -28,7 +28,10 @@ pub struct RawConfig {
     pub login_timeout: String,
     /// From a client's first command to a compute connection that can run it; a project may have its own.
     pub wake_timeout: String,
-    /// How long commands in flight may go on after a shut-down was asked for.
+    /// How long `/readyz` fails after a shut-down was asked for, before new clients are refused: as long as a load balancer needs
+    /// to see it. None by default: most gateways stand alone.
+    pub drain_notice: String,
+    /// How long commands in flight and transactions may go on then.
     pub drain_timeout: String,
     /// A session without a command for so long gives its compute connection up and is given another at its next command.
     /// Long enough that no busy application notices, short against any time to suspend.
@@ -157,6 +160,7 @@ impl Default for RawConfig {
             max_clients: 50_000,
             login_timeout: "10s".into(),
             wake_timeout: "60s".into(),
+            drain_notice: "0s".into(),
             drain_timeout: "10s".into(),
             park_after: "5s".into(),
             pinned_idle_timeout: "10m".into(),
@@ -252,6 +256,7 @@ impl RawConfig {
             max_clients,
             login_timeout,
             wake_timeout,
+            drain_notice,
             drain_timeout,
             park_after,
             pinned_idle_timeout,
@@ -318,6 +323,13 @@ impl RawConfig {
                 timeout: duration_of("wake_timeout", &wake_timeout)?,
             },
             drain: drain::Config {
+                notice: humantime::parse_duration(&drain_notice).map_err(|e| {
+                    refused(
+                        "drain_notice",
+                        &drain_notice,
+                        format!("is not a duration such as \"5s\": {e}"),
+                    )
+                })?,
                 timeout: duration_of("drain_timeout", &drain_timeout)?,
             },
             park: relay::Config {

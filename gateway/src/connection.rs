@@ -22,7 +22,7 @@ use crate::accept::turnstile::{Entered, TurnedAway};
 use crate::accept::{Accepted, tell_at_the_door};
 use crate::accounts::Accounts;
 use crate::activity::{Counting, InFlight, Pins, Who};
-use crate::answer::{self, Wanted};
+use crate::answer::{self, AnswerError, Wanted};
 use crate::auth::{self, AuthError, Authenticated, Claim, Proven, Routed};
 use crate::buffer::Buffer;
 use crate::cancel::{self, Handle, Killed, Killer, Registered};
@@ -344,7 +344,7 @@ impl Served {
                 registered,
                 ..
             } = &mut self.client;
-            let drain = &self.gateway.drain.begun;
+            let drain = &self.gateway.drain;
             let killer = Killer {
                 sessions: &self.gateway.sessions,
                 own: &registered.handle,
@@ -419,6 +419,10 @@ impl Served {
         let attached = tokio::select! {
             attached = attach.run() => attached,
             () = own.killed() => return After::Closed(Some(self.report(1, &Killed).await)),
+            () = self.gateway.drain.over.raised() => {
+                self.gateway.drain.cuts();
+                return After::Closed(Some(self.report(1, &AnswerError::Draining).await));
+            }
             () = waiting.cancelled() => return self.interrupted(bytes),
             () = client_left(&mut self.client.stream, &mut bytes) => {
                 tracing::debug!(session = self.id, project = %self.client.project.id, "left while the database was waking");

@@ -40,4 +40,4 @@ mod text;
 
 pub use config::{Config, ConfigError, RawConfig};
 pub use error::Error;
-pub use run::{Listening, run};
+pub use run::{Drained, Listening, run};

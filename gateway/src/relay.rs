@@ -194,7 +194,8 @@ pub(crate) async fn run<C: Readable>(
     let running = surroundings.running;
     // Polled once each, so that this task is woken; afterwards the flags tell, at the price of a load.
     let mut closing = pin!(running.closing().raised());
-    let mut draining = pin!(surroundings.drain.begun.raised());
+    let drain = surroundings.drain;
+    let mut leaves = pin!(drain.turn());
     let mut over = pin!(surroundings.drain.over.raised());
     let mut nudges = running.nudges();
     let mut nudged = pin!(running.nudged());
@@ -210,7 +211,7 @@ pub(crate) async fn run<C: Readable>(
         if !registered {
             registered = true;
             let _ = closing.as_mut().poll(cx);
-            let _ = draining.as_mut().poll(cx);
+            relay.leaves |= leaves.as_mut().poll(cx).is_ready();
             let _ = over.as_mut().poll(cx);
             let _ = nudged.as_mut().poll(cx);
             let _ = asked.as_mut().poll(cx);
@@ -232,6 +233,11 @@ pub(crate) async fn run<C: Readable>(
                     // Woken for what has happened meanwhile, a moment is never missed.
                     let _ = glance.as_mut().poll(cx);
                 }
+            }
+            // Between its begin and this session's turn there is a timer to be woken by.
+            if drain.begun.is_raised() && !relay.leaves && leaves.as_mut().poll(cx).is_ready() {
+                relay.leaves = true;
+                continue;
             }
             // Whoever waits for something must be woken by it the next time, too: polled anew when it has happened, not at
             // every turn.
@@ -389,6 +395,8 @@ struct Relay<'a, C, F> {
     asking_since: Instant,
     /// `life` is another, so another moment is waited for.
     clock_changed: bool,
+    /// The gateway goes down, and this session has to go once nothing of it is under way.
+    leaves: bool,
     /// It waits longer than others before it leaves ([`Relay::patience`]).
     is_patient: bool,
     pinned: Option<Pinned>,
@@ -460,6 +468,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             since_quiet: now,
             asking_since: now,
             clock_changed: false,
+            leaves: false,
             is_patient: false,
             pinned: None,
             compute_said: None,
@@ -581,7 +590,12 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         if self.around.running.closing().is_raised() && answered {
             return self.compute_gone().map(Settled::Ended);
         }
-        if self.around.drain.over.is_raised() || (self.around.drain.begun.is_raised() && answered) {
+        let over = self.around.drain.over.is_raised();
+        let in_transaction = self.around.session.in_transaction();
+        if over || (self.leaves && answered && !in_transaction) {
+            if self.works_for_client() || in_transaction {
+                self.around.drain.cuts();
+            }
             return Err(match self.boundary_sequence() {
                 Some(sequence) => RelayError::Draining { sequence },
                 None => self.compute_cut(SHUTDOWN_TEXT),

@@ -45,12 +45,23 @@ pub struct Listening {
     pub http: SocketAddr,
 }
 
+/// How a gateway has ended that was told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Sessions that were ended in the middle of a command or a transaction, because the drain's time was over.
+    pub cut: u32,
+}
+
 /// Runs a gateway until `shutdown`, then drains it. `ready` is told once clients are accepted, which is when control's
 /// snapshot is here.
 ///
 /// # Errors
 /// What keeps it from starting: a taken port, an unusable certificate, no token for control.
-pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Listening>) -> Result<(), Error> {
+pub async fn run(
+    config: Config,
+    shutdown: CancellationToken,
+    ready: oneshot::Sender<Listening>,
+) -> Result<Drained, Error> {
     let tls = Arc::new(Certificates::load(&config.tls)?);
     let routes = Arc::new(Routes::default());
     let control = Control::new(&config.control, Arc::clone(&routes))?;
@@ -96,7 +107,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     });
     tokio::select! {
         _ = known.wait_for(|known| *known) => {}
-        () = shutdown.cancelled() => return Ok(()),
+        () = shutdown.cancelled() => return Ok(Drained { cut: 0 }),
     }
     let threads = Threads::start(&gateway, doors)?;
     tracing::info!(mysql = %mysql, http = %http_address, threads = gateway.config.threads, "gateway is ready");
@@ -137,8 +148,9 @@ impl Threads {
         Ok(Self { ended, stop })
     }
 
-    /// Serves until the shut-down, then drains: idle clients at once, busy ones after their command or their time.
-    async fn until(mut self, gateway: &Gateway, shutdown: CancellationToken) -> Result<(), Error> {
+    /// Serves until the shut-down, then drains: idle clients in their turn, busy ones after their command, their transaction or
+    /// their time.
+    async fn until(mut self, gateway: &Gateway, shutdown: CancellationToken) -> Result<Drained, Error> {
         tokio::select! {
             Some(ended) = self.ended.join_next() => {
                 return Err(Error::ThreadStopped(ended.map_or(usize::MAX, |(thread, _)| thread)));
@@ -146,7 +158,11 @@ impl Threads {
             () = shutdown.cancelled() => {}
         }
         tracing::info!("draining");
-        gateway.drain.begun.raise(SHUTDOWN_TEXT);
+        gateway.drain.announced.raise(SHUTDOWN_TEXT);
+        sleep(gateway.config.drain.notice).await;
+        gateway
+            .drain
+            .begin(gateway.sessions.count(), gateway.config.drain.timeout);
         self.stop.cancel();
         let all_ended = async { while self.ended.join_next().await.is_some() {} };
         let mut all_ended = std::pin::pin!(all_ended);
@@ -155,7 +171,12 @@ impl Threads {
             gateway.drain.over.raise(SHUTDOWN_TEXT);
             let _ = timeout(CLOSE_TIME, all_ended).await;
         }
-        Ok(())
+        // Who is still there does not read what it is told.
+        let cut = gateway.drain.cut().max(gateway.sessions.count());
+        if cut > 0 {
+            tracing::info!(cut, "sessions were ended in the middle of something");
+        }
+        Ok(Drained { cut })
     }
 }
 

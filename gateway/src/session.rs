@@ -246,6 +246,12 @@ impl Session {
         self.results
     }
 
+    /// As the last answer told.
+    pub(crate) fn in_transaction(&self) -> bool {
+        let open = StatusFlags::IN_TRANS | StatusFlags::IN_TRANS_READONLY;
+        (self.status() & open) != StatusFlags(0)
+    }
+
     /// It was attached before: its present database is one that a compute gave it.
     pub(crate) fn was_attached(&self) -> bool {
         self.carried.is_some()

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Unavailable = 3,
     /// There is no such thing.
     NotFound = 4,
+    /// A service was stopped as asked, and ended sessions of clients in the middle of a command or a transaction.
+    Cut = 5,
 }
 
 impl Failure {

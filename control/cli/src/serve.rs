@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Common;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::logs;
 use crate::settings::Settings;
 
@@ -33,8 +33,19 @@ pub(crate) fn gateway(common: &Common) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let shutdown = shutdown_on_signals()?;
         let (ready, _listening) = oneshot::channel();
-        Ok(gateway::run(config, shutdown, ready).await?)
+        drained(gateway::run(config, shutdown, ready).await)
     })
+}
+
+/// What the exit code tells of a gateway's end.
+pub(crate) fn drained(ended: Result<gateway::Drained, gateway::Error>) -> Result<(), Failure> {
+    match ended? {
+        gateway::Drained { cut: 0 } => Ok(()),
+        gateway::Drained { cut } => Err(Failure::of_kind(
+            Kind::Cut,
+            format!("stopped; {cut} sessions were ended in the middle of a command or a transaction"),
+        )),
+    }
 }
 
 /// `selkie control`.

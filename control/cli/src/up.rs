@@ -13,7 +13,7 @@ use crate::arguments::{Common, Up};
 use crate::client::Rest as RestClient;
 use crate::demo::{self, UpJson};
 use crate::failure::Failure;
-use crate::serve::{prepare, reachable, runtime, shutdown_on_signals, until_ready};
+use crate::serve::{drained, prepare, reachable, runtime, shutdown_on_signals, until_ready};
 use crate::settings::Settings;
 
 const DEMO: &str = "demo";
@@ -74,7 +74,8 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
     let gateway_config = gateway.check(&data_dir)?;
     let ca = gateway_config.ca_file();
     let (ready, listening) = oneshot::channel();
-    let mut gateway = pin!(gateway::run(gateway_config, stop_gateway, ready));
+    let running = gateway::run(gateway_config, stop_gateway, ready);
+    let mut gateway = pin!(async { drained(running.await) });
     let serving = async {
         let rest = RestClient::new(
             format!("http://{}", reachable(control_at.http)),
@@ -107,7 +108,7 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
         told.write(&data_dir)?;
         let option_file = told.write_option_file(&data_dir)?;
         announce(&told, option_file, &data_dir)?;
-        gateway.as_mut().await.map_err(Failure::from)
+        gateway.as_mut().await
     };
     let served = tokio::select! {
         served = serving => served,

@@ -70,6 +70,11 @@ impl Sessions {
         }
     }
 
+    /// So many are logged in.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.by_id.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn find(&self, id: u32) -> Option<Arc<Handle>> {
         self.by_id.get(&id).map(|handle| Arc::clone(&handle))
     }

@@ -151,6 +151,12 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
                 read(stream).await?;
                 return Ok(());
             }
+            (Some(Command::Query), "BEGIN") => ok_frame(
+                &mut out,
+                1,
+                StatusFlags::AUTOCOMMIT | StatusFlags::IN_TRANS,
+                capabilities,
+            ),
             (Some(Command::Query), "HANG") => std::future::pending().await,
             (Some(Command::Query), text) if let Some(rows) = inventory(text) => {
                 let rows: Vec<Vec<_>> = rows

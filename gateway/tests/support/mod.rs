@@ -252,7 +252,9 @@ impl World {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let running = gateway::run(config, stop.clone(), ready);
-        tasks.spawn(async move { running.await.unwrap() });
+        tasks.spawn(async move {
+            running.await.unwrap();
+        });
         let listening = is_ready.await.unwrap();
         Self {
             script,

@@ -42,6 +42,19 @@ async fn a_stop_is_clean_and_the_next_start_has_the_same_data_and_password() {
 }
 
 #[tokio::test]
+async fn the_exit_code_tells_of_transactions_that_were_cut() {
+    let selkie = Selkie::start_with("gateway.drain_timeout = \"200ms\"\n").await;
+    let mut raw = harness::Raw::login(&selkie.demo()).await;
+    raw.query("CREATE TABLE kept (a INT)").await.ok();
+    raw.query("BEGIN").await.ok();
+    raw.query("INSERT INTO kept VALUES (1)").await.ok();
+    assert_eq!(selkie.stop(), (true, Some(5)));
+    let left = raw.ends().await;
+    assert_eq!(left.last().and_then(|packet| packet.error()), Some(1053), "{left:?}");
+    assert!(selkie.servers().is_empty(), "computes stop with it");
+}
+
+#[tokio::test]
 async fn a_client_in_the_middle_of_a_query_gets_its_answer_or_a_reason() {
     let selkie = Selkie::start().await;
     let endpoint = selkie.demo();
