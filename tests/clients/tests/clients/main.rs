@@ -4,4 +4,5 @@ mod client_test;
 mod drivers;
 mod dump;
 mod later_clients;
+mod openapi;
 mod wordpress;
