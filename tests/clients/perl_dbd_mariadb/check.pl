@@ -142,6 +142,20 @@ check(multi_results => sub {
 
 check(ping => sub { equal($connection->ping, 1) });
 
+# By the id that the login told, from another connection; the connection goes on.
+check(kill_query => sub {
+    my $other = login();
+    my $sleeping = $connection->prepare('SELECT SLEEP(60)', { mariadb_async => 1 });
+    $sleeping->execute;
+    until (row($other, "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(60)'")->[0]) {
+        select undef, undef, undef, 0.01;
+    }
+    $other->do("KILL QUERY $connection->{mariadb_thread_id}");
+    equal(error_number(sub { $sleeping->mariadb_async_result }), 1317);
+    equal(row($connection, 'SELECT 8'), 8);
+    $other->disconnect;
+});
+
 sub over_tls ($ca) {
     return login(mariadb_ssl => 1, mariadb_ssl_ca_file => $ca, mariadb_ssl_verify_server_cert => 1);
 }

@@ -144,6 +144,20 @@ function persistent(): void
     $second->close();
 }
 
+/// By the id that the login told, from another connection; the connection goes on.
+function kill_query(mysqli $connection): void
+{
+    $other = connect();
+    $connection->query('SELECT SLEEP(60)', MYSQLI_ASYNC);
+    while (!one($other, "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(60)'")) {
+        usleep(10000);
+    }
+    $other->query("KILL QUERY $connection->thread_id");
+    equal(error_number(fn () => $connection->reap_async_query()), 1317);
+    equal(one($connection, 'SELECT 8'), '8');
+    $other->close();
+}
+
 function tls(): void
 {
     $secure = connect(ca: CA);
@@ -164,6 +178,7 @@ check('load_data_local', fn () => load_data_local($connection));
 check('multi_results', fn () => multi_results($connection));
 check('change_user', change_user(...));
 check('persistent', persistent(...));
+check('kill_query', fn () => kill_query($connection));
 if (CA) {
     check('tls', tls(...));
     check('tls_of_another_ca', fn () => refuses_the_certificate(

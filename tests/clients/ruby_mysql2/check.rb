@@ -140,6 +140,17 @@ check('async') do
   equal(first(client.async_result), [42])
 end
 
+# By the id that the login told, from another connection; the connection goes on.
+check('kill_query') do
+  other = connect
+  client.query('SELECT SLEEP(60)', async: true)
+  sleep 0.01 until first(other.query("SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(60)'"))[0] > 0
+  other.query("KILL QUERY #{client.thread_id}")
+  equal(error_number { client.async_result }, 1317)
+  equal(first(client.query('SELECT 8')), [8])
+  other.close
+end
+
 check('ping') { equal(client.ping, true) }
 
 def over_tls(ca)

@@ -123,6 +123,7 @@ async fn php_mysqli() {
         "multi_results",
         "change_user",
         "persistent",
+        "kill_query",
         "tls",
         "tls_of_another_ca",
     ];
@@ -151,6 +152,7 @@ async fn perl_dbd_mariadb() {
         "prepared_statement",
         "load_data_local",
         "multi_results",
+        "kill_query",
         "tls",
         "tls_of_another_ca",
     ];
@@ -171,6 +173,7 @@ async fn ruby_mysql2() {
         "multi_results",
         "unbuffered",
         "async",
+        "kill_query",
         "tls",
         "tls_of_another_ca",
     ];
