@@ -4,8 +4,8 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use control_api::control::{
-    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, WakeReply, WakeRequest, WatchEvent,
-    WatchRequest,
+    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, UsageReply, UsageReport, WakeReply,
+    WakeRequest, WatchEvent, WatchRequest,
     gateways_server::{Gateways, GatewaysServer},
 };
 use futures::Stream;
@@ -28,6 +28,7 @@ use crate::{
     name::ProjectId,
     publish::Publisher,
     secret::key_hash,
+    usage::Usage,
 };
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub(crate) struct GatewayService {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) computes: Arc<Computes>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) usage: Arc<Usage>,
     /// Owns what runs beside a call.
     pub(crate) tasks: TaskTracker,
 }
@@ -145,6 +147,16 @@ impl Gateways for GatewayService {
         let ActivityReport { gateway_id, projects } = request.into_inner();
         self.activity.report(&gateway_id, projects);
         Ok(Response::new(ActivityReply {}))
+    }
+
+    async fn report_usage(&self, request: Request<UsageReport>) -> Result<Response<UsageReply>, Status> {
+        let counted = self.usage.report(request.into_inner()).await;
+        counted.map_err(|error| {
+            // Nothing is lost: it stays in the gateway's spool. As after a change of the leader, mostly.
+            tracing::info!(%error, "usage of a gateway is not written down now; it comes again");
+            Status::unavailable("usage cannot be written down now")
+        })?;
+        Ok(Response::new(UsageReply {}))
     }
 
     async fn accounts_changed(

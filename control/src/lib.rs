@@ -32,6 +32,7 @@ pub mod sim;
 mod store;
 #[cfg(test)]
 mod testing;
+mod usage;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use config::{

@@ -15,6 +15,7 @@ use crate::{
     publish::Publisher,
     secret::Verifiers,
     store::{Access, EpochMs, Expected, NewProject, NewUser, ProjectRecord, Sleep, Store, StoreError, WholeProject},
+    usage::Usage,
 };
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub(crate) struct Projects {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) computes: Arc<Computes>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) usage: Arc<Usage>,
     /// Held from the store to the gateways, so that these are told in the order in which it is kept.
     pub(crate) changing_sleep: Mutex<()>,
 }

@@ -9,6 +9,7 @@ use crate::{
     clock,
     rest::change::KEPT_MS,
     store::{Store, StoreError},
+    usage::WINDOWS_KEPT_MS,
 };
 
 /// Of the audit log: a quarter of a year, as auditors ask for.
@@ -32,7 +33,7 @@ pub(crate) async fn prune(store: &dyn Store) {
             Ok(0) => {}
             Ok(rows) => tracing::info!(
                 rows,
-                "forgot old rows of the audit log, old answers and old states of computes"
+                "forgot old rows of the audit log, old answers, old usage and old states of computes"
             ),
             Err(error) => tracing::warn!(%error, "old rows are not forgotten yet"),
         }
@@ -43,8 +44,11 @@ async fn once(store: &dyn Store) -> Result<u64, StoreError> {
     let now = clock::now();
     store.prune_operations(now - OPERATIONS_KEPT_MS).await?;
     let transitions = store.prune_transitions(now - TRANSITIONS_KEPT_MS).await?;
+    let usage = store
+        .prune_usage(now - WINDOWS_KEPT_MS, now - TRANSITIONS_KEPT_MS)
+        .await?;
     let audit = store.prune_audit(now - AUDIT_KEPT_MS, AUDIT_ROWS_MAX).await?;
-    Ok(transitions + audit + store.prune_replays(now - KEPT_MS).await?)
+    Ok(transitions + usage + audit + store.prune_replays(now - KEPT_MS).await?)
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use control_api::control::{
-    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, WakeReply, WakeRequest, WatchEvent,
-    WatchRequest, gateways_client::GatewaysClient, gateways_server::Gateways,
+    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, UsageReply, UsageReport, WakeReply,
+    WakeRequest, WatchEvent, WatchRequest, gateways_client::GatewaysClient, gateways_server::Gateways,
 };
 use futures::{Stream, StreamExt};
 use tokio::{sync::watch, time::Instant};
@@ -427,6 +427,21 @@ impl Gateways for Desk {
                 let mut call = self.call(request.into_inner());
                 call.set_timeout(READ_PATIENCE);
                 client.report_activity(call).await.inspect_err(|status| {
+                    if is_broken(status) {
+                        self.forget_channel();
+                    }
+                })
+            }
+        }
+    }
+
+    async fn report_usage(&self, request: tonic::Request<UsageReport>) -> Result<tonic::Response<UsageReply>, Status> {
+        match self.gateways(Instant::now() + CONNECT_PATIENCE).await? {
+            Server::Here(service) => service.report_usage(request).await,
+            Server::There(mut client) => {
+                let mut call = self.call(request.into_inner());
+                call.set_timeout(READ_PATIENCE);
+                client.report_usage(call).await.inspect_err(|status| {
                     if is_broken(status) {
                         self.forget_channel();
                     }

@@ -41,6 +41,7 @@ mod sleep;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod users;
 
 pub(crate) use problem::{Problem, internal};
@@ -144,6 +145,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(compute::suspend))
         .routes(routes!(compute::wake))
         .routes(routes!(compute::transitions))
+        .routes(routes!(usage::show))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show));
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())

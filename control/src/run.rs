@@ -23,6 +23,7 @@ use crate::{
     scheduler::Scheduler,
     secret::random_token,
     store::{self, Holder, Store, StoreError},
+    usage::Usage,
 };
 
 /// Where it can be reached; differs from the settings where these say port 0.
@@ -163,12 +164,14 @@ impl Plane {
             activity.clone(),
             self.metrics.clone(),
         );
+        let usage = Arc::new(Usage::new(store.clone()));
         let projects = Arc::new(Projects {
             store,
             driver,
             publisher,
             computes: Computes::new(parts),
             activity,
+            usage,
             changing_sleep: Default::default(),
         });
         let rest = Rest {
@@ -185,6 +188,7 @@ impl Plane {
             publisher: projects.publisher.clone(),
             computes: projects.computes.clone(),
             activity: projects.activity.clone(),
+            usage: projects.usage.clone(),
             tasks: self.tasks.clone(),
         };
         let led = Led {

@@ -458,6 +458,7 @@ fn assemble(store: Arc<dyn crate::store::Store>, driver: Arc<dyn Driver>) -> Pro
         metrics,
     );
     Projects {
+        usage: Arc::new(crate::usage::Usage::new(store.clone())),
         store,
         driver,
         publisher,
@@ -480,6 +481,7 @@ fn open(
         publisher: projects.publisher.clone(),
         computes: projects.computes.clone(),
         activity: projects.activity.clone(),
+        usage: projects.usage.clone(),
         tasks: TaskTracker::new(),
     };
     let end = over.clone();

@@ -26,6 +26,7 @@ mod rows;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
+pub(crate) mod usage;
 
 pub(crate) use access::{Access, Accesses, Expected, NewUser, Observed, Touched, UserRecord};
 pub(crate) use computes::{ComputeRecord, ComputeStates, Transition};
@@ -35,6 +36,7 @@ use audit::AuditLog;
 use keys::Keys;
 use operations::Operations;
 use replays::Replays;
+use usage::UsageHours;
 
 /// Milliseconds since 1970, UTC.
 pub(crate) type EpochMs = i64;
@@ -181,7 +183,7 @@ pub(crate) struct WholeProject {
 /// and the uniqueness of ids and OS users.
 #[async_trait]
 pub(crate) trait Store:
-    Accesses + ComputeStates + Leases + Keys + AuditLog + Replays + Operations + Send + Sync + 'static
+    Accesses + ComputeStates + Leases + Keys + AuditLog + Replays + Operations + UsageHours + Send + Sync + 'static
 {
     /// Makes a project, suspended and never started, with its first user and database: all or nothing.
     async fn create_project(&self, new: NewProject) -> Result<WholeProject, StoreError>;

@@ -328,6 +328,7 @@ impl Plane {
             metrics.clone(),
         );
         let projects = Projects {
+            usage: Arc::new(crate::usage::Usage::new(store.clone())),
             store: store.clone(),
             driver: driver.clone(),
             publisher,

@@ -28,7 +28,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, known: watch::Receiver<bool>) -> Rou
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        admin.gateway.metrics.text(),
+        admin.gateway.metrics.text() + &admin.gateway.meter.text(),
     )
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::accept::{proxied, turnstile};
 use crate::auth::throttle;
-use crate::{accept, drain, handshake, relay, tls, wake};
+use crate::{accept, drain, handshake, meter, relay, tls, wake};
 
 /// `[gateway]` of the settings file, as written.
 #[derive(Debug, Clone, Deserialize)]
@@ -204,6 +204,9 @@ impl Default for RawControl {
     }
 }
 
+/// Usage that waits for control: more than a day of 1,000 projects in use every minute, at some 100 bytes each.
+const USAGE_SPOOL_BYTES_MAX: u64 = 256 << 20;
+
 /// A setting that cannot be used: which, what it is, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("setting `gateway.{setting}`: {value:?} {problem}")]
@@ -229,6 +232,7 @@ pub struct Config {
     pub(crate) wake: wake::Config,
     pub(crate) drain: drain::Config,
     pub(crate) park: relay::Config,
+    pub(crate) usage: meter::Config,
 }
 
 /// How to reach control.
@@ -335,6 +339,10 @@ impl RawConfig {
             park: relay::Config {
                 after: duration_of("park_after", &park_after)?,
                 pinned_idle_timeout: duration_of("pinned_idle_timeout", &pinned_idle_timeout)?,
+            },
+            usage: meter::Config {
+                dir: data_dir.join("gateway/usage"),
+                spool_bytes_max: USAGE_SPOOL_BYTES_MAX,
             },
         })
     }

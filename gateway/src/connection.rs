@@ -30,6 +30,7 @@ use crate::compute::{self, ComputeConnection, DialError};
 use crate::context::Gateway;
 use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
 use crate::handshake::{self, Broken, HandshakeError, Introduced, Welcome};
+use crate::meter::{Counter, Tally};
 use crate::metrics::CoreMetrics;
 use crate::relay::{self, Ended, Surroundings};
 use crate::route::{ComputeView, Project, Running, Seat, project_of_server_name, split_name};
@@ -63,9 +64,12 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, acce
         return;
     };
     tracing::debug!(session = id, project = %client.project.id, user = client.session.identity.user, peer = %client.address, "logged in");
+    let tally = gateway.meter.tally(&client.project.id, metrics.thread);
+    tally.add(Counter::Logins, 1);
     let mut served = Served {
         gateway,
         metrics,
+        tally,
         id,
         client,
         fruitless: 0,
@@ -180,6 +184,7 @@ async fn prove_and_welcome(
         return Err(tell(introduced.stream, introduced.sequence, &error).await);
     }
     let routed = route(gateway, introduced);
+    let known = routed.project.clone();
     let Authenticated {
         introduced,
         project,
@@ -187,7 +192,10 @@ async fn prove_and_welcome(
         vouched,
     } = match auth::authenticate(routed, &gateway.decoy, &gateway.throttle).await {
         Ok(authenticated) => authenticated,
-        Err((error, introduced)) => return Err(tell(introduced.stream, introduced.sequence, &error).await),
+        Err((error, introduced)) => {
+            count_refused(gateway, known.as_ref(), &error);
+            return Err(tell(introduced.stream, introduced.sequence, &error).await);
+        }
     };
     entered.proven();
     let Introduced {
@@ -210,9 +218,13 @@ async fn prove_and_welcome(
     let mut session = Session::new(login.capabilities, login.max_packet_bytes, identity);
     match admitted {
         Ok(admitted) => session.admit(admitted),
-        Err(error) => return Err(tell(stream, sequence, &error).await),
+        Err(error) => {
+            count_refused(gateway, known.as_ref(), &error);
+            return Err(tell(stream, sequence, &error).await);
+        }
     }
     if let Err(error) = check_wishes(&project, &session).await {
+        count_refused(gateway, known.as_ref(), &error);
         return Err(tell(stream, sequence, &error).await);
     }
     // Whoever has the OK may be killed.
@@ -250,6 +262,17 @@ async fn check_wishes(project: &Project, session: &Session) -> Result<(), AuthEr
         return Ok(());
     }
     Err(refusal)
+}
+
+/// A login that was refused counts for the project it named, if there is such a one.
+fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, error: &AuthError) {
+    if let Some(project) = project
+        && matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limited)
+    {
+        // Of no data-plane thread: whoever guesses passwords takes no counters of those that serve.
+        let tally = gateway.meter.tally(&project.id, gateway.config.threads);
+        tally.add(Counter::LoginsFailed, 1);
+    }
 }
 
 /// Which project the client wants, by server name, by attribute, or by its login name; looked up.
@@ -318,6 +341,8 @@ async fn linger(mut stream: ClientStream) {
 struct Served {
     gateway: Arc<Gateway>,
     metrics: Arc<CoreMetrics>,
+    /// Of the present project.
+    tally: Arc<Tally>,
     id: u32,
     client: Client,
     /// Times in a row that a compute went away before it answered anything.
@@ -451,6 +476,7 @@ impl Served {
             ..
         } = &mut self.client;
         let _counted = Counting::attached(project);
+        let _attached = self.tally.attached();
         let _seat = seat;
         let replay = session.replay();
         let who = Who {
@@ -472,6 +498,7 @@ impl Served {
             drain: &self.gateway.drain,
             in_flight: InFlight::new(project, self.gateway.clock),
             metrics: &self.metrics,
+            tally: &self.tally,
             park,
             capabilities: connection.capabilities,
             pinned_idle_timeout: project.pinned_idle_timeout().unwrap_or(park.pinned_idle_timeout),
@@ -648,7 +675,10 @@ impl Served {
             })) => {
                 let admitted = match auth::admit(&proven, user, session.capabilities) {
                     Ok(admitted) => admitted,
-                    Err(error) => return Err(self.report(sequence, &error).await),
+                    Err(error) => {
+                        count_refused(&self.gateway, Some(&proven), &error);
+                        return Err(self.report(sequence, &error).await);
+                    }
                 };
                 let identity = Identity {
                     user: user.to_owned(),
@@ -663,14 +693,17 @@ impl Served {
                 let before = session.change_identity(identity);
                 if let Err(error) = check_wishes(&proven, session).await {
                     session.change_identity(before);
+                    count_refused(&self.gateway, Some(&proven), &error);
                     return Err(self.report(sequence, &error).await);
                 }
                 session.admit(admitted);
                 registered.handle.changes_hands(&proven.id, user);
                 if !Arc::ptr_eq(&proven, project) {
                     self.client._counted = Counting::client(&proven);
+                    self.tally = self.gateway.meter.tally(&proven.id, self.metrics.thread);
                     self.client.project = proven;
                 }
+                self.tally.add(Counter::Logins, 1);
                 let mut ok = Vec::new();
                 let Client { stream, session, .. } = &mut self.client;
                 let (status, capabilities) = (session.status(), session.capabilities);
@@ -679,7 +712,10 @@ impl Served {
                 let _ = write(stream, &ok).await;
                 Ok(())
             }
-            Ok(Err(error)) => Err(self.report(sequence, &error).await),
+            Ok(Err(error)) => {
+                count_refused(&self.gateway, wanted.as_ref(), &error);
+                Err(self.report(sequence, &error).await)
+            }
             Err(_elapsed) => Err(self.report(sequence, &AuthError::Left).await),
         }
     }

@@ -10,6 +10,7 @@ use crate::auth::throttle::Throttle;
 use crate::cancel::Sessions;
 use crate::config::Config;
 use crate::drain::Drain;
+use crate::meter::Meter;
 use crate::metrics::Metrics;
 use crate::route::Routes;
 use crate::tls::Certificates;
@@ -27,6 +28,7 @@ pub(crate) struct Gateway {
     pub(crate) throttle: Throttle,
     pub(crate) drain: Drain,
     pub(crate) metrics: Metrics,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) clock: Clock,
     pub(crate) sessions: Arc<Sessions>,
 }

@@ -23,6 +23,7 @@ use tonic::{Code, Request, Status};
 use crate::accounts::AccountSource;
 use crate::activity::{Changes, Clock};
 use crate::config::{ControlConfig, ControlTls};
+use crate::meter::{Meter, UsageSink, wake_counter};
 use crate::route::{ComputeView, Routes, Running};
 use crate::wake::{Ask, AskError, ComputeSource, jittered};
 
@@ -89,6 +90,8 @@ pub(crate) struct Control {
     /// The version of control that the routes hold; locked while they take one over, so that of two answers that come at
     /// once the later version stays.
     version: Arc<Mutex<u64>>,
+    /// Where wakes are counted, and on which thread's tallies: those of no data-plane thread.
+    meter: Option<(Arc<Meter>, usize)>,
 }
 
 impl Control {
@@ -109,7 +112,14 @@ impl Control {
             gateway_id: format!("{:016x}", rand::random::<u64>()).into(),
             routes,
             version: Arc::default(),
+            meter: None,
         }
+    }
+
+    /// Wakes are counted there.
+    pub(crate) fn counting(mut self, meter: Arc<Meter>, thread: usize) -> Self {
+        self.meter = Some((meter, thread));
+        self
     }
 
     /// Keeps the routes true for as long as it runs; `known` turns true with the first snapshot. Cancel-safe.
@@ -279,7 +289,16 @@ impl ComputeSource for Control {
         });
         request.set_timeout(ask.deadline);
         match self.client.clone().wake(request).await {
-            Ok(reply) => Ok(reply.into_inner()),
+            Ok(reply) => {
+                let reply = reply.into_inner();
+                // 0: it was awake.
+                if let Some((meter, thread)) = self.meter.as_ref().filter(|_| reply.ready_ms > 0) {
+                    meter
+                        .tally(&ask.project, *thread)
+                        .add(wake_counter(ask.cause.command), 1);
+                }
+                Ok(reply)
+            }
             Err(status) => Err(match status.code() {
                 Code::FailedPrecondition => AskError::Refused(status.message().to_owned()),
                 Code::NotFound => AskError::NoSuchProject,
@@ -290,6 +309,15 @@ impl ComputeSource for Control {
                 _ => AskError::Unavailable(status.message().to_owned()),
             }),
         }
+    }
+}
+
+#[async_trait::async_trait]
+impl UsageSink for Control {
+    async fn report_usage(&self, report: proto::UsageReport, within: Duration) -> Result<(), Status> {
+        let mut request = Request::new(report);
+        request.set_timeout(within);
+        self.client.clone().report_usage(request).await.map(drop)
     }
 }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use mysql_wire::err::{ErrPacket, err_frame};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::{accept, control, tls};
+use crate::{accept, control, meter, tls};
 
 /// Why the gateway could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum Error {
     /// Control cannot be talked to.
     #[error(transparent)]
     Control(#[from] control::ControlError),
+    /// Usage cannot be kept.
+    #[error(transparent)]
+    Usage(#[from] meter::MeterError),
     /// A thread or a runtime could not be started.
     #[error("starting a data-plane thread: {0}")]
     Thread(std::io::Error),

@@ -29,6 +29,7 @@ mod config;
 mod context;
 mod control;
 mod error;
+mod meter;
 mod metrics;
 mod quota;
 mod run;

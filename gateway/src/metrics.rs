@@ -45,6 +45,8 @@ impl Throttled {
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct CoreMetrics {
+    /// Which one.
+    pub(crate) thread: usize,
     sessions: AtomicU64,
     commands: AtomicU64,
     errors_from_compute: AtomicU64,
@@ -181,7 +183,11 @@ impl Metrics {
         for by in Throttled::ALL {
             throttled.with_label_values(&[by.label()]);
         }
-        let cores = (0..threads).map(|_| Arc::default()).collect();
+        let core = |thread| CoreMetrics {
+            thread,
+            ..CoreMetrics::default()
+        };
+        let cores = (0..threads).map(|thread| Arc::new(core(thread))).collect();
         Ok(Self {
             registry,
             cores,

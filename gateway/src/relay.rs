@@ -33,6 +33,7 @@ use crate::buffer::Buffer;
 use crate::cancel::{Kill, Killed, Killer, Outcome};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{ClientFacing, ErrorKind, Told};
+use crate::meter::{Class, Tally};
 use crate::metrics::CoreMetrics;
 use crate::route::Running;
 use crate::session::inventory::Inventory;
@@ -171,6 +172,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) drain: &'a Drain,
     pub(crate) in_flight: InFlight,
     pub(crate) metrics: &'a CoreMetrics,
+    /// What is on the bill.
+    pub(crate) tally: &'a Tally,
     pub(crate) park: &'a Config,
     /// What was agreed with the compute.
     pub(crate) capabilities: Capabilities,
@@ -286,6 +289,8 @@ struct Due {
     may_insert: bool,
     /// What its statements begin with.
     pieces: Pieces,
+    /// As what it is counted once it is answered.
+    class: Option<Class>,
 }
 
 /// What its answer changes of the session, besides what the answer itself says.
@@ -540,6 +545,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             change: Change::Nothing,
             may_insert: false,
             pieces: Pieces::default(),
+            class: None,
         }));
     }
 

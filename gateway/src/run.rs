@@ -26,6 +26,7 @@ use crate::context::Gateway;
 use crate::control::Control;
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{Error, Told};
+use crate::meter::{self, Meter};
 use crate::metrics::{CoreMetrics, Metrics, Throttled};
 use crate::route::Routes;
 use crate::tls::Certificates;
@@ -64,7 +65,8 @@ pub async fn run(
 ) -> Result<Drained, Error> {
     let tls = Arc::new(Certificates::load(&config.tls)?);
     let routes = Arc::new(Routes::default());
-    let control = Control::new(&config.control, Arc::clone(&routes))?;
+    let meter = Arc::new(Meter::open(&config.usage, meter::wall_ms())?);
+    let control = Control::new(&config.control, Arc::clone(&routes))?.counting(Arc::clone(&meter), config.threads);
     let (mysql, listeners) = accept::listeners(&config.accept, config.threads)?;
     let http = TcpListener::bind(config.http_listen)
         .await
@@ -89,6 +91,7 @@ pub async fn run(
         throttle: Throttle::new(&config.throttle, metrics.throttled(Throttled::Password)),
         drain: Drain::default(),
         metrics,
+        meter: Arc::clone(&meter),
         clock: Clock::start(),
         sessions: Arc::default(),
         config,
@@ -98,7 +101,8 @@ pub async fn run(
     services.spawn(control.clone().watch(known_here));
     let certificates = Arc::clone(&gateway.tls);
     services.spawn(async move { certificates.follow().await });
-    services.spawn(control.report(routes, gateway.clock));
+    services.spawn(control.clone().report(routes, gateway.clock));
+    let telling = services.spawn(meter::run(Arc::clone(&meter), control.clone()));
     let router = admin::router(Arc::clone(&gateway), known.clone());
     services.spawn(async move {
         if let Err(error) = axum::serve(http, router).await {
@@ -116,7 +120,10 @@ pub async fn run(
         mysql,
         http: http_address,
     });
-    threads.until(&gateway, shutdown).await
+    let ended = threads.until(&gateway, shutdown).await;
+    telling.abort();
+    meter::finish(&meter, control).await;
+    ended
 }
 
 /// The data-plane threads.

@@ -616,3 +616,79 @@ pub struct Problem {
     /// Stable, for programs: `project_not_found`, `invalid_body`, ...
     pub code: String,
 }
+
+/// What lies within one row of a usage report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Granularity {
+    /// An hour, UTC.
+    #[default]
+    Hour,
+    /// A day, UTC.
+    Day,
+    /// All of it.
+    Total,
+}
+
+/// What a project used in some time. Statements are those that a database answered; a text of several counts as one, by
+/// its first word.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UsagePeriod {
+    /// RFC 3339.
+    pub from: String,
+    /// RFC 3339; what follows is not in it.
+    pub to: String,
+    /// Seconds that the compute ran, from `ready` to its end.
+    pub compute_seconds: f64,
+    /// The same times its size.
+    pub cu_seconds: f64,
+    /// All statements.
+    pub statements: i64,
+    /// SELECT, WITH, VALUES.
+    pub selects: i64,
+    /// INSERT, REPLACE, LOAD.
+    pub inserts: i64,
+    /// UPDATE.
+    pub updates: i64,
+    /// DELETE.
+    pub deletes: i64,
+    /// CREATE, ALTER, DROP, RENAME, TRUNCATE.
+    pub ddl: i64,
+    /// Everything else.
+    pub others: i64,
+    /// Rows sent to clients.
+    pub rows_out: i64,
+    /// Bytes sent from databases to clients.
+    pub bytes_out: i64,
+    /// Bytes sent from clients to databases.
+    pub bytes_in: i64,
+    /// Logins that succeeded.
+    pub logins: i64,
+    /// Logins that were refused.
+    pub logins_failed: i64,
+    /// Sum over sessions of the seconds that they held a database connection.
+    pub attached_seconds: f64,
+    /// Wakes that gateways asked for.
+    pub wakes: i64,
+    /// Those of COM_QUERY.
+    pub wakes_query: i64,
+    /// Those of COM_STMT_PREPARE.
+    pub wakes_prepare: i64,
+    /// Those of COM_STMT_EXECUTE.
+    pub wakes_execute: i64,
+    /// Those of any other command.
+    pub wakes_other: i64,
+}
+
+/// GET /projects/{id}/usage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// The project.
+    pub project: String,
+    /// Its size, by which `cu_seconds` are reckoned.
+    pub size_cu: f64,
+    /// What a period is.
+    pub granularity: Granularity,
+    /// In order, also those in which nothing was used.
+    pub periods: Vec<UsagePeriod>,
+}

@@ -82,6 +82,8 @@ pub(crate) enum Verb {
     Operations(OperationsVerb),
     /// Who changed what and when, the latest first
     Audit(Audit),
+    /// What a project used: up to five seconds ago
+    Usage(UsageWish),
     /// Make certificates for gateways and control planes on different machines
     Certificates(Certificates),
     /// Print a completion script, as `selkie completion bash > /etc/bash_completion.d/selkie`
@@ -302,6 +304,41 @@ pub(crate) enum OperationsVerb {
     },
     /// One operation, also of a project that is gone
     Show { operation: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageWish {
+    pub(crate) project: String,
+    /// Since when, as 2026-11-25 or 2026-11-25T09:00:00Z [default: a day before --to]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Until when, the same [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    /// A line for each
+    #[arg(long, value_enum, default_value = "hour")]
+    pub(crate) by: By,
+    /// Print a table with commas, for spreadsheets
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    Hour,
+    Day,
+    Total,
+}
+
+impl By {
+    /// As REST has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Total => "total",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

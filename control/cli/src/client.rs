@@ -23,6 +23,7 @@ mod history;
 pub(crate) mod keys;
 pub(crate) mod operations;
 pub(crate) mod settings;
+pub(crate) mod usage;
 
 /// REST gives at most this many at once.
 const PAGE_MAX: u32 = 1000;

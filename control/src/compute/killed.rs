@@ -210,6 +210,7 @@ impl Control {
             Metrics::new().unwrap(),
         );
         let projects = Projects {
+            usage: Arc::new(crate::usage::Usage::new(shared.clone())),
             store: shared,
             driver,
             publisher,

@@ -44,6 +44,7 @@ impl Server {
             publisher: plane.publisher().clone(),
             computes: plane.computes().clone(),
             activity: plane.projects.activity.clone(),
+            usage: plane.projects.usage.clone(),
             tasks: tasks.clone(),
         };
         let served = end.clone();

@@ -90,6 +90,7 @@ fn led(plane: &Plane) -> Led {
         publisher: plane.publisher().clone(),
         computes: plane.computes().clone(),
         activity: plane.projects.activity.clone(),
+        usage: plane.projects.usage.clone(),
         tasks,
     };
     Led {

@@ -17,6 +17,7 @@ mod change;
 mod contract;
 mod keys;
 mod settings;
+mod usage;
 
 const KEY: &str = "selkie_key_test";
 

@@ -2,7 +2,7 @@
 //! would run away meanwhile, and for simulations. It passes the same suite, so what tests see of it is what a store does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -35,6 +35,7 @@ mod leases;
 pub(crate) mod mortal;
 mod operations;
 mod replays;
+mod usage;
 
 use mortal::Mortal;
 
@@ -60,6 +61,9 @@ struct Inner {
     replays: BTreeMap<ReplayId, KeptReplay>,
     leases: BTreeMap<String, (LeaseRecord, Instant)>,
     operations: BTreeMap<String, super::operations::OperationRecord>,
+    usage_windows: BTreeSet<super::usage::WindowId>,
+    /// By project, when it was made, and hour.
+    usage_hours: BTreeMap<(ProjectId, EpochMs, EpochMs), super::usage::Counts>,
     /// Of all projects, in order, with when each project was made.
     transitions: Vec<(ProjectId, EpochMs, Transition)>,
 }

@@ -22,6 +22,8 @@ mod leases;
 mod operations;
 #[path = "sql/replays.rs"]
 mod replays;
+#[path = "sql/usage.rs"]
+mod usage;
 
 use super::{BEGIN_READ, BEGIN_WRITE, Db, LOCK_PROJECT, LOCK_TERM, SERIALISE_CREATES};
 use crate::{

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use control_api::rest::ComputeState;
 
 mod rest;
+mod usage;
 
 use operations::{
     change_of_a_sleeping_project_is_no_operation, old_operations_are_forgotten,
@@ -87,6 +88,11 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         rest::audit_is_read_from_its_end_and_ends_with_the_project,
         rest::an_answer_is_given_again_until_it_expires,
         rest::of_many_that_ask_at_once_one_begins,
+        usage::a_window_counts_once_however_often_and_in_whatever_order_it_comes,
+        usage::of_many_that_bring_a_window_at_once_one_counts,
+        usage::usage_outlives_its_project_and_is_not_of_the_next_of_that_name,
+        usage::old_usage_is_forgotten,
+        usage::transitions_of_a_time_begin_with_the_state_it_began_in,
     );
 }
 

@@ -84,6 +84,7 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
         decoy: Decoy::random(),
         drain: Drain::default(),
         metrics,
+        meter: Arc::new(crate::meter::Meter::open(&config.usage, 0).unwrap()),
         clock: Clock::start(),
         sessions: Arc::default(),
         config,

@@ -14,6 +14,7 @@ use mysql_wire::status::StatusFlags;
 use super::{Due, Own, Relay, RelayError, command_error, poll_read};
 use crate::accounts::Change;
 use crate::buffer::Buffer;
+use crate::meter::Counter;
 use crate::stream::Readable;
 
 /// The longest answer to a command of ours that is kept; the inventory has its own, lower bound.
@@ -135,6 +136,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             }
         }
         self.around.metrics.bytes_to_client(at);
+        self.around.tally.add(Counter::BytesOut, at as u64);
         self.to_pass = at;
         if !buffer.is_empty() {
             if at == 0 {
@@ -228,6 +230,12 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             return self.own_ended(own, &answer, end);
         }
         self.around.metrics.response_ended(end.error.is_some());
+        if let Some(class) = due.class {
+            self.around.tally.statement(class);
+        }
+        if end.rows > 0 {
+            self.around.tally.add(Counter::Rows, end.rows);
+        }
         match end.status {
             Some(status) => self.around.session.answered(status),
             // What a statement did before it failed is in no report.

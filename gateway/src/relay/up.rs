@@ -15,6 +15,7 @@ use crate::accounts::{self, Change};
 use crate::answer::{diagnostics, is_refused, unknown_command};
 use crate::buffer::Buffer;
 use crate::cancel::{self, Kill};
+use crate::meter::Counter;
 use crate::restraint::{JUDGED_BYTES_MAX, refusal};
 use crate::session::Replay;
 use crate::session::inventory::MODES;
@@ -84,6 +85,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                     self.to_send -= n;
                     self.untouched = false;
                     self.around.metrics.bytes_to_compute(n);
+                    self.around.tally.add(Counter::BytesIn, n as u64);
                 }
                 _ => self.injected += n,
             }
@@ -250,6 +252,11 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 change: look.change,
                 may_insert: look.may_insert,
                 pieces: look.pieces,
+                class: matches!(
+                    command,
+                    Command::Query | Command::StmtExecute | Command::StmtBulkExecute
+                )
+                .then_some(look.pieces.class),
             });
         }
         Begun::Sent
@@ -335,8 +342,16 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
 
     fn look_at_statement(&self, command: Command, id: u32) -> Look {
         let statement = self.around.session.statements.get(id);
+        let class = statement.map(|statement| statement.pieces.class).unwrap_or_default();
         let Some(statement) = statement.filter(|_| command == Command::StmtExecute) else {
-            return Look::default();
+            let pieces = Pieces {
+                class,
+                ..Pieces::default()
+            };
+            return Look {
+                pieces,
+                ..Look::default()
+            };
         };
         Look {
             change: if statement.changes_accounts {

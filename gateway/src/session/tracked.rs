@@ -9,6 +9,7 @@ use mysql_wire::ok::OkPacket;
 use mysql_wire::session_track::{Change, changes};
 use mysql_wire::status::StatusFlags;
 
+use crate::meter::Class;
 use crate::text::contains;
 
 /// Variables that a client with session tracking hears of unless it asks for others: MariaDB's own default.
@@ -268,6 +269,8 @@ pub(crate) struct Pieces {
     pub(crate) sets_for_statement: bool,
     /// One may set another role.
     pub(crate) sets_role: bool,
+    /// What the first one is counted as.
+    pub(crate) class: Class,
 }
 
 /// Looks at what a text begins with and at what follows each semicolon in it, also inside of strings.
@@ -295,6 +298,7 @@ pub(crate) fn read_pieces(text: &[u8]) -> Pieces {
         releases: holds(ends, b"release"),
         sets_for_statement: holds(sets, b"statement"),
         sets_role: holds(names_role, b"role"),
+        class: Class::of(text),
     }
 }
 
@@ -527,7 +531,11 @@ mod tests {
             assert!(pieces(text).sets_role, "{text}");
         }
         for text in ["SET a = 1", "SELECT role, statement FROM t", "CREATE ROLE a", ";", "x;"] {
-            assert_eq!(pieces(text), Pieces::default(), "{text}");
+            let none = Pieces {
+                class: Class::of(text.as_bytes()),
+                ..Pieces::default()
+            };
+            assert_eq!(pieces(text), none, "{text}");
         }
     }
 

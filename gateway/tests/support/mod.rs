@@ -38,6 +38,9 @@ pub struct Script {
     /// Answers to drains that nobody has looked at.
     drained: Mutex<VecDeque<proto::Drained>>,
     drained_came: Notify,
+    /// What it was told of usage, in the order in which it came.
+    pub usage: Mutex<Vec<proto::UsageReport>>,
+    pub usage_came: Notify,
     /// What the next wakes answer, by project: a compute, or a refusal.
     pub wakes: Mutex<HashMap<String, Result<proto::Compute, String>>>,
 }
@@ -169,6 +172,12 @@ impl Gateways for FakeControl {
         _: Request<proto::ActivityReport>,
     ) -> Result<Response<proto::ActivityReply>, Status> {
         Ok(Response::new(proto::ActivityReply {}))
+    }
+
+    async fn report_usage(&self, request: Request<proto::UsageReport>) -> Result<Response<proto::UsageReply>, Status> {
+        self.0.usage.lock().unwrap().push(request.into_inner());
+        self.0.usage_came.notify_one();
+        Ok(Response::new(proto::UsageReply {}))
     }
 
     async fn accounts_changed(

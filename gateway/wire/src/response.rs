@@ -60,6 +60,8 @@ pub struct End {
     pub warnings: u16,
     /// One of its results had rows, or might have had.
     pub has_rows: bool,
+    /// How many rows it had.
+    pub rows: u64,
 }
 
 /// What a scan came upon.
@@ -296,10 +298,12 @@ impl ResponseScanner {
             }
             self.pass = false;
             self.told.take(class, prefix)?;
+            let is_row = matches!(self.state, State::Rows | State::Fetched) && class == Class::Other;
+            self.told.rows += u64::from(is_row);
             (self.state, self.completes) = after;
             if let Some(ResponseEvent::End(end)) = &mut self.completes {
                 (end.insert_id, end.has_rows) = (self.told.insert_id, self.told.has_rows);
-                end.warnings = self.told.warnings;
+                (end.warnings, end.rows) = (self.told.warnings, self.told.rows);
             }
         }
         self.left = payload_len - looked_at;
@@ -333,6 +337,7 @@ struct Told {
     insert_id: u64,
     warnings: u16,
     has_rows: bool,
+    rows: u64,
 }
 
 impl Told {

@@ -38,6 +38,7 @@ mod tls;
 mod tls_certificates;
 mod two_control_planes;
 mod two_gateways;
+mod usage;
 mod user_create;
 mod users_in_a_dump;
 mod users_in_sql;

@@ -126,6 +126,7 @@ fn response(parts: &[Part], error: Option<u16>, capabilities: Capabilities) -> (
                 end.status = Some(more);
                 end.warnings = 0;
                 end.has_rows = true;
+                end.rows += rows.len() as u64;
             }
         }
     }

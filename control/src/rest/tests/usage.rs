@@ -1,0 +1,131 @@
+//! Usage over REST.
+
+use control_api::control as proto;
+
+use super::*;
+use crate::{clock, store::usage::HOUR_MS};
+
+fn report(sequence: u64, start_ms: i64, selects: u64, ddl: u64) -> proto::UsageWindow {
+    proto::UsageWindow {
+        sequence,
+        start_ms,
+        end_ms: start_ms + 60_000,
+        projects: vec![proto::ProjectUsage {
+            project: "demo".into(),
+            selects,
+            ddl,
+            rows: 3 * selects,
+            bytes_out: 100 * selects,
+            attached_us: 1_500_000,
+            wakes_query: 1,
+            ..Default::default()
+        }],
+    }
+}
+
+async fn with_usage() -> (Api, i64) {
+    let api = Api::with_demo().await;
+    let hour = clock::now().div_euclid(HOUR_MS) * HOUR_MS;
+    let usage = proto::UsageReport {
+        gateway_id: "g".into(),
+        closed: vec![report(1, hour - 2 * HOUR_MS, 10, 1), report(2, hour, 20, 2)],
+        open: Some(report(3, hour + 60_000, 4, 0)),
+    };
+    api.plane.projects.usage.report(usage).await.unwrap();
+    (api, hour)
+}
+
+#[tokio::test]
+async fn usage_is_by_the_hour_or_in_all_and_has_the_open_window() {
+    let (api, hour) = with_usage().await;
+    let (status, usage) = api.get("/api/v1/projects/demo/usage").await;
+    assert_eq!((status, &usage["granularity"]), (200, &json!("hour")));
+    let periods = usage["periods"].as_array().unwrap();
+    let of = |period: &Value, name: &str| period[name].as_i64().unwrap();
+    let selects: Vec<_> = periods.iter().map(|period| of(period, "selects")).collect();
+    assert_eq!(selects[selects.len() - 3..], [10, 0, 24]);
+    assert_eq!(periods.last().unwrap()["from"], json!(clock::rfc3339(hour)));
+    let from = clock::rfc3339(hour - HOUR_MS);
+    let (_, total) = api
+        .get(&format!("/api/v1/projects/demo/usage?granularity=total&from={from}"))
+        .await;
+    assert_eq!(total["periods"].as_array().unwrap().len(), 1);
+    let total = &total["periods"][0];
+    for (name, value) in [
+        ("selects", 24),
+        ("ddl", 2),
+        ("statements", 26),
+        ("rows_out", 72),
+        ("bytes_out", 2400),
+        ("wakes", 2),
+    ] {
+        assert_eq!(of(total, name), value, "{name}");
+    }
+    assert_eq!(total["attached_seconds"], json!(3.0));
+    assert_eq!(api.get("/api/v1/projects/none/usage").await.0, 404);
+}
+
+#[tokio::test]
+async fn usage_is_a_table_for_who_wants_one() {
+    let (api, _) = with_usage().await;
+    let ask = async |query: &str, accept: &str| {
+        let request = Request::get(format!("/api/v1/projects/demo/usage?granularity=total{query}"))
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("accept", accept);
+        let (status, kind, body) = api.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(status, 200);
+        (kind, String::from_utf8(body).unwrap())
+    };
+    for (query, accept) in [("&format=csv", "*/*"), ("", "text/csv")] {
+        let (kind, body) = ask(query, accept).await;
+        assert_eq!(kind, "text/csv");
+        let lines: Vec<Vec<_>> = body.lines().map(|line| line.split(',').collect()).collect();
+        let column = |name: &str| lines[0].iter().position(|head| *head == name).unwrap();
+        assert_eq!((lines.len(), lines[1].len()), (2, lines[0].len()));
+        assert_eq!(
+            (lines[1][column("selects")], lines[1][column("wakes_query")]),
+            ("34", "3")
+        );
+    }
+    assert_eq!(ask("&format=json", "text/csv").await.0, "application/json");
+}
+
+#[tokio::test]
+async fn a_time_that_cannot_be_is_refused() {
+    let api = Api::with_demo().await;
+    for query in [
+        "from=yesterday",
+        "from=2026-11-25&to=2026-11-24",
+        "from=2020-01-01",
+        "granularity=week",
+        "form=csv",
+    ] {
+        let (status, problem) = api.get(&format!("/api/v1/projects/demo/usage?{query}")).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")), "{query}");
+    }
+    let (status, days) = api
+        .get("/api/v1/projects/demo/usage?from=2026-11-01&to=2026-11-04&granularity=day")
+        .await;
+    assert_eq!((status, days["periods"].as_array().unwrap().len()), (200, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compute_is_in_the_usage_for_as_long_as_it_ran() {
+    let api = Api::with_demo().await;
+    api.post("/api/v1/projects/demo/compute/wake", json!(null)).await;
+    let (_, usage) = api.get("/api/v1/projects/demo/usage?granularity=total").await;
+    let running = usage["periods"][0]["compute_seconds"].as_f64().unwrap();
+    api.post("/api/v1/projects/demo/compute/suspend", json!(null)).await;
+    let (_, transitions) = api.get("/api/v1/projects/demo/compute/transitions").await;
+    let at = |to: &str| {
+        let all = transitions["transitions"].as_array().unwrap();
+        let made = all.iter().find(|made| made["to"] == to).unwrap();
+        humantime::parse_rfc3339(made["at"].as_str().unwrap()).unwrap()
+    };
+    let ran = at("suspended").duration_since(at("ready")).unwrap().as_secs_f64();
+    let (_, usage) = api.get("/api/v1/projects/demo/usage?granularity=total").await;
+    let total = &usage["periods"][0];
+    assert_eq!(total["compute_seconds"], json!(ran));
+    assert_eq!(total["cu_seconds"], json!(ran * 0.25));
+    assert!(running <= ran);
+}

@@ -1,0 +1,222 @@
+//! `/projects/{id}/usage`.
+
+use std::{ops::Range, time::SystemTime};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use control_api::rest::{self, Granularity, UsagePeriod};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{Problem, Rest, problem::Params, projects::find};
+use crate::{
+    clock,
+    store::{EpochMs, usage::HOUR_MS},
+    usage::Used,
+};
+
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// Rows of one answer: 31 days by the hour, more than a year by the day.
+const PERIODS_MAX: i64 = 800;
+
+/// Which time, and in what pieces.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    /// RFC 3339, or a day such as 2026-11-25; goes back to the beginning of its hour. A day before `to` where absent.
+    from: Option<String>,
+    /// As `from`; goes on to the end of its hour. Now where absent.
+    to: Option<String>,
+    /// `hour`, `day` or `total`; `hour` where absent.
+    #[serde(default)]
+    granularity: Granularity,
+    /// `json` or `csv`; where absent, as the header `Accept` says.
+    #[serde(default)]
+    format: Option<Format>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Json,
+    Csv,
+}
+
+/// What a project used: what its clients did, and how long its compute ran. Up to five seconds ago.
+#[utoipa::path(
+    get, path = "/projects/{id}/usage", tag = "usage",
+    params(("id" = String, Path, description = "The project."), Wish),
+    responses(
+        (status = 200, content((rest::Usage = "application/json"), (String = "text/csv"))),
+        (status = 400, body = rest::Problem, content_type = "application/problem+json"),
+        (status = 404, body = rest::Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn show(
+    State(state): State<Rest>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Params(wish): Params<Wish>,
+) -> Result<Response, Problem> {
+    let time = time(&wish, clock::now())?;
+    let project = find(&state, &id).await?;
+    let periods = periods(&time, wish.granularity)?;
+    let hours = state.projects.usage.read(&project, time).await?;
+    let periods = periods.into_iter().map(|time| {
+        let mut sum = Used::default();
+        hours.range(time.clone()).for_each(|(_, used)| sum.add(used));
+        period(time, &sum, project.size_cu)
+    });
+    let usage = rest::Usage {
+        project: id,
+        size_cu: project.size_cu,
+        granularity: wish.granularity,
+        periods: periods.collect(),
+    };
+    let accepts_csv = || {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        accept.is_some_and(|accept| accept.trim_start().starts_with("text/csv"))
+    };
+    Ok(match wish.format {
+        Some(Format::Csv) => csv(&usage.periods),
+        None if accepts_csv() => csv(&usage.periods),
+        _ => Json(usage).into_response(),
+    })
+}
+
+/// Whole hours.
+fn time(wish: &Wish, now: EpochMs) -> Result<Range<EpochMs>, Problem> {
+    let given = |name: &str, text: &Option<String>| text.as_ref().map(|text| moment(name, text)).transpose();
+    let to = given("to", &wish.to)?.unwrap_or(now);
+    let from = given("from", &wish.from)?.unwrap_or(to - DAY_MS);
+    let to = (to + HOUR_MS - 1).div_euclid(HOUR_MS) * HOUR_MS;
+    let from = from.div_euclid(HOUR_MS) * HOUR_MS;
+    if from >= to {
+        return Err(Problem::invalid("invalid_query", "from must be before to"));
+    }
+    Ok(from..to)
+}
+
+fn moment(name: &str, text: &str) -> Result<EpochMs, Problem> {
+    let whole = match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        _ => text.to_owned(),
+    };
+    let parsed = humantime::parse_rfc3339(&whole).ok();
+    let since = parsed.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .ok_or_else(|| {
+            let detail =
+                format!("{name} = {text:?} must be a day such as 2026-11-25, or a time such as 2026-11-25T09:00:00Z");
+            Problem::invalid("invalid_query", detail)
+        })
+}
+
+fn periods(time: &Range<EpochMs>, granularity: Granularity) -> Result<Vec<Range<EpochMs>>, Problem> {
+    let length = match granularity {
+        Granularity::Hour => HOUR_MS,
+        Granularity::Day => DAY_MS,
+        Granularity::Total => return Ok(vec![time.clone()]),
+    };
+    let first = time.start.div_euclid(length);
+    let end = (time.end + length - 1).div_euclid(length);
+    if end - first > PERIODS_MAX {
+        let detail = format!(
+            "{} periods are more than {PERIODS_MAX}: ask for less time, or for days",
+            end - first
+        );
+        return Err(Problem::invalid("invalid_query", detail));
+    }
+    let period = |n: i64| time.start.max(n * length)..time.end.min((n + 1) * length);
+    Ok((first..end).map(period).collect())
+}
+
+/// What was used, as people read it.
+pub(super) fn period(time: Range<EpochMs>, used: &Used, size_cu: f64) -> UsagePeriod {
+    // In the order of `store::usage::COLUMNS`.
+    let [
+        selects,
+        inserts,
+        updates,
+        deletes,
+        ddl,
+        others,
+        rows_out,
+        bytes_out,
+        bytes_in,
+        logins,
+        logins_failed,
+        attached_us,
+        wakes_query,
+        wakes_prepare,
+        wakes_execute,
+        wakes_other,
+    ] = used.counts;
+    let compute_seconds = used.compute_ms as f64 / 1e3;
+    UsagePeriod {
+        from: clock::rfc3339(time.start),
+        to: clock::rfc3339(time.end),
+        compute_seconds,
+        cu_seconds: compute_seconds * size_cu,
+        statements: selects + inserts + updates + deletes + ddl + others,
+        selects,
+        inserts,
+        updates,
+        deletes,
+        ddl,
+        others,
+        rows_out,
+        bytes_out,
+        bytes_in,
+        logins,
+        logins_failed,
+        attached_seconds: attached_us as f64 / 1e6,
+        wakes: wakes_query + wakes_prepare + wakes_execute + wakes_other,
+        wakes_query,
+        wakes_prepare,
+        wakes_execute,
+        wakes_other,
+    }
+}
+
+/// A head and a line for each. No value holds a comma or a quote.
+fn csv(periods: &[UsagePeriod]) -> Response {
+    let mut text = String::from(
+        "from,to,compute_seconds,cu_seconds,statements,selects,inserts,updates,deletes,ddl,others,rows_out,bytes_out,\
+         bytes_in,logins,logins_failed,attached_seconds,wakes,wakes_query,wakes_prepare,wakes_execute,wakes_other\n",
+    );
+    for p in periods {
+        text.push_str(&format!(
+            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+            p.from,
+            p.to,
+            p.compute_seconds,
+            p.cu_seconds,
+            p.statements,
+            p.selects,
+            p.inserts,
+            p.updates,
+            p.deletes,
+            p.ddl,
+            p.others,
+            p.rows_out,
+            p.bytes_out,
+            p.bytes_in,
+            p.logins,
+            p.logins_failed,
+            p.attached_seconds,
+            p.wakes,
+            p.wakes_query,
+            p.wakes_prepare,
+            p.wakes_execute,
+            p.wakes_other
+        ));
+    }
+    ([(header::CONTENT_TYPE, "text/csv")], text).into_response()
+}

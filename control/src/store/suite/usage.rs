@@ -1,0 +1,140 @@
+//! What a store must do with what was used.
+
+use super::*;
+use crate::store::usage::{Counts, HOUR_MS, UsageWindow, WindowId};
+
+const NOON: i64 = 1_700_000_000_000 / HOUR_MS * HOUR_MS;
+
+fn window(sequence: i64, start: i64, projects: &[(&str, i64)]) -> UsageWindow {
+    UsageWindow {
+        id: WindowId {
+            gateway_id: "g".into(),
+            sequence,
+            start,
+        },
+        end: start + 60_000,
+        projects: projects
+            .iter()
+            .map(|(name, count)| (id(name), counts(*count)))
+            .collect(),
+    }
+}
+
+/// `count`, twice as much, and so on: every column another.
+fn counts(count: i64) -> Counts {
+    std::array::from_fn(|column| count * (column as i64 + 1))
+}
+
+async fn sums(store: &impl Store, project: &str, created: i64) -> Vec<(i64, Counts)> {
+    let read = store.usage(&id(project), created, NOON..NOON + 24 * HOUR_MS, &[]).await;
+    read.unwrap().hours
+}
+
+pub(super) async fn a_window_counts_once_however_often_and_in_whatever_order_it_comes(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    store.create_project(new_project("other")).await.unwrap();
+    let windows = [
+        window(1, NOON, &[("demo", 1), ("other", 100)]),
+        window(2, NOON + 60_000, &[("demo", 10)]),
+        window(3, NOON + HOUR_MS, &[("demo", 5)]),
+        // After a power cut a gateway may give a number again, in another minute.
+        window(3, NOON + HOUR_MS + 60_000, &[("demo", 2)]),
+    ];
+    for (at, new) in [
+        (2, true),
+        (0, true),
+        (2, false),
+        (3, true),
+        (1, true),
+        (0, false),
+        (1, false),
+        (3, false),
+    ] {
+        assert_eq!(store.add_usage(&windows[at]).await.unwrap(), new, "window {at}");
+    }
+    let hours = sums(store, "demo", 1_000).await;
+    assert_eq!(hours, [(NOON, counts(11)), (NOON + HOUR_MS, counts(7))]);
+    assert_eq!(sums(store, "other", 1_000).await, [(NOON, counts(100))]);
+    let asked = [windows[3].id.clone(), window(9, NOON, &[]).id];
+    let read = store
+        .usage(&id("demo"), 1_000, NOON..NOON + HOUR_MS, &asked)
+        .await
+        .unwrap();
+    assert_eq!(read.hours, [(NOON, counts(11))], "the end is not in it");
+    assert_eq!(read.taken, [asked[0].clone()]);
+}
+
+pub(super) async fn of_many_that_bring_a_window_at_once_one_counts(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    let window = window(1, NOON, &[("demo", 1)]);
+    let all = futures::future::join_all((0..8).map(|_| store.add_usage(&window))).await;
+    assert_eq!(all.into_iter().filter(|added| *added.as_ref().unwrap()).count(), 1);
+    assert_eq!(sums(store, "demo", 1_000).await, [(NOON, counts(1))]);
+}
+
+pub(super) async fn usage_outlives_its_project_and_is_not_of_the_next_of_that_name(store: &impl Store) {
+    let demo = id("demo");
+    store.create_project(new_project("demo")).await.unwrap();
+    store.add_usage(&window(1, NOON, &[("demo", 1)])).await.unwrap();
+    store.begin_delete(&demo, None).await.unwrap();
+    store.finish_delete(&demo).await.unwrap();
+    store.add_usage(&window(2, NOON, &[("demo", 2)])).await.unwrap();
+    assert_eq!(
+        sums(store, "demo", 1_000).await,
+        [(NOON, counts(3))],
+        "the last windows come later"
+    );
+    let later = NewProject {
+        now: NOON + HOUR_MS,
+        ..new_project("demo")
+    };
+    store.create_project(later).await.unwrap();
+    assert_eq!(sums(store, "demo", NOON + HOUR_MS).await, []);
+    store.add_usage(&window(3, NOON, &[("demo", 4)])).await.unwrap();
+    store
+        .add_usage(&window(4, NOON + HOUR_MS, &[("demo", 8)]))
+        .await
+        .unwrap();
+    assert_eq!(
+        sums(store, "demo", 1_000).await,
+        [(NOON, counts(7))],
+        "of before it was made"
+    );
+    assert_eq!(sums(store, "demo", NOON + HOUR_MS).await, [(NOON + HOUR_MS, counts(8))]);
+}
+
+pub(super) async fn old_usage_is_forgotten(store: &impl Store) {
+    store.create_project(new_project("demo")).await.unwrap();
+    for (sequence, start) in [(1, NOON), (2, NOON + HOUR_MS)] {
+        store.add_usage(&window(sequence, start, &[("demo", 1)])).await.unwrap();
+    }
+    assert_eq!(store.prune_usage(NOON, NOON + HOUR_MS - 1).await.unwrap(), 0);
+    assert_eq!(store.prune_usage(NOON + 1, NOON + HOUR_MS + 1).await.unwrap(), 2);
+    assert_eq!(sums(store, "demo", 1_000).await, [(NOON + HOUR_MS, counts(1))]);
+}
+
+pub(super) async fn transitions_of_a_time_begin_with_the_state_it_began_in(store: &impl Store) {
+    let demo = id("demo");
+    store.create_project(new_project("demo")).await.unwrap();
+    let mut compute = store.begin_start(&demo, 2_000).await.unwrap().record.compute;
+    for (state, at) in [
+        (ComputeState::Ready, 3_000),
+        (ComputeState::Draining, 8_000),
+        (ComputeState::Suspended, 9_000),
+    ] {
+        (compute.state, compute.since) = (state, at);
+        store.set_compute(&demo, &compute).await.unwrap();
+    }
+    let within = async |time| {
+        let read = store.transitions_within(&demo, 1_000, time).await.unwrap();
+        read.iter().map(|made| made.at).collect::<Vec<_>>()
+    };
+    assert_eq!(within(4_000..8_000).await, [3_000]);
+    assert_eq!(within(3_000..9_000).await, [3_000, 8_000]);
+    assert_eq!(within(0..2_500).await, [2_000]);
+    assert_eq!(
+        store.transitions_within(&demo, 1, 0..9_999).await.unwrap(),
+        [],
+        "of another project of that name"
+    );
+}

@@ -1,0 +1,308 @@
+//! What projects used: the windows that gateways tell of, and the time that computes ran, by the hour.
+//!
+//! A closed window is counted once, in the store. What a gateway says of its open one is kept in memory and replaced by
+//! whatever it says next; it counts in an answer only while the store does not have that window.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use control_api::{control as proto, rest::ComputeState};
+use tokio::time::Instant;
+
+use crate::{
+    clock,
+    name::ProjectId,
+    store::{
+        EpochMs, ProjectRecord, Store, StoreError, Transition,
+        usage::{Counts, HOUR_MS, UsageWindow, WindowId},
+    },
+};
+
+/// Names of windows are kept for so long; a gateway that was away from control for longer is not believed any more.
+pub(crate) const WINDOWS_KEPT_MS: i64 = 35 * 24 * HOUR_MS;
+/// A day less, so that no window is taken whose name may have been forgotten.
+const WINDOWS_TAKEN_MS: i64 = 34 * 24 * HOUR_MS;
+/// An open window that nobody speaks of any more: its gateway is gone for good, or will bring it when it is back.
+const OPEN_KEPT: Duration = Duration::from_secs(600);
+/// Gateways that are listened to; more than anybody runs, so that invented names fill no memory.
+const GATEWAYS_MAX: usize = 1024;
+
+/// See the head of this file.
+pub(crate) struct Usage {
+    store: Arc<dyn Store>,
+    open: Mutex<HashMap<String, Open>>,
+}
+
+/// The open window of a gateway.
+struct Open {
+    window: UsageWindow,
+    heard: Instant,
+}
+
+/// What a project used within an hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) counts: Counts,
+    /// That its compute ran, from `ready` to its end.
+    pub(crate) compute_ms: i64,
+}
+
+impl Used {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.compute_ms += other.compute_ms;
+        self.counts
+            .iter_mut()
+            .zip(other.counts)
+            .for_each(|(sum, count)| *sum += count);
+    }
+}
+
+impl Usage {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            open: Mutex::default(),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it returns, every closed window is counted. Cancel-safe: what is sent again counts once.
+    pub(crate) async fn report(&self, report: proto::UsageReport) -> Result<(), StoreError> {
+        let proto::UsageReport {
+            gateway_id,
+            closed,
+            open,
+        } = report;
+        let oldest = clock::now() - WINDOWS_TAKEN_MS;
+        for window in closed {
+            let window = taken_over(&gateway_id, window);
+            if window.id.start < oldest {
+                tracing::error!(
+                    gateway = gateway_id,
+                    sequence = window.id.sequence,
+                    "usage of more than 34 days ago is not counted: it may have been, once"
+                );
+                continue;
+            }
+            self.store.add_usage(&window).await?;
+        }
+        let mut kept = self.open();
+        kept.retain(|_, open| open.heard.elapsed() < OPEN_KEPT);
+        match open {
+            Some(window) if kept.contains_key(&gateway_id) || kept.len() < GATEWAYS_MAX => {
+                let window = taken_over(&gateway_id, window);
+                let heard = Instant::now();
+                // Of two calls that overtake each other the later window stays, and the fuller one.
+                let is_older = |kept: &Open| (kept.window.id.start, kept.window.end) > (window.id.start, window.end);
+                if !kept.get(&gateway_id).is_some_and(is_older) {
+                    kept.insert(gateway_id, Open { window, heard });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What the project used in the hours that begin within `hours`, which are whole ones; up to now.
+    pub(crate) async fn read(
+        &self,
+        project: &ProjectRecord,
+        hours: Range<EpochMs>,
+    ) -> Result<BTreeMap<EpochMs, Used>, StoreError> {
+        let (id, created) = (&project.id, project.created);
+        // Before the store: what it takes over meanwhile, it says.
+        let open: Vec<_> = {
+            let kept = self.open();
+            let current = kept.values().filter(|open| open.heard.elapsed() < OPEN_KEPT);
+            current.map(|open| open.window.clone()).collect()
+        };
+        let names: Vec<_> = open.iter().map(|window| window.id.clone()).collect();
+        let counted = self.store.usage(id, created, hours.clone(), &names).await?;
+        let mut used: BTreeMap<EpochMs, Used> = BTreeMap::new();
+        let mut add = |hour: EpochMs, counts: Counts, compute_ms: i64| {
+            used.entry(hour).or_default().add(&Used { counts, compute_ms });
+        };
+        for (hour, counts) in counted.hours {
+            add(hour, counts, 0);
+        }
+        for window in open.iter().filter(|window| !counted.taken.contains(&window.id)) {
+            let hour = window.id.start.div_euclid(HOUR_MS) * HOUR_MS;
+            let of_project = window.projects.iter().filter(|(project, _)| project == id);
+            for (_, counts) in of_project.filter(|_| hours.contains(&hour)) {
+                add(hour, *counts, 0);
+            }
+        }
+        let transitions = self.store.transitions_within(id, created, hours.clone()).await?;
+        for (hour, ms) in running(&transitions, hours.start..hours.end.min(clock::now())) {
+            add(hour, Counts::default(), ms);
+        }
+        Ok(used)
+    }
+}
+
+/// As the store takes it. What is no project's id is no project's use.
+fn taken_over(gateway_id: &str, window: proto::UsageWindow) -> UsageWindow {
+    let projects = window.projects.into_iter().filter_map(|used| {
+        let id = ProjectId::new(&used.project)
+            .inspect_err(|error| tracing::error!(%error, gateway_id, "usage of no project"))
+            .ok()?;
+        // In the order of `store::usage::COLUMNS`.
+        let counts = [
+            used.selects,
+            used.inserts,
+            used.updates,
+            used.deletes,
+            used.ddl,
+            used.others,
+            used.rows,
+            used.bytes_out,
+            used.bytes_in,
+            used.logins,
+            used.logins_failed,
+            used.attached_us,
+            used.wakes_query,
+            used.wakes_prepare,
+            used.wakes_execute,
+            used.wakes_other,
+        ];
+        Some((id, counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX))))
+    });
+    // In one order everywhere: transactions that meet wait for each other and never in a circle.
+    let projects: BTreeMap<_, _> = projects.collect();
+    UsageWindow {
+        id: WindowId {
+            gateway_id: gateway_id.to_owned(),
+            sequence: i64::try_from(window.sequence).unwrap_or(i64::MAX),
+            start: window.start_ms,
+        },
+        end: window.end_ms,
+        projects: projects.into_iter().collect(),
+    }
+}
+
+/// How long the compute ran in each hour of `time`: from `ready` to the next state that is neither `ready` nor `draining`.
+fn running(transitions: &[Transition], time: Range<EpochMs>) -> BTreeMap<EpochMs, i64> {
+    let mut hours = BTreeMap::new();
+    let ends = transitions.iter().skip(1).map(|next| next.at).chain([time.end]);
+    for (made, end) in transitions.iter().zip(ends) {
+        if !matches!(made.to, ComputeState::Ready | ComputeState::Draining) {
+            continue;
+        }
+        let (mut at, end) = (made.at.max(time.start), end.min(time.end));
+        while at < end {
+            let hour = at.div_euclid(HOUR_MS) * HOUR_MS;
+            let until = end.min(hour + HOUR_MS);
+            *hours.entry(hour).or_default() += until - at;
+            at = until;
+        }
+    }
+    hours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{store::usage::UsageHours, testing::Plane};
+
+    const NOON: i64 = 1_700_000_000_000 / HOUR_MS * HOUR_MS;
+
+    fn made(to: ComputeState, at: i64) -> Transition {
+        Transition {
+            id: at,
+            incarnation: 1,
+            from: ComputeState::Suspended,
+            to,
+            at,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_compute_is_billed_from_ready_to_its_end_in_the_hours_in_which_it_ran() {
+        let minute = 60_000;
+        let life = [
+            made(ComputeState::Ready, NOON - 90 * minute),
+            made(ComputeState::Draining, NOON + 10 * minute),
+            made(ComputeState::Suspended, NOON + 12 * minute),
+            made(ComputeState::Starting, NOON + 20 * minute),
+            made(ComputeState::Ready, NOON + 50 * minute),
+        ];
+        let ran = running(&life, NOON - 60 * minute..NOON + 75 * minute);
+        let expected = [(NOON - HOUR_MS, 60), (NOON, 12 + 10), (NOON + HOUR_MS, 15)];
+        assert_eq!(ran, expected.map(|(hour, minutes)| (hour, minutes * minute)).into());
+        assert_eq!(running(&[], NOON..NOON + HOUR_MS), BTreeMap::new());
+    }
+
+    fn window(sequence: u64, start_ms: i64, selects: u64) -> proto::UsageWindow {
+        proto::UsageWindow {
+            sequence,
+            start_ms,
+            end_ms: start_ms + 1_000,
+            projects: vec![proto::ProjectUsage {
+                project: "demo".into(),
+                selects,
+                ..Default::default()
+            }],
+        }
+    }
+
+    fn report(closed: Vec<proto::UsageWindow>, open: Option<proto::UsageWindow>) -> proto::UsageReport {
+        proto::UsageReport {
+            gateway_id: "g".into(),
+            closed,
+            open,
+        }
+    }
+
+    async fn selects(plane: &Plane) -> i64 {
+        let project = plane.store.project(&ProjectId::new("demo").unwrap()).await.unwrap();
+        let hour = clock::now().div_euclid(HOUR_MS) * HOUR_MS;
+        let used = plane
+            .projects
+            .usage
+            .read(&project, hour - HOUR_MS..hour + HOUR_MS)
+            .await;
+        used.unwrap().values().map(|used| used.counts[0]).sum()
+    }
+
+    #[tokio::test]
+    async fn open_window_is_replaced_not_added_and_counts_until_it_is_closed() {
+        let (plane, _) = Plane::with_demo().await;
+        let usage = &plane.projects.usage;
+        let now = clock::now();
+        usage.report(report(vec![], Some(window(1, now, 3)))).await.unwrap();
+        usage.report(report(vec![], Some(window(1, now, 5)))).await.unwrap();
+        assert_eq!(selects(&plane).await, 5);
+        // Closed by a call of which no answer came, and told again.
+        for _ in 0..2 {
+            usage.report(report(vec![window(1, now, 6)], None)).await.unwrap();
+            assert_eq!(selects(&plane).await, 6);
+        }
+        let next = report(vec![window(1, now, 6)], Some(window(2, now + 1, 1)));
+        usage.report(next).await.unwrap();
+        assert_eq!(selects(&plane).await, 7);
+        usage.report(report(vec![], Some(window(1, now, 5)))).await.unwrap();
+        assert_eq!(selects(&plane).await, 7, "a call that was overtaken takes nothing away");
+    }
+
+    #[tokio::test]
+    async fn usage_whose_name_may_be_forgotten_is_not_counted() {
+        let (plane, _) = Plane::with_demo().await;
+        let old = clock::now() - WINDOWS_TAKEN_MS - 1_000;
+        plane
+            .projects
+            .usage
+            .report(report(vec![window(1, old, 3)], None))
+            .await
+            .unwrap();
+        let kept = plane.store.prune_usage(i64::MAX / 2, i64::MAX / 2).await.unwrap();
+        assert_eq!(kept, 0);
+    }
+}
