@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use control_api::rest::OperationKind;
+use control_api::{networks::Networks, rest::OperationKind};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -172,12 +172,17 @@ impl Projects {
         Ok(())
     }
 
-    /// When the project falls asleep from now on; where it is still as it was read.
-    pub(crate) async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), ChangeError> {
+    /// When the project falls asleep and where its clients may come from, from now on; where it is still as it was read.
+    pub(crate) async fn set_options(
+        &self,
+        read: &ProjectRecord,
+        sleep: Sleep,
+        allowed_networks: Networks,
+    ) -> Result<(), ChangeError> {
         let version = {
             let _turn = self.changing_sleep.lock().await;
-            self.store.set_sleep(read, sleep).await?;
-            self.publisher.set_sleep(&read.id, sleep)
+            self.store.set_options(read, sleep, &allowed_networks).await?;
+            self.publisher.set_options(&read.id, sleep, &allowed_networks)
         };
         self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
         Ok(())

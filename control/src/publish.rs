@@ -11,6 +11,7 @@ use std::{
 
 use control_api::{
     control::{self as proto, watch_event},
+    networks::Networks,
     rest::ComputeState,
     settings::{self, Offer},
 };
@@ -58,6 +59,8 @@ struct Entry {
     size_cu: f64,
     wake_timeout_ms: Option<u32>,
     sleep: Sleep,
+    /// As they are sent.
+    allowed_networks: Vec<String>,
     access: Access,
     observed: Option<Observed>,
     compute: ComputeRecord,
@@ -134,6 +137,7 @@ impl Publisher {
             size_cu: whole.record.size_cu,
             wake_timeout_ms: whole.record.wake_timeout_ms,
             sleep: whole.record.sleep,
+            allowed_networks: whole.record.allowed_networks.texts(),
             access: whole.access,
             observed: whole.observed,
             compute: whole.record.compute,
@@ -166,8 +170,11 @@ impl Publisher {
         self.change(id, |entry| entry.observed = Some(observed))
     }
 
-    pub(crate) fn set_sleep(&self, id: &ProjectId, sleep: Sleep) -> u64 {
-        self.change(id, |entry| entry.sleep = sleep)
+    pub(crate) fn set_options(&self, id: &ProjectId, sleep: Sleep, allowed_networks: &Networks) -> u64 {
+        self.change(id, |entry| {
+            entry.sleep = sleep;
+            entry.allowed_networks = allowed_networks.texts();
+        })
     }
 
     /// When it may fall asleep; `None`: no such project.
@@ -439,6 +446,7 @@ fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInf
         compute: Some(compute(entry)),
         wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),
         pinned_idle_timeout_ms: entry.sleep.pinned_idle_timeout_ms.unwrap_or_default(),
+        allowed_networks: entry.allowed_networks.clone(),
     }
 }
 

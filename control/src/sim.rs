@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use control_api::{rest::ComputeState, settings::Offer};
+use control_api::{networks::Networks, rest::ComputeState, settings::Offer};
 use tokio::{
     io::DuplexStream,
     sync::{mpsc, watch},
@@ -98,7 +98,7 @@ impl Store {
         };
         let made = async {
             let made = self.0.create_project(new).await?.record;
-            self.0.set_sleep(&made, sleep).await
+            self.0.set_options(&made, sleep, &Networks::default()).await
         };
         made.await.expect("it is a new name in a store in memory");
     }

@@ -5,6 +5,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use control_api::networks::Networks;
 use sqlx::migrate::MigrateError;
 
 use crate::{
@@ -135,6 +136,8 @@ pub(crate) struct ProjectRecord {
     pub(crate) size_cu: f64,
     pub(crate) wake_timeout_ms: Option<u32>,
     pub(crate) sleep: Sleep,
+    /// Where clients may come from; empty: from anywhere.
+    pub(crate) allowed_networks: Networks,
     pub(crate) uid: Option<u32>,
     pub(crate) created: EpochMs,
     pub(crate) compute: ComputeRecord,
@@ -144,7 +147,7 @@ impl ProjectRecord {
     /// Whether nothing that callers can change is different, and it is no later project of the same name.
     pub(crate) fn is_as(&self, read: &Self) -> bool {
         let changeable = |record: &Self| (record.created, record.size_cu, record.wake_timeout_ms, record.sleep);
-        changeable(self) == changeable(read)
+        changeable(self) == changeable(read) && self.allowed_networks == read.allowed_networks
     }
 
     fn expect(&self, read: &Self) -> Result<(), StoreError> {
@@ -201,7 +204,12 @@ pub(crate) trait Store:
     /// Forgets the project; its id and OS user are free again.
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError>;
     /// Where the project is still as it was read, else `Changed`.
-    async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), StoreError>;
+    async fn set_options(
+        &self,
+        read: &ProjectRecord,
+        sleep: Sleep,
+        allowed_networks: &Networks,
+    ) -> Result<(), StoreError>;
     /// A handle of the same store. Each of its writes is refused with `NotLeader` once that term of `LEADER` is over: a
     /// takeover waits for writes that have begun, and none begins after it.
     fn for_term(&self, term: i64) -> Arc<dyn Store>;

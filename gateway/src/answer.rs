@@ -8,6 +8,7 @@ mod settings;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
@@ -27,7 +28,7 @@ use crate::cancel::{Handle, Kill, Killed, Killer, Outcome};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::restraint;
-use crate::route::{ComputeView, Server};
+use crate::route::{ComputeView, Project, Server};
 use crate::session::{ResultsCharset, Session};
 use crate::stream::{ClientStream, Readable};
 use settings::{Recognised, recognise};
@@ -62,6 +63,8 @@ pub(crate) enum AnswerError {
     Draining,
     #[error("project was deleted")]
     Removed,
+    #[error("{0} is in none of the project's allowed networks")]
+    ShutOut(IpAddr),
     #[error("silent for longer than its wait_timeout")]
     Silent,
     #[error(transparent)]
@@ -77,7 +80,7 @@ impl ClientFacing for AnswerError {
             Self::Cut | Self::Silent | Self::Io(_) => ErrorKind::Client,
             Self::OutOfOrder | Self::ChangeUserTooLarge => ErrorKind::Malformed,
             Self::Draining => ErrorKind::Ours,
-            Self::Removed => ErrorKind::Denied,
+            Self::Removed | Self::ShutOut(_) => ErrorKind::Denied,
         }
     }
 
@@ -93,6 +96,7 @@ impl ClientFacing for AnswerError {
             Self::Draining => Some(Told::shutdown(SHUTDOWN_TEXT)),
             Self::Killed(killed) => killed.told(),
             Self::Removed => Some(Told::shutdown("The project was deleted")),
+            Self::ShutOut(ip) => Some(shut_out(*ip)),
             // MySQL's ER_CLIENT_INTERACTION_TIMEOUT; MariaDB closes without a word.
             Self::Silent => Some(Told::new(
                 4031,
@@ -103,12 +107,20 @@ impl ClientFacing for AnswerError {
     }
 }
 
+/// What a client is told that may be here no more. It has proven who it is, so it may know why.
+pub(crate) fn shut_out(ip: IpAddr) -> Told {
+    Told::shutdown(format!(
+        "Clients from '{ip}' may use this project no more: its allowed networks have changed"
+    ))
+}
+
 /// Answers commands until one needs more than the gateway. `bytes` are what an earlier step read and did not use; `owed` is
 /// what the next command is answered with, whatever it is: the session has lost something.
 pub(crate) async fn until_more_is_wanted(
     stream: &mut ClientStream,
     session: &mut Session,
     killer: Killer<'_>,
+    from: IpAddr,
     drain: &Drain,
     bytes: Option<Buffer>,
     mut owed: Option<Told>,
@@ -119,7 +131,8 @@ pub(crate) async fn until_more_is_wanted(
     let mut leaves = pin!(drain.turn());
     loop {
         let silence = session.wait_timeout(project.server().as_deref());
-        let Some((header, code)) = reader.command_head(leaves.as_mut(), Instant::now() + silence).await? else {
+        let head = reader.command_head(project, from, leaves.as_mut(), Instant::now() + silence);
+        let Some((header, code)) = head.await? else {
             return Ok(Wanted::Nothing);
         };
         if header.sequence != 0 {
@@ -402,6 +415,8 @@ impl Reader<'_> {
     /// commands. The code is None for an empty packet.
     async fn command_head(
         &mut self,
+        project: &Project,
+        from: IpAddr,
         mut leaves: Pin<&mut impl Future<Output = ()>>,
         silent_until: Instant,
     ) -> Result<Option<(FrameHeader, Option<u8>)>, AnswerError> {
@@ -426,6 +441,7 @@ impl Reader<'_> {
                 biased;
                 () = &mut leaves => return Err(AnswerError::Draining),
                 () = self.own.killed() => return Err(AnswerError::Killed(Killed)),
+                () = project.shuts_out(from) => return Err(AnswerError::ShutOut(from)),
                 () = sleep_until(silent_until) => return Err(AnswerError::Silent),
                 read = self.read() => match read? {
                     0 if between_commands => return Ok(None),

@@ -296,7 +296,9 @@ pub(crate) async fn prove(
     let access = claim.project.map(|project| project.access()).unwrap_or_default();
     let verifiers = decoy.verifiers(claim.name, access.user(claim.user));
     let project = claim.project.map(|project| &*project.id);
-    let mut attempt = throttle.attempt(project, claim.user, claim.address, Instant::now());
+    // Judged with the answer, so that who comes from a network that is not allowed learns nothing, not even that.
+    let admitted = claim.project.is_none_or(|project| project.admits(claim.address));
+    let mut attempt = throttle.attempt(project, claim.user, claim.address, admitted, Instant::now());
     let proof = match (claim.plugin, claim.answer) {
         (Some(CACHING_SHA2), _) => {
             caching_sha2::exchange(stream, sequence, &claim.nonce, &verifiers, &mut attempt).await?

@@ -367,6 +367,7 @@ impl Served {
                 session,
                 project,
                 registered,
+                address,
                 ..
             } = &mut self.client;
             let drain = &self.gateway.drain;
@@ -376,7 +377,9 @@ impl Served {
                 project,
             };
             let (bytes_here, owed_here) = (bytes.take(), owed.take());
-            let wanted = answer::until_more_is_wanted(stream, session, killer, drain, bytes_here, owed_here).await;
+            let from = address.ip();
+            let wanted =
+                answer::until_more_is_wanted(stream, session, killer, from, drain, bytes_here, owed_here).await;
             let wanted = match wanted {
                 Ok(wanted) => wanted,
                 Err(error) => return Some(self.report(1, &error).await),
@@ -507,6 +510,7 @@ impl Served {
                 who,
             },
             accounts: &self.gateway.accounts,
+            from: address.ip(),
         };
         let on_first_byte = {
             let (gateway, project, id) = (&self.gateway, &*project, self.id);

@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::accounts::{Accounts, Change};
 use crate::activity::{InFlight, Pinned, Pins};
+use crate::answer::shut_out;
 use crate::buffer::Buffer;
 use crate::cancel::{Kill, Killed, Killer, Outcome};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
@@ -110,13 +112,17 @@ pub(crate) enum RelayError {
     /// None: in the middle of a packet.
     #[error("{Killed}")]
     Killed { sequence: Option<u8> },
+    #[error("{from} is in none of the project's allowed networks")]
+    ShutOut { from: IpAddr, sequence: u8 },
 }
 
 impl RelayError {
     /// Of the ERR packet that tells the client.
     pub(crate) fn sequence(&self) -> u8 {
         match self {
-            Self::ComputeGone { sequence, .. } | Self::Draining { sequence } => *sequence,
+            Self::ComputeGone { sequence, .. } | Self::Draining { sequence } | Self::ShutOut { sequence, .. } => {
+                *sequence
+            }
             Self::Killed { sequence } => sequence.unwrap_or(1),
             _ => 1,
         }
@@ -132,6 +138,7 @@ impl ClientFacing for RelayError {
             Self::Evicted { .. } => ErrorKind::Limited,
             Self::Draining { .. } => ErrorKind::Ours,
             Self::Killed { .. } => Killed.kind(),
+            Self::ShutOut { .. } => ErrorKind::Denied,
         }
     }
 
@@ -149,6 +156,7 @@ impl ClientFacing for RelayError {
             Self::Evicted { pin, because } => Some(gone(&format!("{because}, and the session held {pin}"))),
             Self::Draining { .. } => Some(Told::shutdown(SHUTDOWN_TEXT)),
             Self::Killed { sequence } => sequence.and_then(|_| Killed.told()),
+            Self::ShutOut { from, .. } => Some(shut_out(*from)),
         }
     }
 }
@@ -182,6 +190,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pins: Pins,
     /// Whom to ask about statements that change accounts.
     pub(crate) accounts: &'a Accounts,
+    /// The client's address.
+    pub(crate) from: IpAddr,
 }
 
 /// Relays until one side ends or the session parks. `first` begins with a command of the client's; `replay` goes before it.
@@ -250,6 +260,7 @@ pub(crate) async fn run<C: Readable>(
                 nudges = nudges_now;
                 nudged.set(running.nudged());
                 let _ = nudged.as_mut().poll(cx);
+                relay.look_at_networks();
                 again = true;
             }
             let asks_now = own.asks();
@@ -353,6 +364,8 @@ struct Relay<'a, C, F> {
     hold: Option<Hold>,
     /// Bytes of the command under way are dropped, not sent on.
     skipping: bool,
+    /// The client's address is in none of the project's networks any more.
+    shut_out: bool,
     client_closed: bool,
     /// Compute to client: what was read, of which `to_pass` bytes are for the client; the rest is the beginning of a
     /// packet that must be seen further.
@@ -428,6 +441,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             // A server that reports nothing may change anything.
             around.session.tracked.hidden();
         }
+        let shut_out = !around.pins.project.admits(around.from);
         let now = Instant::now();
         let around_asks = around.killer.own.asks();
         let mut relay = Self {
@@ -441,6 +455,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             commands: ClientScanner::new(),
             hold: None,
             skipping: false,
+            shut_out,
             client_closed: false,
             down: None,
             to_pass: 0,
@@ -596,6 +611,13 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         if self.around.running.closing().is_raised() && answered {
             return self.compute_gone().map(Settled::Ended);
         }
+        if self.shut_out {
+            let from = self.around.from;
+            return Err(match self.boundary_sequence() {
+                Some(sequence) => RelayError::ShutOut { from, sequence },
+                None => self.compute_cut("the project's allowed networks have changed"),
+            });
+        }
         let over = self.around.drain.over.is_raised();
         let in_transaction = self.around.session.in_transaction();
         if over || (self.leaves && answered && !in_transaction) {
@@ -623,6 +645,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             (false, false) if self.responses.at_packet_boundary() => Some(self.responses.next_sequence()),
             _ => None,
         }
+    }
+
+    fn look_at_networks(&mut self) {
+        self.shut_out |= !self.around.pins.project.admits(self.around.from);
     }
 
     fn compute_cut(&self, reason: &str) -> RelayError {

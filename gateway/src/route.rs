@@ -4,6 +4,7 @@
 //! here is unknown. Versions and incarnations fence: an older incarnation never replaces a newer one.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{
     AtomicU32,
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use control_api::control as proto;
+use control_api::networks::Networks;
 use dashmap::DashMap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
@@ -40,6 +42,10 @@ pub(crate) struct Project {
     compute: RwLock<Known>,
     wake_timeout: ArcSwapOption<Duration>,
     pinned_idle_timeout: ArcSwapOption<Duration>,
+    /// Where clients may come from. None: from anywhere.
+    allowed_networks: ArcSwapOption<Networks>,
+    /// Tells sessions without a compute to look at `allowed_networks`.
+    networks_changed: Notify,
     /// The wake in flight, kept alive by those who wait for it.
     pub(crate) flight: Mutex<Weak<Flight>>,
     pub(crate) activity: Activity,
@@ -402,6 +408,8 @@ impl Project {
             }),
             wake_timeout: ArcSwapOption::empty(),
             pinned_idle_timeout: ArcSwapOption::empty(),
+            allowed_networks: ArcSwapOption::empty(),
+            networks_changed: Notify::new(),
             flight: Mutex::new(Weak::new()),
             activity: Activity::default(),
             quotas: Quotas::default(),
@@ -424,6 +432,50 @@ impl Project {
     /// How long a session that cannot leave its compute connection may idle.
     pub(crate) fn pinned_idle_timeout(&self) -> Option<Duration> {
         self.pinned_idle_timeout.load().as_deref().copied()
+    }
+
+    /// May a client come from there?
+    pub(crate) fn admits(&self, ip: IpAddr) -> bool {
+        self.allowed_networks
+            .load()
+            .as_deref()
+            .is_none_or(|networks| networks.contains(ip))
+    }
+
+    /// Completes when a client from there may be here no more. Cancel-safe.
+    pub(crate) async fn shuts_out(&self, ip: IpAddr) {
+        loop {
+            // Before the look: a change right after it is not missed.
+            let changed = self.networks_changed.notified();
+            if !self.admits(ip) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Where clients may come from, from now on; sessions look whether they still may be here.
+    fn allow(&self, networks: &[String]) {
+        let allowed = (!networks.is_empty()).then(|| {
+            Networks::parse(networks).unwrap_or_else(|error| {
+                // Control has checked them. What cannot be read lets nobody in: it was meant to keep somebody out.
+                tracing::error!(project = %self.id, %error, "an allowed network that is none: nobody is let in");
+                Networks::default()
+            })
+        });
+        if self.allowed_networks.load().as_deref() == allowed.as_ref() {
+            return;
+        }
+        self.allowed_networks.store(allowed.map(Arc::new));
+        self.networks_changed.notify_waiters();
+        let known = self.known();
+        let ready = match &known.view {
+            ComputeView::Ready(running) => Some(running),
+            _ => known.draining.as_ref(),
+        };
+        if let Some(running) = ready {
+            running.nudge();
+        }
     }
 
     pub(crate) fn compute(&self) -> ComputeView {
@@ -478,6 +530,7 @@ impl Project {
         let own = |ms: u32| (ms > 0).then(|| Arc::new(Duration::from_millis(ms.into())));
         self.wake_timeout.store(own(said.wake_timeout_ms));
         self.pinned_idle_timeout.store(own(said.pinned_idle_timeout_ms));
+        self.allow(&said.allowed_networks);
         said.compute.as_ref().and_then(|compute| self.apply_compute(compute))
     }
 }

@@ -43,6 +43,11 @@ pub struct ChangeProject {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schema(value_type = Option<String>, example = "10m")]
     pub pinned_idle_timeout: Option<Option<String>>,
+    /// Networks that clients may come from, such as "10.0.0.0/8" or "192.0.2.7", 1 to 256 of them; null: from anywhere.
+    /// Sessions that come from elsewhere are closed.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["10.0.0.0/8"]))]
+    pub allowed_networks: Option<Option<Vec<String>>>,
 }
 
 /// A field that is there, be it null.
@@ -127,6 +132,9 @@ pub struct Project {
     /// How long a session that is tied to its compute connection may be idle; absent: the gateway's own (10 min).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned_idle_timeout: Option<String>,
+    /// Networks that clients may come from; absent: from anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_networks: Option<Vec<String>>,
     /// RFC 3339.
     pub created_at: String,
     /// What its compute does now.

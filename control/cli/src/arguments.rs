@@ -153,6 +153,13 @@ pub(crate) enum ProjectVerb {
         #[arg(long)]
         pinned_idle_timeout: Option<String>,
     },
+    /// Let clients in from these networks only; sessions from elsewhere are closed
+    AllowNetwork {
+        project: String,
+        /// Networks such as 10.0.0.0/8 or addresses, instead of those before; or `any`
+        #[arg(required = true)]
+        networks: Vec<String>,
+    },
     /// Stop its compute and remove its data for good
     Delete { project: String },
 }

@@ -222,6 +222,16 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
                 let body = ChangeProject {
                     suspend_after: suspend_after.clone().map(unless_default),
                     pinned_idle_timeout: pinned_idle_timeout.clone().map(unless_default),
+                    allowed_networks: None,
+                };
+                let changed: Project = rest.patch(&path(&["projects", project])?, &body).await?;
+                show(common, &changed, || details(&project_details(&changed)))
+            }
+            ProjectVerb::AllowNetwork { project, networks } => {
+                let anywhere = networks.len() == 1 && networks[0] == "any";
+                let body = ChangeProject {
+                    allowed_networks: Some((!anywhere).then(|| networks.clone())),
+                    ..ChangeProject::default()
                 };
                 let changed: Project = rest.patch(&path(&["projects", project])?, &body).await?;
                 show(common, &changed, || details(&project_details(&changed)))
@@ -494,6 +504,9 @@ fn project_details(project: &Project) -> Vec<(&'static str, String)> {
     let own = |time: &Option<String>| time.clone().unwrap_or_else(|| "default".into());
     rows.push(("suspend after", own(&project.suspend_after)));
     rows.push(("pinned idle timeout", own(&project.pinned_idle_timeout)));
+    if let Some(networks) = &project.allowed_networks {
+        rows.push(("allowed networks", networks.join(", ")));
+    }
     rows.extend(compute_details(&project.compute));
     rows
 }

@@ -47,6 +47,7 @@ fn whole(name: &str) -> WholeProject {
         size_cu: 0.5,
         wake_timeout_ms: None,
         sleep: Sleep::default(),
+        allowed_networks: Networks::default(),
         uid: None,
         created: 0,
         compute: compute(ComputeState::Suspended),

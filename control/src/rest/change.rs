@@ -288,13 +288,14 @@ fn replayed(answer: Answer) -> Result<Response, Problem> {
 
 /// Fields whose values are told in the audit log. Of any other only the name is: whoever misspells `password` must not
 /// have it kept.
-const TOLD: [&str; 11] = [
+const TOLD: [&str; 12] = [
     "id",
     "name",
     "size_cu",
     "wake_timeout",
     "suspend_after",
     "pinned_idle_timeout",
+    "allowed_networks",
     "database",
     "admin",
     "scope",
@@ -322,6 +323,10 @@ fn told(fields: &Map<String, Value>, depth: usize) -> Map<String, Value> {
         let setting = control_api::settings::find(name).is_ok();
         let value = match value {
             Value::Object(fields) if depth == 0 => Value::Object(told(fields, 1)),
+            Value::Array(texts) if TOLD.contains(&name.as_str()) => {
+                let texts = texts.iter().take(FIELDS_MAX);
+                Value::Array(texts.map(|text| text.as_str().map_or_else(hidden, cut)).collect())
+            }
             Value::String(text) if setting || TOLD.contains(&name.as_str()) => cut(text),
             Value::Null | Value::Bool(_) | Value::Number(_) if setting || TOLD.contains(&name.as_str()) => {
                 value.clone()
@@ -360,6 +365,10 @@ mod tests {
             "user": {"name": "app", "admin": true, "password": "...", "deep": "..."},
         });
         assert_eq!(told(body), expected);
+        assert_eq!(
+            told(json!({"allowed_networks": ["10.0.0.0/8", {"password": "hunter2"}]})),
+            json!({"allowed_networks": ["10.0.0.0/8", "..."]})
+        );
         assert_eq!(
             told(json!({"sql_mode": "ANSI", "wait_timeout": null, "value": "x"})),
             json!({"sql_mode": "ANSI", "wait_timeout": null, "value": "..."})

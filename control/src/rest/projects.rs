@@ -199,6 +199,7 @@ pub(super) fn project(state: &Rest, record: &ProjectRecord) -> rest::Project {
             .map(|ms| humantime::format_duration(Duration::from_millis(ms.into())).to_string()),
         suspend_after,
         pinned_idle_timeout,
+        allowed_networks: (!record.allowed_networks.is_empty()).then(|| record.allowed_networks.texts()),
         created_at: clock::rfc3339(record.created),
         compute: compute::compute(state, record),
     }

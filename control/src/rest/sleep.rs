@@ -1,4 +1,4 @@
-//! When a project falls asleep.
+//! What may be changed of a project: when it falls asleep, and where its clients may come from.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use control_api::rest;
+use control_api::{networks::Networks, rest};
 
 use super::{
     Problem, Rest,
@@ -18,10 +18,12 @@ use super::{
 };
 use crate::store::{ProjectRecord, Sleep, SuspendAfter};
 
+/// Every login looks through them; whoever needs more has a proxy for that.
+const NETWORKS_MAX: usize = 256;
 /// Shorter, a compute would sleep between two commands of one program; longer, "never" is meant.
 const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
 
-/// Changes when the project falls asleep. What is not in the body stays as it is; null goes back to the default.
+/// Changes when the project falls asleep and where its clients may come from. What is not in the body stays as it is; null goes back to the default.
 #[utoipa::path(
     patch, path = "/projects/{id}", tag = "projects", request_body = rest::ChangeProject,
     params(("id" = String, Path, description = "The project.")),
@@ -41,12 +43,16 @@ pub(super) async fn change(
     let rest::ChangeProject {
         suspend_after,
         pinned_idle_timeout,
+        allowed_networks,
     } = body;
     let suspend_after = suspend_after
         .map(|wanted| wanted.as_deref().map(check_suspend_after).transpose())
         .transpose()?;
     let pinned_idle_timeout = pinned_idle_timeout
         .map(|wanted| wanted.as_deref().map(check_pinned_idle_timeout).transpose())
+        .transpose()?;
+    let allowed_networks = allowed_networks
+        .map(|wanted| wanted.map_or_else(|| Ok(Networks::default()), |texts| check_networks(&texts)))
         .transpose()?;
     let changed = decided(
         &state,
@@ -57,9 +63,17 @@ pub(super) async fn change(
                 suspend_after: suspend_after.unwrap_or(read.sleep.suspend_after),
                 pinned_idle_timeout_ms: pinned_idle_timeout.unwrap_or(read.sleep.pinned_idle_timeout_ms),
             };
-            let changed = ProjectRecord { sleep, ..read.clone() };
+            let allowed_networks = allowed_networks
+                .clone()
+                .unwrap_or_else(|| read.allowed_networks.clone());
+            let changed = ProjectRecord {
+                sleep,
+                allowed_networks: allowed_networks.clone(),
+                ..read.clone()
+            };
             let projects = state.projects.clone();
-            Ok((async move { projects.set_sleep(&read, sleep).await }, changed))
+            let set = async move { projects.set_options(&read, sleep, allowed_networks).await };
+            Ok((set, changed))
         },
     );
     let changed = project(&state, &changed.await?);
@@ -75,6 +89,18 @@ pub(super) fn told(sleep: Sleep) -> (Option<String>, Option<String>) {
     });
     let pinned = sleep.pinned_idle_timeout_ms;
     (suspend_after, pinned.map(|ms| text(Duration::from_millis(ms.into()))))
+}
+
+/// An empty list could be meant for nobody as well as for everybody.
+fn check_networks(texts: &[String]) -> Result<Networks, Problem> {
+    let refuse = |why: String| Problem::invalid("invalid_network", format!("allowed_networks: {why}"));
+    match texts.len() {
+        0 => Err(refuse(
+            "an empty list would let nobody in; null lets in from anywhere".into(),
+        )),
+        1..=NETWORKS_MAX => Networks::parse(texts).map_err(|error| refuse(error.to_string())),
+        many => Err(refuse(format!("{many} networks; at most {NETWORKS_MAX}"))),
+    }
 }
 
 fn check_suspend_after(text: &str) -> Result<SuspendAfter, Problem> {

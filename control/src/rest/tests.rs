@@ -562,6 +562,46 @@ async fn when_a_project_sleeps_is_changed_field_by_field_and_goes_back_to_the_de
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_clients_may_come_from_is_changed_and_told_to_gateways() {
+    let api = Api::new().await;
+    api.post("/api/v1/projects", json!({"id": "demo"})).await;
+    let patch = async |body: Value| api.call("PATCH", "/api/v1/projects/demo", Some(body)).await;
+    let told = || {
+        let demo = crate::name::ProjectId::new("demo").unwrap();
+        api.plane.publisher().message(&demo).unwrap().allowed_networks.clone()
+    };
+    let (_, made) = api.get("/api/v1/projects/demo").await;
+    assert!(
+        made.get("allowed_networks").is_none() && told().is_empty(),
+        "from anywhere"
+    );
+    let (status, changed) = patch(json!({"allowed_networks": ["192.0.2.7/32", "10.0.0.0/8", "10.0.0.0/8"]})).await;
+    assert_eq!(
+        (status, &changed["allowed_networks"]),
+        (200, &json!(["10.0.0.0/8", "192.0.2.7"]))
+    );
+    assert_eq!(told(), ["10.0.0.0/8", "192.0.2.7"]);
+    let (_, other) = patch(json!({"suspend_after": "10s"})).await;
+    assert_eq!(
+        other["allowed_networks"], changed["allowed_networks"],
+        "what is absent stays"
+    );
+    for (bad, part) in [
+        (json!([]), "null lets in from anywhere"),
+        (json!(["10.1.2.3/8"]), "write \"10.0.0.0/8\""),
+        (json!(["localhost"]), "is not a network"),
+        (json!(vec!["10.0.0.0/8"; 257]), "at most 256"),
+    ] {
+        let (status, told) = patch(json!({"allowed_networks": bad})).await;
+        assert_eq!((status, told["code"].as_str()), (400, Some("invalid_network")));
+        assert!(told["detail"].as_str().unwrap().contains(part), "{told}");
+    }
+    assert_eq!(told().len(), 2, "a refused list changes nothing");
+    let (_, anywhere) = patch(json!({"allowed_networks": null})).await;
+    assert!(anywhere.get("allowed_networks").is_none() && told().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_keeps_a_compute_awake_and_what_it_did_are_told() {
     let api = Api::new().await;
     api.post("/api/v1/projects", json!({"id": "demo"})).await;

@@ -1,4 +1,4 @@
-use control_api::{control::ProjectActivity, rest::ComputeState};
+use control_api::{control::ProjectActivity, networks::Networks, rest::ComputeState};
 
 use super::*;
 use crate::{
@@ -160,7 +160,7 @@ async fn project_that_never_sleeps_stays_awake_until_it_may() {
         let read = plane.read(&id).await;
         plane
             .projects
-            .set_sleep(&read, sleep(SuspendAfter::Never))
+            .set_options(&read, sleep(SuspendAfter::Never), Networks::default())
             .await
             .unwrap();
         tokio::time::sleep(10 * AFTER).await;
@@ -168,7 +168,7 @@ async fn project_that_never_sleeps_stays_awake_until_it_may() {
         let read = plane.read(&id).await;
         plane
             .projects
-            .set_sleep(&read, sleep(SuspendAfter::Idle(MINUTE)))
+            .set_options(&read, sleep(SuspendAfter::Idle(MINUTE)), Networks::default())
             .await
             .unwrap();
         let began = tokio::time::Instant::now();

@@ -10,7 +10,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use control_api::rest::{ComputeState, OperationKind, Scope};
+use control_api::{
+    networks::Networks,
+    rest::{ComputeState, OperationKind, Scope},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -267,6 +270,7 @@ impl Store for MemoryStore {
             size_cu: new.size_cu,
             wake_timeout_ms: new.wake_timeout_ms,
             sleep: Sleep::default(),
+            allowed_networks: Networks::default(),
             uid,
             created: new.now,
             compute,
@@ -357,10 +361,16 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), StoreError> {
+    async fn set_options(
+        &self,
+        read: &ProjectRecord,
+        sleep: Sleep,
+        allowed_networks: &Networks,
+    ) -> Result<(), StoreError> {
         self.change(&read.id, |kept| {
             kept.whole.record.expect(read)?;
             kept.whole.record.sleep = sleep;
+            kept.whole.record.allowed_networks = allowed_networks.clone();
             Ok(())
         })
     }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use control_api::rest::{ComputeState, OperationKind, OperationState, Scope};
+use control_api::{
+    networks::Networks,
+    rest::{ComputeState, OperationKind, OperationState, Scope},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -25,6 +28,7 @@ pub(super) struct ProjectRow {
     wake_timeout_ms: Option<i64>,
     suspend_after_ms: Option<i64>,
     pinned_idle_timeout_ms: Option<i64>,
+    allowed_networks: Option<String>,
     os_uid: Option<i64>,
     created_ms: i64,
     #[sqlx(flatten)]
@@ -174,6 +178,9 @@ impl TryFrom<ProjectRow> for ProjectRecord {
                     .transpose()
                     .map_err(corrupt("pinned_idle_timeout_ms"))?,
             },
+            allowed_networks: row
+                .allowed_networks
+                .map_or_else(|| Ok(Networks::default()), |text| networks(&text))?,
             uid: row.os_uid.map(u32::try_from).transpose().map_err(corrupt("os_uid"))?,
             created: row.created_ms,
             compute: row.compute.try_into()?,
@@ -184,6 +191,17 @@ impl TryFrom<ProjectRow> for ProjectRecord {
 fn state(text: &str, column: &'static str) -> Result<ComputeState, StoreError> {
     let state = ComputeState::ALL.into_iter().find(|state| state.as_str() == text);
     state.ok_or_else(|| StoreError::Corrupt(column.into()))
+}
+
+fn networks(text: &str) -> Result<Networks, StoreError> {
+    let texts: Vec<String> = parse(text, "allowed_networks")?;
+    Networks::parse(texts).map_err(corrupt("allowed_networks"))
+}
+
+/// None stands for anywhere.
+pub(super) fn allowed_networks(networks: &Networks) -> Result<Option<String>, StoreError> {
+    let texts = (!networks.is_empty()).then(|| networks.texts());
+    texts.map(|texts| json(&texts, "allowed_networks")).transpose()
 }
 
 /// 0 stands for never.

@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use control_api::rest::{ComputeState, OperationKind};
+use control_api::{
+    networks::Networks,
+    rest::{ComputeState, OperationKind},
+};
 use sqlx::{Pool, Transaction};
 
 #[path = "sql/access.rs"]
@@ -75,7 +78,7 @@ impl SqlStore {
 type Tx = Transaction<'static, Db>;
 
 const PROJECT_COLUMNS: &str = "SELECT p.id, p.size_cu, p.wake_timeout_ms, p.suspend_after_ms, \
-     p.pinned_idle_timeout_ms, p.os_uid, p.created_ms, c.state, c.incarnation, c.drain_round, c.drain_forced, c.since_ms, c.reason FROM projects p JOIN computes c ON c.project_id = p.id ";
+     p.pinned_idle_timeout_ms, p.allowed_networks, p.os_uid, p.created_ms, c.state, c.incarnation, c.drain_round, c.drain_forced, c.since_ms, c.reason FROM projects p JOIN computes c ON c.project_id = p.id ";
 
 /// `PROJECT_COLUMNS` with a constant tail; no text of a caller ever gets into a statement.
 macro_rules! select_projects {
@@ -291,16 +294,24 @@ impl Store for SqlStore {
         Ok(tx.commit().await?)
     }
 
-    async fn set_sleep(&self, read: &ProjectRecord, sleep: Sleep) -> Result<(), StoreError> {
+    async fn set_options(
+        &self,
+        read: &ProjectRecord,
+        sleep: Sleep,
+        allowed_networks: &Networks,
+    ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         lock_project(&mut tx, &read.id).await?;
         read_project(&mut tx, &read.id).await?.expect(read)?;
-        sqlx::query("UPDATE projects SET suspend_after_ms = $2, pinned_idle_timeout_ms = $3 WHERE id = $1")
-            .bind(read.id.as_str())
-            .bind(sleep.suspend_after.map(rows::suspend_after_ms))
-            .bind(sleep.pinned_idle_timeout_ms.map(i64::from))
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "UPDATE projects SET suspend_after_ms = $2, pinned_idle_timeout_ms = $3, allowed_networks = $4 WHERE id = $1",
+        )
+        .bind(read.id.as_str())
+        .bind(sleep.suspend_after.map(rows::suspend_after_ms))
+        .bind(sleep.pinned_idle_timeout_ms.map(i64::from))
+        .bind(rows::allowed_networks(allowed_networks)?)
+        .execute(&mut *tx)
+        .await?;
         Ok(tx.commit().await?)
     }
 

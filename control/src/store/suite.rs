@@ -70,6 +70,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         every_change_of_state_is_in_the_log_once_and_outlives_the_project,
         old_transitions_are_forgotten_but_for_the_last_of_each_project,
         keeps_when_a_project_sleeps,
+        keeps_where_clients_may_come_from,
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
         a_user_is_the_servers_once_a_server_has_had_it,
@@ -408,15 +409,33 @@ async fn keeps_when_a_project_sleeps(store: &impl Store) {
             pinned_idle_timeout_ms: suspend_after.map(|_| 10_000),
         };
         let read = store.project(&id("demo")).await.unwrap();
-        store.set_sleep(&read, sleep).await.unwrap();
+        store.set_options(&read, sleep, &Networks::default()).await.unwrap();
         assert_eq!(store.project(&id("demo")).await.unwrap().sleep, sleep);
     }
     let none = ProjectRecord {
         id: id("none"),
         ..made.record
     };
-    let gone = store.set_sleep(&none, Sleep::default()).await;
+    let gone = store.set_options(&none, Sleep::default(), &Networks::default()).await;
     assert!(matches!(gone, Err(StoreError::NotFound("project"))));
+}
+
+async fn keeps_where_clients_may_come_from(store: &impl Store) {
+    let made = store.create_project(new_project("demo")).await.unwrap().record;
+    assert!(made.allowed_networks.is_empty(), "from anywhere");
+    let allowed = Networks::parse(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]).unwrap();
+    store.set_options(&made, made.sleep, &allowed).await.unwrap();
+    let read = store.project(&id("demo")).await.unwrap();
+    assert_eq!(read.allowed_networks.texts(), allowed.texts());
+    let outdated = store.set_options(&made, made.sleep, &Networks::default()).await;
+    assert!(matches!(outdated, Err(StoreError::Changed)), "{outdated:?}");
+    let whole = store.whole_projects(None, 10).await.unwrap();
+    assert_eq!(whole[0].record, read, "a control plane that starts has it, too");
+    store
+        .set_options(&read, read.sleep, &Networks::default())
+        .await
+        .unwrap();
+    assert!(store.project(&id("demo")).await.unwrap().allowed_networks.is_empty());
 }
 
 async fn forgets_databases_dropped_in_sql(store: &impl Store) {
@@ -689,7 +708,7 @@ async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
         old.set_verifiers(&demo, &user.name, &user.verifiers, None),
         old.set_settings(&demo, &BTreeMap::new(), None),
         old.put_key("up", [1; 32], 1),
-        old.set_sleep(&read, Sleep::default()),
+        old.set_options(&read, Sleep::default(), &Networks::default()),
         old.prune_transitions(1),
         old.remove_key(&rest::key("up", None)),
         old.begin_audit(&rest::attempt(1, None, "POST")),

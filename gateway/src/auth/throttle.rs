@@ -55,6 +55,8 @@ pub(crate) struct Attempt<'a> {
     counted: Option<&'a Counted>,
     project: Option<&'a str>,
     ip: IpAddr,
+    /// Clients may come from there.
+    admitted: bool,
     familiarity: u64,
     /// What it uses up when it is wrong.
     uses: [Option<(&'a Buckets, u64)>; 2],
@@ -90,11 +92,20 @@ impl Throttle {
 
     /// `project`: None for one that is not there. All those share what a source has: else names that nobody knows would
     /// be a way to fill the maps.
-    pub(crate) fn attempt<'a>(&'a self, project: Option<&'a str>, user: &str, ip: IpAddr, now: Instant) -> Attempt<'a> {
+    /// `admitted`: false where no answer counts as right, because of where the client is.
+    pub(crate) fn attempt<'a>(
+        &'a self,
+        project: Option<&'a str>,
+        user: &str,
+        ip: IpAddr,
+        admitted: bool,
+        now: Instant,
+    ) -> Attempt<'a> {
         let mut attempt = Attempt {
             counted: self.counted.as_ref(),
             project,
             ip,
+            admitted,
             familiarity: 0,
             uses: [None; 2],
             state: State::Unjudged,
@@ -120,6 +131,7 @@ impl Attempt<'_> {
     /// An answer of the client was checked: does it count as right? Once held back, it stays so; a second answer, after a
     /// wrong first one, costs nothing more, and if it is right the first is forgiven.
     pub(crate) fn judge(&mut self, right: bool, now: Instant) -> bool {
+        let right = right & self.admitted;
         let Some(counted) = self.counted else { return right };
         let mut uses = self.uses.iter().flatten();
         match (self.state, right) {
@@ -221,7 +233,7 @@ mod tests {
     /// One login with one answer.
     fn log_in(throttle: &Throttle, project: Option<&str>, user: &str, ip: &str, right: bool) -> bool {
         let now = Instant::now();
-        let mut attempt = throttle.attempt(project, user, ip.parse().unwrap(), now);
+        let mut attempt = throttle.attempt(project, user, ip.parse().unwrap(), true, now);
         let judged = attempt.judge(right, now);
         if judged {
             attempt.succeeded(now);
@@ -326,7 +338,7 @@ mod tests {
         let now = Instant::now();
         let ip: IpAddr = "192.0.2.1".parse().unwrap();
         let mut open: Vec<_> = (0..1_000)
-            .map(|_| throttle.attempt(Some("shop"), "app", ip, now))
+            .map(|_| throttle.attempt(Some("shop"), "app", ip, true, now))
             .collect();
         for attempt in &mut open[1..] {
             attempt.judge(false, now);
@@ -343,15 +355,15 @@ mod tests {
         let now = Instant::now();
         let ip: IpAddr = "192.0.2.1".parse().unwrap();
         for _ in 0..1_000 {
-            let mut attempt = throttle.attempt(Some("shop"), "app", ip, now);
+            let mut attempt = throttle.attempt(Some("shop"), "app", ip, true, now);
             assert!(!attempt.judge(false, now));
             assert!(attempt.judge(true, now));
         }
         for _ in 0..FAILURES {
             // Left without a second one.
-            throttle.attempt(Some("shop"), "app", ip, now).judge(false, now);
+            throttle.attempt(Some("shop"), "app", ip, true, now).judge(false, now);
         }
-        let mut attempt = throttle.attempt(Some("shop"), "app", ip, now);
+        let mut attempt = throttle.attempt(Some("shop"), "app", ip, true, now);
         assert!(!attempt.judge(false, now));
         assert!(
             !attempt.judge(true, now),

@@ -7,6 +7,7 @@ mod oracle;
 mod service;
 
 mod account_limits;
+mod allowed_networks;
 mod bad_input;
 mod change_user;
 mod chaos;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use control_api::rest::Scope;
+use control_api::{networks::Networks, rest::Scope};
 
 use super::{id, new_project, new_user};
 use crate::{
@@ -145,7 +145,7 @@ pub(super) async fn of_many_who_change_what_they_have_read_one_does(store: &impl
             ..Sleep::default()
         };
         let read = &read;
-        async move { (sleep, store.set_sleep(read, sleep).await) }
+        async move { (sleep, store.set_options(read, sleep, &Networks::default()).await) }
     });
     let set = futures::future::join_all(set).await;
     let done: Vec<_> = set.iter().filter(|(_, set)| set.is_ok()).collect();
@@ -182,8 +182,12 @@ pub(super) async fn of_many_who_change_what_they_have_read_one_does(store: &impl
     };
     store.create_project(again).await.unwrap();
     let later = store.project(&id("demo")).await.unwrap();
-    store.set_sleep(&later, now.sleep).await.unwrap();
-    assert!(refused(&store.set_sleep(&now, Sleep::default()).await));
+    store
+        .set_options(&later, now.sleep, &Networks::default())
+        .await
+        .unwrap();
+    let again = store.set_options(&now, Sleep::default(), &Networks::default()).await;
+    assert!(refused(&again));
 }
 
 pub(super) fn attempt(at: i64, project: Option<&str>, method: &str) -> Attempt {
