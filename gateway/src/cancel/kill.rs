@@ -72,6 +72,13 @@ impl Kill {
         let mut force = None;
         let mut what = None;
         loop {
+            if let Some(id) = signed(&mut words) {
+                return ends(words).then_some(Self {
+                    force,
+                    what: what.unwrap_or(What::Connection),
+                    whom: Whom::Session(id),
+                });
+            }
             let word = words.next()?;
             let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
             let whom = match () {
@@ -150,6 +157,22 @@ impl Display for Kill {
 
 fn number(word: &[u8]) -> Option<u64> {
     std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// An id of the gateway's as a signed number of 32 bits: Connector/J writes those it was greeted with like that.
+fn signed(words: &mut Words<'_>) -> Option<u32> {
+    let digits = words.0.trim_ascii_start().strip_prefix(b"-")?;
+    let mut after = Words(digits);
+    let magnitude = number(
+        after
+            .next()
+            .filter(|_| digits.first().is_some_and(u8::is_ascii_digit))?,
+    )?;
+    let id = i32::try_from(-i64::try_from(magnitude).ok()?)
+        .ok()
+        .filter(|id| *id < 0)?;
+    *words = after;
+    Some(id.cast_unsigned())
 }
 
 /// Nothing but a semicolon, spaces and comments.
@@ -233,6 +256,8 @@ mod tests {
             ("KILL 2147483648", "here: KILL CONNECTION 2147483648"),
             ("KILL QUERY 4294967295", "here: KILL QUERY 4294967295"),
             ("KILL 4294967296", "KILL CONNECTION 4294967296"),
+            ("KILL QUERY -1", "here: KILL QUERY 4294967295"),
+            ("KILL -2147483648;", "here: KILL CONNECTION 2147483648"),
             ("KILL USER app", "here: KILL CONNECTION USER `app`"),
             ("KILL HARD QUERY USER 'a b'@'%'", "here: KILL HARD QUERY USER `a b`"),
             ("KILL USER `x`@`%`;", "here: KILL CONNECTION USER `x`"),
@@ -256,7 +281,10 @@ mod tests {
             "KILL HARD SOFT 1",
             "KILL QUERY HARD 1",
             "KILL CONNECTION ID 1",
-            "KILL -1",
+            "KILL -2147483649",
+            "KILL -0",
+            "KILL - 1",
+            "KILL -1 + 1",
             "KILL 99999999999999999999999",
             "KILL USER app@localhost",
             "KILL USER 'it''s'",

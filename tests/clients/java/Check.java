@@ -229,6 +229,26 @@ public class Check {
         }
     }
 
+    /** The driver's own cancel, which is a KILL QUERY by the id that the login told; the connection goes on. */
+    static void killQuery(Connection connection) throws Exception {
+        try (Connection other = connect(Map.of()); Statement sleeping = connection.createStatement()) {
+            Thread killer = new Thread(() -> {
+                try {
+                    while (row(other, "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(60)'").equals(List.of("0"))) {
+                        Thread.sleep(10);
+                    }
+                    sleeping.cancel();
+                } catch (Exception why) {
+                    throw new IllegalStateException(why);
+                }
+            });
+            killer.start();
+            equal(errorNumber(() -> sleeping.executeQuery("SELECT SLEEP(60)")), 1317);
+            killer.join();
+        }
+        equal(row(connection, "SELECT 8"), List.of("8"));
+    }
+
     static Connection secure(String ca) throws SQLException {
         return connect(Map.of("useSsl", "true", "serverSslCert", ca));
     }
@@ -270,6 +290,7 @@ public class Check {
         check("load_data_local", () -> loadDataLocal(connection));
         check("multi_results", () -> multiResults(connection));
         check("unbuffered", () -> unbuffered(connection));
+        check("kill_query", () -> killQuery(connection));
         check("valid", () -> equal(connection.isValid(10), true));
         if (given("CA") != null) {
             check("tls", () -> {

@@ -199,6 +199,7 @@ async fn connector_j() {
         "load_data_local",
         "multi_results",
         "unbuffered",
+        "kill_query",
         "tls",
         "tls_of_another_ca",
     ];
