@@ -709,8 +709,11 @@ impl Routes {
     }
 
     pub(crate) fn remove(&self, id: &str) {
-        if let Some((_, project)) = self.projects.remove(id) {
+        // First for those who hold it: when nobody is let in any more, no session goes on either.
+        let project = self.projects.get(id).map(|entry| Arc::clone(&entry));
+        if let Some(project) = project {
             project.remove();
+            self.projects.remove(id);
         }
     }
 
