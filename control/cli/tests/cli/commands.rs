@@ -324,6 +324,10 @@ fn completion_is_written_for_each_shell() {
         "{}\nCOMP_WORDS=(selkie comp); COMP_CWORD=1; _selkie selkie comp selkie; echo \"${{COMPREPLY[@]}}\"",
         succeeds(&mut selkie(&["completion", "bash"]))
     );
-    let said = succeeds(std::process::Command::new("bash").args(["-c", &script]));
+    // In a file, for it is longer than an argument may be.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("complete.bash");
+    std::fs::write(&file, script).unwrap();
+    let said = succeeds(std::process::Command::new("bash").arg(&file));
     assert!(said.contains("compute") && said.contains("completion"), "{said}");
 }

@@ -267,6 +267,7 @@ fn a_long_row_is_not_taken_for_the_end() {
         let end = ResponseEvent::End(End {
             status: Some(StatusFlags::AUTOCOMMIT),
             has_rows: true,
+            rows: 2,
             ..End::default()
         });
         for lengths in [WHOLE, &[65_536], &[4_099]] {
