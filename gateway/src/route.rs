@@ -709,11 +709,8 @@ impl Routes {
     }
 
     pub(crate) fn remove(&self, id: &str) {
-        // First for those who hold it: when nobody is let in any more, no session goes on either.
-        let project = self.projects.get(id).map(|entry| Arc::clone(&entry));
-        if let Some(project) = project {
+        if let Some((_, project)) = self.projects.remove(id) {
             project.remove();
-            self.projects.remove(id);
         }
     }
 

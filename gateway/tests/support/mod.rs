@@ -41,8 +41,18 @@ pub struct Script {
     /// What it was told of usage, in the order in which it came.
     pub usage: Mutex<Vec<proto::UsageReport>>,
     pub usage_came: Notify,
+    /// A wake that was not answered is waited for no more.
+    pub given_up: Notify,
     /// What the next wakes answer, by project: a compute, or a refusal.
     pub wakes: Mutex<HashMap<String, Result<proto::Compute, String>>>,
+}
+
+struct NotifiesWhenDropped<'a>(&'a Notify);
+
+impl Drop for NotifiesWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Script {
@@ -163,7 +173,10 @@ impl Gateways for FakeControl {
                 ..Default::default()
             })),
             Some(Err(reason)) => Err(Status::failed_precondition(reason)),
-            None => std::future::pending().await,
+            None => {
+                let _given_up = NotifiesWhenDropped(&self.0.given_up);
+                std::future::pending().await
+            }
         }
     }
 
