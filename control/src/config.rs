@@ -141,8 +141,6 @@ const SUSPEND_AFTER: Duration = Duration::from_secs(300);
 /// Below, a compute sleeps between two commands of one program; above, "never" is meant.
 const SUSPEND_AFTER_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
-/// As long as a whole login of a client may take.
-pub(crate) const TLS_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_SIZE_CU: f64 = 0.25;
 

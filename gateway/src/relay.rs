@@ -7,9 +7,8 @@
 //! be pipelined; buffers are held only while bytes are on their way.
 //!
 //! [`up`] carries the client's commands to the compute, [`down`] the answers back, [`statement`] gives prepared statements
-//! their ids, [`park`] decides when the session leaves the connection, [`kill`] ends
-//! what others and this client want ended. Only what changes is touched on the way: ids of
-//! statements, and the reports of the session tracker, which are the gateway's own wish.
+//! their ids, [`park`] decides when the session leaves the connection, [`kill`] ends what others
+//! and this client want ended. Only what changes is touched on the way: ids of statements, and the reports of the session tracker, which are the gateway's own wish.
 //!
 //! Not cancel-safe: the pump is one task's, for as long as the session is attached.
 
@@ -538,8 +537,8 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             || !self.inject.is_empty()
             || self.due.len() >= PIPELINED_MAX
             || self.up.as_mut().is_some_and(|buffer| buffer.free().is_empty());
-        let goodbye = self.hold == Some(Hold::Quit) || self.up.as_ref().is_some_and(ends_in_goodbye);
-        stopped && !goodbye && self.works_for_client()
+        let goodbye = || self.hold == Some(Hold::Quit) || self.up.as_ref().is_some_and(ends_in_goodbye);
+        stopped && !goodbye() && self.works_for_client()
     }
 
     fn failed(&self, error: RelayError) -> Ended {

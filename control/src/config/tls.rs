@@ -2,11 +2,15 @@
 //! a leader present goes out. Either all three files or none.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 use super::{ConfigError, refuse};
+
+/// As long as a whole login of a client may take.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// `control.grpc.tls`: PEM files.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -93,7 +97,7 @@ impl TlsConfig {
         Ok(ServerTlsConfig::new()
             .identity(self.identity()?)
             .client_ca_root(self.authority()?)
-            .timeout(super::TLS_HANDSHAKE_PATIENCE))
+            .timeout(HANDSHAKE_PATIENCE))
     }
 
     /// For calls to the control plane that leads, which shows a certificate of the same authority.
