@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use control_api::{control as proto, rest::ComputeState};
+use control_api::{
+    control as proto,
+    rest::{ComputeState, WokenBy},
+};
 use futures::StreamExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -92,6 +95,7 @@ enum Request {
     Wake {
         /// The incarnation that the caller could not reach.
         unreachable: Option<u64>,
+        by: WokenBy,
         reply: oneshot::Sender<Result<Woken, WakeError>>,
     },
     Suspend {
@@ -150,11 +154,23 @@ impl Computes {
 
     /// Answers when the compute is ready. Many callers share one start. Dropping the call stops waiting; a start that
     /// has not begun and that nobody waits for is then dropped.
+    #[cfg(test)]
     pub(crate) async fn wake(
         self: &Arc<Self>,
         id: &ProjectId,
         unreachable: Option<u64>,
         patience: Duration,
+    ) -> Result<Woken, WakeError> {
+        self.wake_for(id, unreachable, patience, WokenBy::default()).await
+    }
+
+    /// The same for whom the ledger names, where it is the first that waits.
+    pub(crate) async fn wake_for(
+        self: &Arc<Self>,
+        id: &ProjectId,
+        unreachable: Option<u64>,
+        patience: Duration,
+        by: WokenBy,
     ) -> Result<Woken, WakeError> {
         if self.closing.load(Ordering::Relaxed) {
             return Err(WakeError::Unavailable("the control plane is shutting down"));
@@ -169,7 +185,7 @@ impl Computes {
             });
         }
         let (reply, answer) = oneshot::channel();
-        self.send(id, Request::Wake { unreachable, reply })?;
+        self.send(id, Request::Wake { unreachable, by, reply })?;
         match tokio::time::timeout(patience.min(WAKE_PATIENCE_MAX), answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(WakeError::Unavailable("the control plane is shutting down")),

@@ -4,10 +4,11 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use control_api::control::{
-    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, UsageReply, UsageReport, WakeReply,
-    WakeRequest, WatchEvent, WatchRequest,
+    AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, UsageReply, UsageReport, WakeCause,
+    WakeReply, WakeRequest, WatchEvent, WatchRequest,
     gateways_server::{Gateways, GatewaysServer},
 };
+use control_api::rest::{WakeSource, WokenBy};
 use futures::Stream;
 use subtle::ConstantTimeEq;
 use tokio::{
@@ -132,7 +133,7 @@ impl Gateways for GatewayService {
         );
         let woken = self
             .computes
-            .wake(&id, unreachable, patience)
+            .wake_for(&id, unreachable, patience, woken_by(cause))
             .await
             .map_err(|error| wake_status(&error))?;
         Ok(Response::new(WakeReply {
@@ -172,6 +173,27 @@ impl Gateways for GatewayService {
             project: Some((*project).clone()),
             version,
         }))
+    }
+}
+
+/// A client says what it likes of itself; that much of it is kept.
+const TOLD_CHARS_MAX: usize = 256;
+
+fn woken_by(cause: WakeCause) -> WokenBy {
+    let kept = |text: String| (!text.is_empty()).then(|| text.chars().take(TOLD_CHARS_MAX).collect());
+    let WakeCause {
+        user,
+        client_address,
+        program_name,
+        command,
+    } = cause;
+    WokenBy {
+        source: WakeSource::Client,
+        user: kept(user),
+        client_address: kept(client_address),
+        program_name: kept(program_name),
+        command: kept(command),
+        key: None,
     }
 }
 

@@ -43,6 +43,7 @@ mod tag;
 mod tests;
 mod usage;
 mod users;
+mod wakes;
 
 pub(crate) use problem::{Problem, internal};
 
@@ -146,6 +147,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(compute::wake))
         .routes(routes!(compute::transitions))
         .routes(routes!(usage::show))
+        .routes(routes!(wakes::list))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show));
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())

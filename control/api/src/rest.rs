@@ -700,3 +700,72 @@ pub struct Usage {
     /// In order, also those in which nothing was used.
     pub periods: Vec<UsagePeriod>,
 }
+
+/// From where a wake came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WakeSource {
+    /// A client's command, at a gateway.
+    Client,
+    /// POST /projects/{id}/compute/wake.
+    Api,
+    /// Not known: it was before such things were written down, or the control plane's own doing.
+    #[default]
+    Control,
+}
+
+/// Who woke a compute: the first of all who waited for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WokenBy {
+    /// From where.
+    pub source: WakeSource,
+    /// The client's user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Address and port of the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<String>,
+    /// As the client's connection attributes say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_name: Option<String>,
+    /// What needed the database: COM_QUERY, COM_STMT_PREPARE, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The API key's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// One wake, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Wake {
+    /// Of the compute that it started.
+    pub incarnation: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// Who woke it.
+    pub by: WokenBy,
+    /// RFC 3339; absent where it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<String>,
+    /// RFC 3339; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// Why it ended, where something is known of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_because: Option<String>,
+    /// From `ready_at` to `ended_at` or now: what is billed.
+    pub ran_seconds: f64,
+}
+
+/// GET /projects/{id}/wakes, the latest first. `?after=N&limit=N` as for projects.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WakeList {
+    /// This page.
+    pub wakes: Vec<Wake>,
+    /// Who and what keeps the compute awake now, as in the compute.
+    pub kept_awake_by: Vec<String>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}

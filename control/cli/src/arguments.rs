@@ -84,6 +84,8 @@ pub(crate) enum Verb {
     Audit(Audit),
     /// What a project used: up to five seconds ago
     Usage(UsageWish),
+    /// Who woke a project, for how long it ran, and who keeps it awake
+    Wakes(Wakes),
     /// Make certificates for gateways and control planes on different machines
     Certificates(Certificates),
     /// Print a completion script, as `selkie completion bash > /etc/bash_completion.d/selkie`
@@ -346,6 +348,14 @@ impl By {
             Self::Total => "total",
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wakes {
+    pub(crate) project: String,
+    /// How many at most
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ pub(crate) mod keys;
 pub(crate) mod operations;
 pub(crate) mod settings;
 pub(crate) mod usage;
+pub(crate) mod wakes;
 
 /// REST gives at most this many at once.
 const PAGE_MAX: u32 = 1000;

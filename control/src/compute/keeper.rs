@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use control_api::rest::{ComputeState, OperationKind};
+use control_api::rest::{ComputeState, OperationKind, WokenBy};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     task::{AbortHandle, JoinError, JoinSet},
@@ -52,6 +52,8 @@ pub(super) struct Keeper {
     /// The version that told gateways of the present state.
     version: u64,
     wakers: Vec<oneshot::Sender<Result<Woken, WakeError>>>,
+    /// The first of those who waited last.
+    woken_by: WokenBy,
     suspenders: Vec<oneshot::Sender<Result<(), CalledOff>>>,
     /// Why the suspend that is on its way is not to be: for its suspenders.
     called_off: Option<String>,
@@ -125,6 +127,7 @@ impl Keeper {
             running,
             version: 0,
             wakers: Vec::new(),
+            woken_by: WokenBy::default(),
             suspenders: Vec::new(),
             called_off: None,
             appliers: Vec::new(),
@@ -196,7 +199,11 @@ impl Keeper {
 
     fn requested(&mut self, request: Request) {
         match request {
-            Request::Wake { unreachable, reply } => {
+            Request::Wake { unreachable, by, reply } => {
+                // Who has given up meanwhile is not the one that a start is for.
+                if self.wakers.iter().all(oneshot::Sender::is_closed) {
+                    self.woken_by = by;
+                }
                 self.wakers.push(reply);
                 let serves = matches!(self.state, State::Ready | State::Draining);
                 let doubted = serves && unreachable == Some(self.record.incarnation);
@@ -519,7 +526,12 @@ impl Keeper {
     /// Takes the next incarnation before anything of it exists, and only then lets the driver go.
     async fn start(&mut self) {
         self.queued_ms = millis(self.woken_at.elapsed());
-        match self.parts.store.begin_start(&self.id, clock::now()).await {
+        match self
+            .parts
+            .store
+            .begin_start_for(&self.id, clock::now(), &self.woken_by)
+            .await
+        {
             Ok(whole) => {
                 self.record = whole.record.compute.clone();
                 self.publish();

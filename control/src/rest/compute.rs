@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
 };
 use control_api::rest;
 
-use super::{Problem, Rest, page::Page, problem::Params, projects::find};
+use super::{Problem, Rest, auth::Caller, page::Page, problem::Params, projects::find};
 use crate::{
     clock,
     scheduler::{Due, due, idle_allowed},
@@ -61,12 +61,21 @@ pub(super) async fn suspend(State(state): State<Rest>, Path(id): Path<String>) -
         (status = 504, body = rest::Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn wake(State(state): State<Rest>, Path(id): Path<String>) -> Result<Json<rest::Compute>, Problem> {
+pub(super) async fn wake(
+    State(state): State<Rest>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<rest::Compute>, Problem> {
     let record = find(&state, &id).await?;
     let patience = record
         .wake_timeout_ms
         .map_or(WAKE_PATIENCE, |ms| Duration::from_millis(ms.into()));
-    state.computes().wake(&record.id, None, patience).await?;
+    let by = rest::WokenBy {
+        source: rest::WakeSource::Api,
+        key: Some(caller.name),
+        ..Default::default()
+    };
+    state.computes().wake_for(&record.id, None, patience, by).await?;
     Ok(Json(compute(&state, &record)))
 }
 
@@ -121,7 +130,7 @@ pub(super) fn compute(state: &Rest, record: &ProjectRecord) -> rest::Compute {
 }
 
 /// Who and what, or how long it has to be left alone until it sleeps; nothing for one that does not run.
-fn kept_awake_by(state: &Rest, record: &ProjectRecord) -> Vec<String> {
+pub(super) fn kept_awake_by(state: &Rest, record: &ProjectRecord) -> Vec<String> {
     let Some(sight) = state.activity().sight(&record.id) else {
         return Vec::new();
     };

@@ -18,6 +18,7 @@ mod contract;
 mod keys;
 mod settings;
 mod usage;
+mod wakes;
 
 const KEY: &str = "selkie_key_test";
 

@@ -1,7 +1,7 @@
 //! ComputeStates as they are kept: the state that each is in, and every state that it was in.
 
 use async_trait::async_trait;
-use control_api::rest::ComputeState;
+use control_api::rest::{ComputeState, WokenBy};
 
 use super::{EpochMs, StoreError, WholeProject};
 use crate::name::ProjectId;
@@ -33,11 +33,24 @@ pub(crate) struct ComputeRecord {
 
 /// The part of a store that knows what computes do and did.
 #[async_trait]
-pub(crate) trait ComputeStates {
+pub(crate) trait ComputeStates: Sync {
     /// Takes the next incarnation number, sets the state to starting, and reads what the start needs: one transaction,
     /// durable when it returns, because nothing may ever start twice under one number. What was added is no longer
     /// pending then: the start brings it.
-    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError>;
+    /// Who woke it is kept with the transition.
+    async fn begin_start_for(&self, id: &ProjectId, now: EpochMs, by: &WokenBy) -> Result<WholeProject, StoreError>;
+    /// The same where nobody is known.
+    #[cfg(test)]
+    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
+        self.begin_start_for(id, now, &WokenBy::default()).await
+    }
+    /// The transitions of these incarnations of the project made at `created`, in order, each with who woke it there.
+    async fn lives(
+        &self,
+        id: &ProjectId,
+        created: EpochMs,
+        incarnations: std::ops::Range<u64>,
+    ) -> Result<Vec<(Transition, Option<WokenBy>)>, StoreError>;
     /// Keeps the state of that incarnation, and the transition to it; a report of an older one changes nothing.
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError>;
     /// The last transitions of the project's compute before that one, the latest first; also after the project was deleted.

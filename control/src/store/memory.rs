@@ -69,6 +69,8 @@ struct Inner {
     usage_hours: BTreeMap<(ProjectId, EpochMs, EpochMs), super::usage::Counts>,
     /// Of all projects, in order, with when each project was made.
     transitions: Vec<(ProjectId, EpochMs, Transition)>,
+    /// Who woke it, by the transition.
+    causes: BTreeMap<i64, control_api::rest::WokenBy>,
 }
 
 struct KeptReplay {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control_api::{
     networks::Networks,
-    rest::{ComputeState, OperationKind, OperationState, Scope},
+    rest::{ComputeState, OperationKind, OperationState, Scope, WokenBy},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -244,6 +244,20 @@ impl TryFrom<TransitionRow> for Transition {
     }
 }
 
+#[derive(sqlx::FromRow)]
+pub(super) struct LifeRow {
+    #[sqlx(flatten)]
+    transition: TransitionRow,
+    cause: Option<String>,
+}
+
+impl LifeRow {
+    pub(super) fn life(self) -> Result<(Transition, Option<WokenBy>), StoreError> {
+        let cause = self.cause.map(|text| parse(&text, "compute_transitions.cause"));
+        Ok((self.transition.try_into()?, cause.transpose()?))
+    }
+}
+
 impl TryFrom<ComputeRow> for ComputeRecord {
     type Error = StoreError;
 
@@ -356,7 +370,7 @@ impl ReplayRow {
     }
 }
 
-fn json<T: Serialize>(value: &T, column: &'static str) -> Result<String, StoreError> {
+pub(super) fn json<T: Serialize>(value: &T, column: &'static str) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(corrupt(column))
 }
 

@@ -44,3 +44,4 @@ mod user_create;
 mod users_in_a_dump;
 mod users_in_sql;
 mod wake;
+mod wake_ledger;

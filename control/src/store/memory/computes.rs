@@ -1,10 +1,12 @@
 //! `store::computes` in memory.
 
+use control_api::rest::WokenBy;
+
 use super::*;
 
 #[async_trait]
 impl ComputeStates for MemoryStore {
-    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
+    async fn begin_start_for(&self, id: &ProjectId, now: EpochMs, by: &WokenBy) -> Result<WholeProject, StoreError> {
         self.travel().await;
         let compute = self.change(id, |kept| {
             let access = kept.whole.access.clone();
@@ -22,7 +24,12 @@ impl ComputeStates for MemoryStore {
                 reason: None,
             })
         })?;
-        self.lock().keep_compute(id, &compute);
+        {
+            let mut inner = self.lock();
+            inner.keep_compute(id, &compute);
+            let written = inner.transitions.last().map(|(.., made)| made.id);
+            inner.causes.extend(written.map(|written| (written, by.clone())));
+        }
         let whole = self.with(id, |kept| Ok(kept.whole()));
         self.travel().await;
         whole
@@ -49,6 +56,21 @@ impl ComputeStates for MemoryStore {
         Ok(of_project
             .map(|(_, _, made)| made.clone())
             .take(limit as usize)
+            .collect())
+    }
+
+    async fn lives(
+        &self,
+        id: &ProjectId,
+        created: EpochMs,
+        incarnations: std::ops::Range<u64>,
+    ) -> Result<Vec<(Transition, Option<WokenBy>)>, StoreError> {
+        let inner = self.lock();
+        let wanted = inner.transitions.iter().filter(|(project, made, transition)| {
+            project == id && *made == created && incarnations.contains(&transition.incarnation)
+        });
+        Ok(wanted
+            .map(|(.., made)| (made.clone(), inner.causes.get(&made.id).cloned()))
             .collect())
     }
 

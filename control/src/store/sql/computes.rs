@@ -1,30 +1,32 @@
 //! `store::computes` in SQL.
 
 use async_trait::async_trait;
-use control_api::rest::ComputeState;
+use control_api::rest::{ComputeState, WokenBy};
 
 use super::{SqlStore, lock_project, operations, read_project, read_whole};
 use crate::{
     name::ProjectId,
     store::{
         ComputeRecord, ComputeStates, EpochMs, StoreError, Transition, WholeProject,
-        rows::{ComputeRow, TransitionRow},
+        rows::{self, ComputeRow, LifeRow, TransitionRow},
     },
 };
 
 #[async_trait]
 impl ComputeStates for SqlStore {
-    async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
+    async fn begin_start_for(&self, id: &ProjectId, now: EpochMs, by: &WokenBy) -> Result<WholeProject, StoreError> {
+        let cause = rows::json(by, "compute_transitions.cause")?;
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         sqlx::query(
-            "INSERT INTO compute_transitions (project_id, project_created_ms, incarnation, from_state, to_state, at_ms) \
-             SELECT c.project_id, p.created_ms, c.incarnation + 1, c.state, $2, $3 \
+            "INSERT INTO compute_transitions (project_id, project_created_ms, incarnation, from_state, to_state, at_ms, cause) \
+             SELECT c.project_id, p.created_ms, c.incarnation + 1, c.state, $2, $3, $4 \
              FROM computes c JOIN projects p ON p.id = c.project_id WHERE c.project_id = $1",
         )
         .bind(id.as_str())
         .bind(ComputeState::Starting.as_str())
         .bind(now)
+        .bind(cause)
         .execute(&mut *tx)
         .await?;
         sqlx::query(
@@ -106,6 +108,26 @@ impl ComputeStates for SqlStore {
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(Transition::try_from).collect()
+    }
+
+    async fn lives(
+        &self,
+        id: &ProjectId,
+        created: EpochMs,
+        incarnations: std::ops::Range<u64>,
+    ) -> Result<Vec<(Transition, Option<WokenBy>)>, StoreError> {
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let rows = sqlx::query_as::<_, LifeRow>(
+            "SELECT id, incarnation, from_state, to_state, at_ms, reason, cause FROM compute_transitions \
+             WHERE project_id = $1 AND project_created_ms = $2 AND incarnation >= $3 AND incarnation < $4 ORDER BY id",
+        )
+        .bind(id.as_str())
+        .bind(created)
+        .bind(whole(incarnations.start))
+        .bind(whole(incarnations.end))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(LifeRow::life).collect()
     }
 
     async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError> {

@@ -138,3 +138,32 @@ pub(super) async fn transitions_of_a_time_begin_with_the_state_it_began_in(store
         "of another project of that name"
     );
 }
+
+pub(super) async fn who_woke_a_compute_is_kept_with_its_incarnation(store: &impl Store) {
+    let demo = id("demo");
+    store.create_project(new_project("demo")).await.unwrap();
+    let by = control_api::rest::WokenBy {
+        source: control_api::rest::WakeSource::Client,
+        user: Some("a\0b".into()),
+        ..Default::default()
+    };
+    for at in [2_000, 5_000] {
+        let mut compute = store.begin_start_for(&demo, at, &by).await.unwrap().record.compute;
+        (compute.state, compute.since) = (ComputeState::Suspended, at + 1_000);
+        store.set_compute(&demo, &compute).await.unwrap();
+    }
+    let lives = async |created, incarnations| {
+        let lives = store.lives(&demo, created, incarnations).await.unwrap();
+        lives
+            .into_iter()
+            .map(|(made, by)| (made.incarnation, made.to, by))
+            .collect::<Vec<_>>()
+    };
+    let second = [
+        (2, ComputeState::Starting, Some(by)),
+        (2, ComputeState::Suspended, None),
+    ];
+    assert_eq!(lives(1_000, 2..3).await, second);
+    assert_eq!(lives(1_000, 1..3).await.len(), 4);
+    assert_eq!(lives(1, 1..3).await, [], "of another project of that name");
+}
