@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Connection, Ran, Shared, Statement};
 use crate::activity::{Counting, InFlight, Pinned, Pins, Who};
 use crate::compute::DialError;
-use crate::connection::{Attach, Attached, Dial};
+use crate::connection::attach::{Attach, Attached, Dial};
 use crate::route::{Asked, Project, Running, Seat};
 use crate::session::life::{self, Effect, Event, Pin, State};
 use crate::wake::Cause;

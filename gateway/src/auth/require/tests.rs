@@ -3,7 +3,7 @@ use rustls::CipherSuite;
 use rustls::pki_types::CertificateDer;
 
 use super::*;
-use crate::route::Specified;
+use crate::route::access::Specified;
 
 /// OpenSSL's X509_NAME_oneline of what [`certificate`] makes, of OpenSSL 3.0.
 const SUBJECT: &str = r"/C=FI/O=a\/b\+c/OU=S\xC3\xA4hk\xC3\xB6/CN=app/emailAddress=app@example.org/1.2.3.4=x";

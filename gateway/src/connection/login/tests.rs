@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::accept::turnstile::Turnstile;
 use crate::accept::{Arrival, doors, listeners};
-use crate::accounts::AccountSource;
+use crate::accounts::{AccountSource, Accounts};
 use crate::activity::Clock;
 use crate::auth::throttle::Throttle;
 use crate::auth::{Decoy, native_response};
@@ -28,7 +28,7 @@ use crate::handshake::write_packet;
 use crate::metrics::{Metrics, Throttled};
 use crate::route::Routes;
 use crate::stream::read_packet;
-use crate::wake::{Ask, AskError, ComputeSource};
+use crate::wake::{Ask, AskError, ComputeSource, Wakes};
 
 const ELSEWHERE: &str = "192.0.2.7:40000";
 

@@ -1,0 +1,244 @@
+//! From accept to the OK: who is behind the proxy, introduce, route, authenticate, admit, welcome.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mysql_wire::ok::ok_frame_with;
+use tokio::time::{Instant, timeout};
+
+use super::{Client, linger, write};
+use crate::accept::proxied::client_of;
+use crate::accept::turnstile::{Entered, TurnedAway};
+use crate::accept::{Accepted, tell_at_the_door};
+use crate::activity::Counting;
+use crate::auth::{self, AuthError, Authenticated, Routed};
+use crate::compute;
+use crate::context::Gateway;
+use crate::error::{ClientFacing, ErrorKind, Reported, report};
+use crate::handshake::{self, Broken, HandshakeError, Introduced, Welcome};
+use crate::meter::Counter;
+use crate::route::{ComputeView, Project, project_of_server_name, split_name};
+use crate::session::{Identity, Session};
+use crate::stream::ClientStream;
+
+/// The connection attribute by which a client may name its project.
+const PROJECT_ATTRIBUTE: &[u8] = b"selkie_project";
+
+/// Greeting to OK, within the login's time. None: the client was told, or is gone.
+pub(super) async fn log_in(gateway: &Gateway, mut accepted: Accepted, id: u32) -> Option<Client> {
+    let began = Instant::now();
+    if let Err(error) = client_of(&mut accepted, &gateway.config.proxied).await {
+        if error.kind() == ErrorKind::Malformed {
+            tracing::info!(peer = %accepted.peer, reason = %error, "a trusted proxy does not say who its client is");
+        }
+        let refused = tell(ClientStream::Plain(accepted.stream), 0, &error).await;
+        not_logged_in(gateway, id, accepted.peer, refused).await;
+        return None;
+    }
+    let Accepted { peer, via_proxy, .. } = accepted;
+    tracing::debug!(session = id, %peer, via_proxy, "accepted");
+    // Held until all of the login is over, the time included in which a refused client reads why.
+    let mut entered = match gateway.turnstile.enter(peer.ip(), began) {
+        Ok(entered) => entered,
+        Err(turned_away) => {
+            turn_away(gateway, &accepted, &turned_away);
+            return None;
+        }
+    };
+    let outcome = timeout(
+        gateway.config.handshake.timeout,
+        prove_and_welcome(gateway, accepted, id, &mut entered),
+    )
+    .await;
+    match outcome {
+        Ok(Ok(client)) => {
+            gateway.metrics.logged_in(began.elapsed());
+            return Some(client);
+        }
+        Ok(Err(refused)) => not_logged_in(gateway, id, peer, refused).await,
+        Err(_elapsed) => {
+            tracing::debug!(session = id, %peer, "login took too long");
+            gateway.metrics.login_failed(ErrorKind::Client);
+        }
+    }
+    None
+}
+
+async fn not_logged_in(gateway: &Gateway, id: u32, peer: SocketAddr, refused: Refused) {
+    gateway.metrics.login_failed(refused.reported.kind);
+    tracing::debug!(session = id, %peer, reason = refused.reason, "not logged in");
+    if let Some(stream) = refused.stream {
+        linger(stream).await;
+    }
+}
+
+fn turn_away(gateway: &Gateway, accepted: &Accepted, turned_away: &TurnedAway) {
+    tracing::debug!(peer = %accepted.peer, reason = %turned_away, "turned away");
+    gateway.metrics.login_failed(turned_away.kind());
+    if let Some(told) = turned_away.told() {
+        tell_at_the_door(&accepted.stream, &told);
+    }
+}
+
+/// A login that came to nothing; the client has been told.
+struct Refused {
+    reported: Reported,
+    reason: String,
+    stream: Option<ClientStream>,
+}
+
+async fn prove_and_welcome(
+    gateway: &Gateway,
+    accepted: Accepted,
+    id: u32,
+    entered: &mut Entered<'_>,
+) -> Result<Client, Refused> {
+    let server = gateway.routes.server();
+    let welcome = Welcome {
+        server: server.as_deref(),
+        connection_id: id,
+        tls: &gateway.tls,
+    };
+    let introduced = match handshake::introduce(accepted, welcome).await {
+        Ok(introduced) => introduced,
+        Err(broken) => return Err(tell_broken(broken).await),
+    };
+    if let Err(error) = auth::check_transport(&introduced, gateway.config.tls.mode) {
+        return Err(tell(introduced.stream, introduced.sequence, &error).await);
+    }
+    let routed = route(gateway, introduced);
+    let known = routed.project.clone();
+    let Authenticated {
+        introduced,
+        project,
+        user,
+        vouched,
+    } = match auth::authenticate(routed, &gateway.decoy, &gateway.throttle).await {
+        Ok(authenticated) => authenticated,
+        Err((error, introduced)) => {
+            count_refused(gateway, known.as_ref(), &error);
+            return Err(tell(introduced.stream, introduced.sequence, &error).await);
+        }
+    };
+    entered.proven();
+    let Introduced {
+        mut stream,
+        peer,
+        place,
+        login,
+        sequence,
+        nonce,
+        via_proxy: _,
+    } = introduced;
+    let identity = Identity {
+        user,
+        database: login.database,
+        collation: login.collation,
+        attributes: login.attributes,
+        program_name: login.program_name,
+    };
+    let admitted = auth::admit(&project, &identity.user, login.capabilities);
+    let mut session = Session::new(login.capabilities, login.max_packet_bytes, identity);
+    match admitted {
+        Ok(admitted) => session.admit(admitted),
+        Err(error) => {
+            count_refused(gateway, known.as_ref(), &error);
+            return Err(tell(stream, sequence, &error).await);
+        }
+    }
+    if let Err(error) = check_wishes(&project, &session).await {
+        count_refused(gateway, known.as_ref(), &error);
+        return Err(tell(stream, sequence, &error).await);
+    }
+    // Whoever has the OK may be killed.
+    let registered = gateway.sessions.register(id, &project.id, &session.identity.user);
+    let mut ok = Vec::new();
+    ok_frame_with(&mut ok, sequence, session.status(), session.capabilities, &vouched);
+    if let Err(e) = write(&mut stream, &ok).await {
+        return Err(tell(stream, sequence, &HandshakeError::Io(e)).await);
+    }
+    let counted = Counting::client(&project);
+    Ok(Client {
+        stream,
+        address: peer,
+        nonce,
+        project,
+        session,
+        registered,
+        _place: place,
+        _counted: counted,
+    })
+}
+
+/// Can the session be as its login asks: the character set, the database? What control has pushed of databases may be
+/// seconds old. So a compute that runs is asked before a client is refused; where none runs,
+/// nothing has changed since.
+pub(super) async fn check_wishes(project: &Project, session: &Session) -> Result<(), AuthError> {
+    auth::check_collation(session.identity.collation)?;
+    let Err(refusal) = auth::check_database(&project.access(), &session.identity) else {
+        return Ok(());
+    };
+    if let ComputeView::Ready(running) = project.compute()
+        && let Ok(connection) = compute::connect(&running, session).await
+    {
+        connection.quit();
+        return Ok(());
+    }
+    Err(refusal)
+}
+
+/// A login that was refused counts for the project it named, if there is such a one.
+pub(super) fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, error: &AuthError) {
+    if let Some(project) = project
+        && matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limited)
+    {
+        // Of no data-plane thread: whoever guesses passwords takes no counters of those that serve.
+        let tally = gateway.meter.tally(&project.id, gateway.config.threads);
+        tally.add(Counter::LoginsFailed, 1);
+    }
+}
+
+/// Which project the client wants, by server name, by attribute, or by its login name; looked up.
+fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
+    let server = introduced.stream.server_name();
+    let by_server = server.and_then(|server| project_of_server_name(server, &gateway.config.sni_domains));
+    let attributes = mysql_wire::login::attributes(&introduced.login.attributes);
+    let by_attribute = attributes
+        .filter(|(key, value)| *key == PROJECT_ATTRIBUTE && !value.is_empty())
+        .find_map(|(_, value)| std::str::from_utf8(value).ok());
+    let (project, user) = split_name(&introduced.login.name, by_server.or(by_attribute));
+    let project = project.and_then(|project| gateway.routes.project(project));
+    Routed {
+        user: user.to_owned(),
+        project,
+        introduced,
+    }
+}
+
+async fn tell_broken(broken: Broken) -> Refused {
+    let Broken {
+        error,
+        stream,
+        sequence,
+    } = broken;
+    match stream {
+        Some(stream) => tell(stream, sequence, &error).await,
+        None => Refused {
+            reported: Reported { kind: error.kind() },
+            reason: error.to_string(),
+            stream: None,
+        },
+    }
+}
+
+async fn tell(mut stream: ClientStream, sequence: u8, error: &impl ClientFacing) -> Refused {
+    let reported = report(&mut stream, sequence, error).await;
+    Refused {
+        reported,
+        reason: error.to_string(),
+        stream: Some(stream),
+    }
+}
+
+#[cfg(test)]
+mod tests;

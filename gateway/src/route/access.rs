@@ -1,0 +1,215 @@
+//! Who may log in to a project, and to which of its databases: what control has pushed of its accounts.
+
+use std::time::SystemTime;
+
+use control_api::control as proto;
+
+use crate::quota::Limits;
+
+/// Who may log in to a project, and to which of its databases.
+#[derive(Default)]
+pub(crate) struct Access {
+    // Sorted, and no larger than they must be: there may be 100,000 projects with one user and one database each, and a
+    // table of hashes has room for three more of each.
+    users: Box<[(Box<str>, User)]>,
+    databases: Box<[Box<str>]>,
+}
+
+/// A user's verifiers and rights; never a password.
+pub(crate) struct User {
+    /// SHA1(SHA1(password)).
+    pub(crate) native: Option<[u8; 20]>,
+    /// SHA256(SHA256(password)).
+    pub(crate) caching_sha2: Option<[u8; 32]>,
+    /// Further passwords of the account, as `native`.
+    pub(crate) more_native: Vec<[u8; 20]>,
+    /// Public keys; any of them proves it, too.
+    pub(crate) ed25519: Box<[[u8; 32]]>,
+    granted_databases: Vec<Box<str>>,
+    pub(crate) locked: bool,
+    pub(crate) require: Require,
+    limits: Option<Box<Limits>>,
+    /// Seconds since 1970, from when on the password must be replaced. 0: never.
+    password_expires_s: u64,
+}
+
+/// What an account requires of a connection, besides the password.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Require {
+    #[default]
+    Nothing,
+    Tls,
+    /// A client certificate that somebody vouches for whom the gateway trusts.
+    Certificate,
+    /// What is said of these; at least TLS.
+    Specified(Box<Specified>),
+}
+
+/// In OpenSSL's words, as MariaDB compares them; None: whatever it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Specified {
+    pub(crate) cipher: Option<Box<str>>,
+    pub(crate) issuer: Option<Box<str>>,
+    pub(crate) subject: Option<Box<str>>,
+}
+
+/// May this user use this database?
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum DatabaseAccess {
+    Granted,
+    /// MariaDB's 1044.
+    Denied,
+    /// MariaDB's 1049: the right is there, the database is not.
+    Unknown,
+}
+
+impl From<&proto::Project> for Access {
+    fn from(said: &proto::Project) -> Self {
+        let mut users: Vec<(Box<str>, User)> = Vec::with_capacity(said.users.len());
+        users.extend(
+            said.users
+                .iter()
+                .map(|user| (user.name.as_str().into(), User::from(user))),
+        );
+        users.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let mut databases: Vec<Box<str>> = said.databases.iter().map(|name| name.as_str().into()).collect();
+        databases.sort_unstable();
+        Self {
+            users: users.into(),
+            databases: databases.into(),
+        }
+    }
+}
+
+impl Access {
+    pub(crate) fn user(&self, name: &str) -> Option<&User> {
+        let at = self.users.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&self.users[at].1)
+    }
+
+    /// None at all for a name that is not there.
+    pub(crate) fn limits(&self, name: &str) -> Limits {
+        let limits = self.user(name).and_then(|user| user.limits.as_deref());
+        limits.copied().unwrap_or_default()
+    }
+
+    /// By this machine's clock.
+    pub(crate) fn password_has_expired(&self, name: &str) -> bool {
+        let Some(expires_s) = self.user(name).map(|user| user.password_expires_s) else {
+            return false;
+        };
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        expires_s != 0 && since_1970.is_ok_and(|now| now.as_secs() >= expires_s)
+    }
+
+    /// As MariaDB answers for a user who has rights on databases only.
+    pub(crate) fn database(&self, user: &User, database: &str) -> DatabaseAccess {
+        if database.eq_ignore_ascii_case("information_schema") {
+            return DatabaseAccess::Granted;
+        }
+        let granted = user
+            .granted_databases
+            .iter()
+            .any(|pattern| matches_pattern(pattern.as_bytes(), database.as_bytes()));
+        let exists = self.databases.binary_search_by(|known| (**known).cmp(database)).is_ok();
+        match (granted, exists) {
+            (true, true) => DatabaseAccess::Granted,
+            (true, false) => DatabaseAccess::Unknown,
+            (false, _) => DatabaseAccess::Denied,
+        }
+    }
+}
+
+/// MariaDB's pattern of a database-level grant: `%` any bytes, `_` one byte, `\` takes the next literally.
+fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern {
+        [] => name.is_empty(),
+        [b'%', rest @ ..] => (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..])),
+        [b'_', rest @ ..] => !name.is_empty() && matches_pattern(rest, &name[1..]),
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+            name.first() == Some(literal) && matches_pattern(rest, &name[1..])
+        }
+    }
+}
+
+impl From<&proto::User> for User {
+    fn from(said: &proto::User) -> Self {
+        Self {
+            // A verifier of another length verifies nothing: the account then has none.
+            native: said.native_sha1.as_slice().try_into().ok(),
+            caching_sha2: said.caching_sha2.as_slice().try_into().ok(),
+            more_native: said
+                .more_native_sha1
+                .iter()
+                .filter_map(|verifier| verifier.as_slice().try_into().ok())
+                .collect(),
+            ed25519: said
+                .ed25519_keys
+                .iter()
+                .filter_map(|key| key.as_slice().try_into().ok())
+                .collect(),
+            locked: said.locked,
+            require: match said.require() {
+                proto::Require::None => Require::Nothing,
+                proto::Require::Ssl => Require::Tls,
+                proto::Require::Certificate => Require::Certificate,
+                proto::Require::Specified => {
+                    let given = |text: &str| (!text.is_empty()).then(|| text.into());
+                    Require::Specified(Box::new(Specified {
+                        cipher: given(&said.require_cipher),
+                        issuer: given(&said.require_issuer),
+                        subject: given(&said.require_subject),
+                    }))
+                }
+            },
+            limits: said.limits.as_ref().map(|limits| {
+                Box::new(Limits {
+                    queries_per_hour: limits.queries_per_hour,
+                    updates_per_hour: limits.updates_per_hour,
+                    connections_per_hour: limits.connections_per_hour,
+                    user_connections: limits.user_connections,
+                })
+            }),
+            password_expires_s: if said.password_expired {
+                1
+            } else {
+                said.password_expires_s
+            },
+            granted_databases: said
+                .granted_databases
+                .iter()
+                .map(|pattern| pattern.as_str().into())
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn database_rights_answer_as_mariadb_does() {
+        let access = Access {
+            users: Box::default(),
+            databases: ["demo".into(), "other".into()].into(),
+        };
+        let user = User {
+            native: None,
+            caching_sha2: None,
+            more_native: Vec::new(),
+            ed25519: Box::default(),
+            locked: false,
+            require: Require::Nothing,
+            limits: None,
+            password_expires_s: 0,
+            granted_databases: vec!["demo".into(), r"my\_db".into()],
+        };
+        assert_eq!(access.database(&user, "demo"), DatabaseAccess::Granted);
+        assert_eq!(access.database(&user, "other"), DatabaseAccess::Denied);
+        assert_eq!(access.database(&user, "nosuch"), DatabaseAccess::Denied);
+        assert_eq!(access.database(&user, "my_db"), DatabaseAccess::Unknown);
+        assert_eq!(access.database(&user, "myxdb"), DatabaseAccess::Denied);
+        assert_eq!(access.database(&user, "INFORMATION_SCHEMA"), DatabaseAccess::Granted);
+    }
+}
