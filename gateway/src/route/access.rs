@@ -120,15 +120,36 @@ impl Access {
     }
 }
 
-/// MariaDB's pattern of a database-level grant: `%` any bytes, `_` one byte, `\` takes the next literally.
+/// MariaDB's pattern of a database-level grant: `%` any bytes, `_` one byte, `\` takes the next literally. Takes at most the
+/// product of both lengths: the pattern is a tenant's, and so is the name.
 fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
-    match pattern {
-        [] => name.is_empty(),
-        [b'%', rest @ ..] => (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..])),
-        [b'_', rest @ ..] => !name.is_empty() && matches_pattern(rest, &name[1..]),
-        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
-            name.first() == Some(literal) && matches_pattern(rest, &name[1..])
-        }
+    let (mut pattern, mut name) = (pattern, name);
+    // Behind the last `%`, and what of the name it has not taken: what stands before it matches already, and another
+    // choice there could win nothing.
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        let step = match (pattern, name) {
+            ([b'%', rest @ ..], _) => {
+                retry = Some((rest, name));
+                pattern = rest;
+                continue;
+            }
+            ([], []) => return true,
+            ([b'_', rest @ ..], [_, after @ ..]) => Some((rest, after)),
+            ([b'\\', literal, rest @ ..], [byte, after @ ..]) if literal == byte => Some((rest, after)),
+            // A backslash at the end means itself.
+            ([b'\\', _, ..], _) => None,
+            ([literal, rest @ ..], [byte, after @ ..]) if literal == byte => Some((rest, after)),
+            _ => None,
+        };
+        (pattern, name) = match (step, retry) {
+            (Some(step), _) => step,
+            (None, Some((rest, [_, after @ ..]))) => {
+                retry = Some((rest, after));
+                (rest, after)
+            }
+            (None, _) => return false,
+        };
     }
 }
 
@@ -186,6 +207,8 @@ impl From<&proto::User> for User {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -211,5 +234,32 @@ mod tests {
         assert_eq!(access.database(&user, "my_db"), DatabaseAccess::Unknown);
         assert_eq!(access.database(&user, "myxdb"), DatabaseAccess::Denied);
         assert_eq!(access.database(&user, "INFORMATION_SCHEMA"), DatabaseAccess::Granted);
+    }
+
+    /// As it is defined; takes as long as there are ways.
+    fn matches_somehow(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern {
+            [] => name.is_empty(),
+            [b'%', rest @ ..] => (0..=name.len()).any(|skip| matches_somehow(rest, &name[skip..])),
+            [b'_', rest @ ..] => !name.is_empty() && matches_somehow(rest, &name[1..]),
+            [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+                name.first() == Some(literal) && matches_somehow(rest, &name[1..])
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_matches_what_it_says(pattern in r"[ab%_\\]{0,8}", name in r"[ab%_\\]{0,8}") {
+            let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+            prop_assert_eq!(matches_pattern(pattern, name), matches_somehow(pattern, name));
+        }
+    }
+
+    /// A tenant grants what it likes, and its users name databases of 128 KiB: other tenants share the thread.
+    #[test]
+    fn no_pattern_takes_long_over_a_long_name() {
+        let pattern = format!("{}b", "%a".repeat(30));
+        assert!(!matches_pattern(pattern.as_bytes(), &[b'a'; 128 * 1024]));
     }
 }
