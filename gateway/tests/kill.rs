@@ -52,6 +52,18 @@ fn kills(compute: &FakeCompute) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn an_idle_session_that_is_killed_by_its_id_at_the_compute_hears_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, _compute) = awake(dir.path()).await;
+    let mut client = client(&world).await;
+    client.ask("KILLED AFTERWARDS").await.unwrap();
+    let (_, told) = timeout(GUARD, client.read()).await.unwrap().unwrap();
+    assert_eq!(err(&told), "1927 70100 Connection was killed");
+    let closed = timeout(GUARD, client.read()).await.unwrap();
+    assert!(closed.is_err(), "and nothing more: {closed:?}");
+}
+
+#[tokio::test]
 async fn a_command_that_waits_for_the_database_is_interrupted_and_the_session_goes_on() {
     // Nobody says what a wake comes to: it goes on for ever.
     let world = World::start([project("demo")]).await;

@@ -227,7 +227,10 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             return Err(error);
         }
         if self.killed && self.around.running.draining().is_none() {
-            return Err(error);
+            // By the compute's own id of it; in MariaDB's words.
+            return Err(RelayError::Killed {
+                sequence: Some(sequence),
+            });
         }
         self.around.session.counted_ahead(taken_back);
         let told = error.told();

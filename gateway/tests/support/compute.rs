@@ -144,6 +144,13 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
                 stream.write_all(&[1, 0, 0, 1, 1, 50, 0, 0, 2, 3]).await?;
                 return Ok(());
             }
+            // Somebody kills the connection by its id here, right after.
+            (Some(Command::Query), "KILLED AFTERWARDS") => {
+                ok_frame(&mut out, 1, StatusFlags::AUTOCOMMIT, capabilities);
+                err_frame(&mut out, 0, 1927, "70100", "Connection was killed");
+                stream.write_all(&out).await?;
+                return Ok(());
+            }
             // The client is faster than the end of the connection.
             (Some(Command::Query), "COMMIT RELEASE") => {
                 ok_frame(&mut out, 1, StatusFlags::AUTOCOMMIT, capabilities);
