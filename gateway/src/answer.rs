@@ -4,7 +4,7 @@
 //! was not answered still in the buffer. An idle client costs no buffer: one is taken when bytes are there.
 
 pub(crate) mod diagnostics;
-mod settings;
+pub(crate) mod settings;
 
 use std::future::poll_fn;
 use std::io;
@@ -323,6 +323,7 @@ fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server
             if !session.remember(statement, effect) {
                 return false;
             }
+            diagnostics::nothing_left(session, "0", "0");
             setting_ok(out, session, &tracked);
             true
         }
@@ -338,7 +339,7 @@ fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server
             let (definitions, row): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
             let row: Vec<_> = row.iter().map(|value| Some(value.as_bytes())).collect();
             text_result_set(out, 1, &definitions, &[row], session.capabilities, session.status());
-            session.answered_here("-1", "1");
+            diagnostics::nothing_left(session, "-1", "1");
             true
         }
         None => false,

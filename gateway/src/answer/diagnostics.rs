@@ -57,6 +57,15 @@ pub(crate) fn keep(session: &mut Session, row_count: &str, error: Option<&Told>)
     session.previous = Previous::Read(kept);
 }
 
+/// A statement was answered here that left nothing to look at: where what came before is known here, it is that no more.
+pub(crate) fn nothing_left(session: &mut Session, row_count: &str, found_rows: &str) {
+    session.answered_here(row_count, found_rows);
+    let list = warnings(session, None).map(Vec::into_boxed_slice);
+    if let Previous::Read(known) = &mut session.previous {
+        known.show_warnings = list;
+    }
+}
+
 /// The answer to SHOW WARNINGS, as MariaDB 10.11 gives it. None: the character set is not known here.
 fn warnings(session: &Session, error: Option<&Told>) -> Option<Vec<u8>> {
     let charset = session.results_charset()?;
@@ -285,6 +294,47 @@ impl Kind {
             column_type: 8,
             flags,
             ..ColumnDefinition::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mysql_wire::capabilities::Capabilities;
+
+    use super::super::answer_query;
+    use super::*;
+    use crate::session::Identity;
+
+    fn asked(session: &mut Session, text: &str) -> Vec<u8> {
+        answer(text.as_bytes(), session).expect("what is known here is answered here")
+    }
+
+    #[test]
+    fn a_setting_that_is_answered_here_leaves_an_empty_list_of_warnings() {
+        let identity = Identity {
+            user: "u".into(),
+            database: None,
+            collation: 45,
+            attributes: Vec::new(),
+            program_name: String::new(),
+        };
+        let mut session = Session::new(Capabilities::PROTOCOL_41, 1 << 24, identity);
+        // As an inventory leaves it, too.
+        keep(&mut session, "-1", Some(&Told::new(1146, "42S02", "no such table")));
+        let with_error = asked(&mut session, "SHOW WARNINGS");
+        for setting in ["SET autocommit=1", "SET NAMES utf8mb4"] {
+            let mut out = Vec::new();
+            assert!(answer_query(
+                &mut out,
+                format!("\x03{setting}").as_bytes(),
+                &mut session,
+                None
+            ));
+            let empty = asked(&mut session, "SHOW WARNINGS");
+            // A column count, not an ERR, and no row.
+            assert_eq!(empty.get(4), Some(&3), "{setting}: {empty:02x?}");
+            assert!(empty.len() < with_error.len(), "{setting}: {empty:02x?}");
         }
     }
 }
