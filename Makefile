@@ -7,7 +7,7 @@ TEST_THREADS ?= 4
 CHAOS_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test soak check bench
+.PHONY: help up build test soak fuzz check bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,10 @@ soak: ## Kill processes for a while, then play seeds until one fails (CONTRIBUTI
 	CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked -p e2e chaos -- --nocapture
 	cargo run --quiet --locked -p sim -- soak & trap "kill $$!" EXIT; \
 	SOAK=1 cargo test --locked -p differential -- --nocapture seeds::sessions_see_no_difference
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (600), one after the other (docs/fuzzing.md)
+	deploy/dev/install runtime
+	tests/fuzz/run $(ARGS)
 
 check: ## Format, clippy, rustdoc, licences and sources of dependencies, what is in deploy/
 	deploy/dev/install check

@@ -115,6 +115,23 @@ pub(crate) struct Accepted {
     pub(crate) place: Place,
 }
 
+#[cfg(feature = "fuzz")]
+impl Accepted {
+    /// A client that came through no door.
+    pub(crate) fn from_nowhere(stream: TcpStream, peer: SocketAddr) -> Self {
+        let seats = Arc::new(Seats {
+            taken: Box::new([AtomicU32::new(0)]),
+            max: 1,
+        });
+        Self {
+            stream,
+            peer,
+            via_proxy: false,
+            place: seats.take(0),
+        }
+    }
+}
+
 /// A client's place on a thread, given back when dropped.
 pub(crate) struct Place {
     seats: Arc<Seats>,

@@ -18,8 +18,8 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 pub(crate) use compute::end_thread;
-pub(crate) use kill::{Kill, TEXT_BYTES_MAX};
-use kill::{What, Whom};
+use kill::What;
+pub(crate) use kill::{Kill, TEXT_BYTES_MAX, Whom};
 pub(crate) use sessions::{Ask, Handle, Registered, Sessions};
 
 use crate::compute::DialError;

@@ -29,6 +29,8 @@ mod config;
 mod context;
 mod control;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod meter;
 mod metrics;
 mod quota;

@@ -76,10 +76,12 @@ pub(crate) enum Class {
 impl Class {
     /// By its first word; a text of several statements counts as one.
     pub(crate) fn of(text: &[u8]) -> Self {
-        let word = Words(text).next().unwrap_or_default();
+        let mut words = Words(text);
+        let word = words.next().unwrap_or_default();
         let is = |keywords: &[&[u8]]| keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword));
         match word.len() {
-            0 if text.trim_ascii_start().first() == Some(&b'(') => Self::Select,
+            // Behind comments, too.
+            0 if words.0.first() == Some(&b'(') => Self::Select,
             4 if is(&[b"WITH"]) => Self::Select,
             4 if is(&[b"LOAD"]) => Self::Insert,
             4 if is(&[b"DROP"]) => Self::Ddl,

@@ -23,7 +23,8 @@ impl<'a> Words<'a> {
         is_one_of(self.next(), keywords)
     }
 
-    fn skip(&mut self) {
+    /// To the next word, or whatever stands there.
+    pub(crate) fn skip(&mut self) {
         loop {
             self.0 = match self.0 {
                 [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, rest @ ..] => rest,

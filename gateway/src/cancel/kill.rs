@@ -207,7 +207,8 @@ struct Part<'a> {
 }
 
 fn part<'a>(words: &mut Words<'a>) -> Option<Part<'a>> {
-    let text = words.0.trim_ascii_start();
+    words.skip();
+    let text = words.0;
     let quote = text.first().copied().filter(|byte| matches!(byte, b'\'' | b'"' | b'`'));
     let (part, rest) = match quote {
         Some(quote) => {
@@ -260,6 +261,7 @@ mod tests {
             ("KILL -2147483648;", "here: KILL CONNECTION 2147483648"),
             ("KILL USER app", "here: KILL CONNECTION USER `app`"),
             ("KILL HARD QUERY USER 'a b'@'%'", "here: KILL HARD QUERY USER `a b`"),
+            ("KILL USER/**/ /*! app */", "here: KILL CONNECTION USER `app`"),
             ("KILL USER `x`@`%`;", "here: KILL CONNECTION USER `x`"),
             ("KILL USER CURRENT_USER()", "here: KILL CONNECTION USER `me`"),
             ("KILL USER 'current_user'", "here: KILL CONNECTION USER `current_user`"),

@@ -24,6 +24,7 @@ fn statements_are_told_apart_by_their_first_word() {
     for (text, class) in [
         ("SELECT 1", Class::Select),
         ("  (select 1) union select 2", Class::Select),
+        ("/* shop */ (select 1)", Class::Select),
         ("with x as (select 1) select * from x", Class::Select),
         ("insert into t values (1)", Class::Insert),
         ("REPLACE t VALUES (1)", Class::Insert),

@@ -10,4 +10,3 @@ mod logins;
 mod responses;
 mod splitting;
 mod round_trips;
-mod corpus;
