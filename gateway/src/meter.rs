@@ -190,6 +190,9 @@ pub(crate) struct Meter {
     spool: Mutex<Spool>,
     /// Held by whoever closes a window.
     closing: Mutex<()>,
+    /// Its place; those of others are beside it.
+    dir: PathBuf,
+    spool_bytes_max: u64,
     /// Its lock says that this place is taken.
     _place: File,
 }
@@ -239,8 +242,33 @@ impl Meter {
             }),
             spool: Mutex::new(spool),
             closing: Mutex::new(()),
+            dir: dir.to_owned(),
+            spool_bytes_max,
             _place: place,
         })
+    }
+
+    /// What a gateway that is gone has left in its place, where that is nobody's: held until it is dropped, under the name it
+    /// was counted by. None: nothing waits anywhere.
+    fn orphan(&self, now_ms: i64) -> io::Result<Option<Self>> {
+        let places = self.dir.parent().unwrap_or(&self.dir);
+        for number in 1..=PLACES {
+            let dir = places.join(number.to_string());
+            if !dir.join("spool").is_dir() {
+                continue;
+            }
+            // Ours is locked, too.
+            let Some(place) = lock(&dir)? else { continue };
+            let spool = Spool::open(dir.join("spool"), self.spool_bytes_max)?;
+            let uncounted = match left(&dir.join("counters"))? {
+                Some(left) => last_window(left, &spool, now_ms)?.is_some(),
+                None => false,
+            };
+            if uncounted || spool.len() > 0 {
+                return Self::begin(&dir, self.spool_bytes_max, place, now_ms, &mut |_| Ok(())).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn tallies(&self) -> MutexGuard<'_, Tallies> {
@@ -507,19 +535,26 @@ fn place(dir: &Path) -> io::Result<Option<(PathBuf, File)>> {
     for number in 1..=PLACES {
         let dir = dir.join(number.to_string());
         make_dir(&dir)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(dir.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => return Ok(Some((dir, lock))),
-            Err(std::fs::TryLockError::WouldBlock) => {}
-            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        if let Some(lock) = lock(&dir)? {
+            return Ok(Some((dir, lock)));
         }
     }
     Ok(None)
+}
+
+/// None: another gateway has this place.
+fn lock(dir: &Path) -> io::Result<Option<File>> {
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Names of projects are nobody else's business.

@@ -32,12 +32,18 @@ pub(crate) async fn run(meter: Arc<Meter>, sink: impl UsageSink) {
     loop {
         let left_ms = window_end(wall_ms()).saturating_sub(wall_ms());
         sleep(TELL_EVERY.min(Duration::from_millis(u64::try_from(left_ms).unwrap_or_default().max(1)))).await;
-        if meter.is_due(wall_ms())
-            && let Err(error) = on_disk(&meter, |meter| meter.close_window(wall_ms())).await
-        {
+        let is_due = meter.is_due(wall_ms());
+        if is_due && let Err(error) = on_disk(&meter, |meter| meter.close_window(wall_ms())).await {
             tracing::error!(%error, "usage: a window cannot be written down; it stays open");
         }
-        match tell(&meter, &sink, CALL_TIME).await {
+        let told = tell(&meter, &sink, CALL_TIME).await;
+        if is_due
+            && told.is_ok()
+            && let Err(reason) = inherit(&meter, &sink).await
+        {
+            tracing::info!(reason, "usage: what a gateway that is gone has left waits on disk");
+        }
+        match told {
             Ok(()) => is_told = true,
             // Once until it works again: it says so every two seconds otherwise.
             Err(reason) if std::mem::replace(&mut is_told, false) => {
@@ -58,6 +64,19 @@ pub(crate) async fn finish(meter: &Arc<Meter>, sink: impl UsageSink) {
         Ok(Ok(())) => {}
         Ok(Err(reason)) => tracing::info!(reason, "usage: what control has not taken waits on disk"),
         Err(_elapsed) => tracing::info!("usage: control was too slow; what it has not taken waits on disk"),
+    }
+}
+
+/// What gateways of this data directory have left that are gone and do not come back. Looked for once a minute: one that is
+/// started again at once finds it itself.
+pub(super) async fn inherit(meter: &Arc<Meter>, sink: &impl UsageSink) -> Result<(), String> {
+    loop {
+        let orphan = on_disk(meter, |meter| meter.orphan(wall_ms())).await;
+        let Some(orphan) = orphan.map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        tracing::info!("usage: telling what a gateway that is gone has left");
+        tell(&Arc::new(orphan), sink, CALL_TIME).await?;
     }
 }
 

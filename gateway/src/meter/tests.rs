@@ -277,3 +277,60 @@ async fn sums_are_what_clients_did_whatever_is_killed_repeated_or_overtaken() {
     let steps = ["append", "banks", "begin", "count", "counters", "next bank"];
     assert_eq!(Vec::from_iter(seen), steps, "it was killed before each");
 }
+
+/// Control that takes everything.
+#[derive(Default)]
+struct Taken(Mutex<Vec<proto::UsageReport>>);
+
+#[async_trait::async_trait]
+impl UsageSink for &Taken {
+    async fn report_usage(&self, report: proto::UsageReport, _: std::time::Duration) -> Result<(), tonic::Status> {
+        self.0.lock().unwrap().push(report);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_another_gateway_has_left_is_told_once_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let stays = Arc::new(Meter::open(&config(&dir), NOON).unwrap());
+    let goes = Meter::open(&config(&dir), NOON).unwrap();
+    let id = goes.gateway_id.clone();
+    let tally = goes.tally("demo", 0);
+    tally.statement(Class::Select);
+    goes.close_window(NOON + WINDOW_MS).unwrap();
+    tally.statement(Class::Select);
+    let taken = Taken::default();
+    send::inherit(&stays, &&taken).await.unwrap();
+    assert!(taken.0.lock().unwrap().is_empty(), "it is not gone");
+    drop((tally, goes));
+    for _ in 0..2 {
+        send::inherit(&stays, &&taken).await.unwrap();
+    }
+    let told = std::mem::take(&mut *taken.0.lock().unwrap());
+    let windows_of: Vec<_> = told
+        .iter()
+        .flat_map(|report| {
+            report
+                .closed
+                .iter()
+                .map(|window| (&*report.gateway_id, window.sequence))
+        })
+        .collect();
+    assert_eq!(
+        windows_of,
+        [(&*id, 1), (&*id, 2)],
+        "each once, by the name it was counted by"
+    );
+    let selects: u64 = told
+        .iter()
+        .flat_map(|report| &report.closed)
+        .map(|window| window.projects[0].selects)
+        .sum();
+    assert_eq!(selects, 2);
+    let again = Meter::open(&config(&dir), NOON + 3 * WINDOW_MS).unwrap();
+    assert_eq!(again.gateway_id, id, "its place is free");
+    again.tally("demo", 0).statement(Class::Select);
+    again.close_window(NOON + 4 * WINDOW_MS).unwrap();
+    assert_eq!(windows(&again)[0].sequence, 3, "no name is used twice");
+}
