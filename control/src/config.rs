@@ -5,9 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+mod prices;
 mod store;
 mod tls;
 
+pub use prices::RawPrices;
+pub(crate) use prices::{Price, Prices, decimal, divided};
 pub(crate) use store::StoreConfig;
 pub use store::{RawStore, SecretText};
 pub use tls::RawTls;
@@ -30,6 +33,8 @@ pub struct RawConfig {
     pub suspend: RawSuspend,
     /// `control.default_size_cu`: the size of a project that was created without one.
     pub default_size_cu: Option<f64>,
+    /// `control.prices`: what statements reckon by.
+    pub prices: RawPrices,
 }
 
 /// Where to listen.
@@ -90,6 +95,8 @@ pub struct Config {
     pub suspend_after: Option<Duration>,
     /// 0.25: the smallest size that is comfortable for a small application.
     pub default_size_cu: f64,
+    /// None, because nobody else knows them.
+    pub(crate) prices: Prices,
 }
 
 /// Checked settings of the process driver.
@@ -160,6 +167,7 @@ impl Config {
             process,
             suspend,
             default_size_cu,
+            prices,
         } = raw;
         let RawSuspend { after } = suspend;
         let RawListen {
@@ -203,6 +211,7 @@ impl Config {
             process: ProcessConfig::check(process)?,
             suspend_after: suspend_after(after)?,
             default_size_cu: size_cu,
+            prices: Prices::check(prices)?,
         })
     }
 }

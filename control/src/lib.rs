@@ -36,8 +36,8 @@ mod usage;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use config::{
-    Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawProcess, RawStore, RawSuspend, RawTls, SecretText,
-    TlsError, UidRange,
+    Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawPrices, RawProcess, RawStore, RawSuspend, RawTls,
+    SecretText, TlsError, UidRange,
 };
 pub use error::Error;
 pub use run::{Listening, run};

@@ -19,7 +19,7 @@ const AUDIT_ROWS_MAX: u32 = 1_000_000;
 /// Ended operations are looked at within days, and 100 of each project are kept at most.
 const OPERATIONS_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// The bill of a year can be drawn up and disputed a month later.
-const TRANSITIONS_KEPT_MS: i64 = 400 * 24 * 60 * 60 * 1000;
+pub(crate) const TRANSITIONS_KEPT_MS: i64 = 400 * 24 * 60 * 60 * 1000;
 /// What is kept an hour too long costs nothing.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 

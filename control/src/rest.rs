@@ -19,8 +19,14 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    activity::Activity, compute::Computes, config::UidRange, metrics::Metrics, projects::Projects, publish::Publisher,
-    secret::hex, store::StoreError,
+    activity::Activity,
+    compute::Computes,
+    config::{Prices, UidRange},
+    metrics::Metrics,
+    projects::Projects,
+    publish::Publisher,
+    secret::hex,
+    store::StoreError,
 };
 
 mod audit;
@@ -38,6 +44,7 @@ mod problem;
 mod projects;
 mod settings;
 mod sleep;
+mod statement;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -58,6 +65,8 @@ pub(crate) struct Rest {
     pub(crate) default_size_cu: f64,
     /// Where a project does not say when it falls asleep; `None`: never.
     pub(crate) suspend_after: Option<Duration>,
+    /// What statements reckon by.
+    pub(crate) prices: Arc<Prices>,
     pub(crate) uids: Option<UidRange>,
     /// Owns changes that have begun: they are finished even when the client goes away.
     pub(crate) tasks: TaskTracker,
@@ -147,6 +156,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(compute::wake))
         .routes(routes!(compute::transitions))
         .routes(routes!(usage::show))
+        .routes(routes!(statement::show))
         .routes(routes!(wakes::list))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show));

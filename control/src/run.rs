@@ -179,6 +179,7 @@ impl Plane {
             metrics: self.metrics.clone(),
             default_size_cu: self.config.default_size_cu,
             suspend_after: self.config.suspend_after,
+            prices: Arc::new(self.config.prices.clone()),
             uids,
             tasks: self.tasks.clone(),
             over: over.clone(),

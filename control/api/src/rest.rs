@@ -701,6 +701,50 @@ pub struct Usage {
     pub periods: Vec<UsagePeriod>,
 }
 
+/// A line of a statement. Numbers are decimal texts, exact to their last digit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatementLine {
+    /// `compute`, `statements` or `bytes_out`.
+    pub item: String,
+    /// How many units, to the millionth.
+    pub quantity: String,
+    /// `CU hour`, `million` or `GiB`.
+    pub unit: String,
+    /// Of a unit; absent where none is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
+    /// Price times quantity, rounded half up once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<String>,
+}
+
+/// GET /projects/{id}/usage/statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Statement {
+    /// The project.
+    pub project: String,
+    /// When it was made, which tells it from others of that name. RFC 3339.
+    pub created_at: String,
+    /// As 2026-11.
+    pub month: String,
+    /// RFC 3339.
+    pub from: String,
+    /// RFC 3339; what follows is not in it.
+    pub to: String,
+    /// The month is not over.
+    pub open: bool,
+    /// When this was reckoned. RFC 3339.
+    pub as_of: String,
+    /// Of prices and amounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// What was used.
+    pub lines: Vec<StatementLine>,
+    /// The sum of the amounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<String>,
+}
+
 /// From where a wake came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -83,7 +83,7 @@ pub(crate) enum Verb {
     /// Who changed what and when, the latest first
     Audit(Audit),
     /// What a project used: up to five seconds ago
-    Usage(UsageWish),
+    Usage(UsageVerb),
     /// Who woke a project, for how long it ran, and who keeps it awake
     Wakes(Wakes),
     /// Make certificates for gateways and control planes on different machines
@@ -316,8 +316,36 @@ pub(crate) enum OperationsVerb {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct UsageWish {
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct UsageVerb {
+    #[command(subcommand)]
+    pub(crate) of: Option<UsageOf>,
+    #[command(flatten)]
+    pub(crate) wish: UsageWish,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UsageOf {
+    /// What it used in a month, and what that costs by the prices of the control plane's settings
+    Statement(StatementWish),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatementWish {
     pub(crate) project: String,
+    /// As 2026-11, UTC [default: the present one, which is open]
+    #[arg(long, value_name = "MONTH")]
+    pub(crate) month: Option<String>,
+    /// Print a table with commas, for spreadsheets
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageWish {
+    // An option for clap alone: without a subcommand there is one.
+    #[arg(required = true)]
+    pub(crate) project: Option<String>,
     /// Since when, as 2026-11-25 or 2026-11-25T09:00:00Z [default: a day before --to]
     #[arg(long, value_name = "TIME")]
     pub(crate) from: Option<String>,

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Verb::Key(ref verb) => client::keys::key(&arguments.common, verb),
         Verb::Operations(ref verb) => client::operations::operations(&arguments.common, verb),
         Verb::Audit(ref wish) => client::audit::audit(&arguments.common, wish),
-        Verb::Usage(ref wish) => client::usage::usage(&arguments.common, wish),
+        Verb::Usage(ref verb) => client::usage::usage(&arguments.common, verb),
         Verb::Wakes(ref wish) => client::wakes::wakes(&arguments.common, wish),
         Verb::Certificates(ref wish) => certificates::make(wish),
         Verb::Completion { shell } => completion(shell),

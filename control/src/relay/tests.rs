@@ -81,6 +81,7 @@ fn led(plane: &Plane) -> Led {
         metrics: plane.metrics.clone(),
         default_size_cu: 0.25,
         suspend_after: Some(std::time::Duration::from_secs(300)),
+        prices: Arc::default(),
         uids: None,
         tasks: tasks.clone(),
         tag_secret: Arc::default(),

@@ -17,6 +17,7 @@ mod change;
 mod contract;
 mod keys;
 mod settings;
+mod statement;
 mod usage;
 mod wakes;
 
@@ -39,6 +40,7 @@ impl Api {
             metrics: plane.metrics.clone(),
             default_size_cu: 0.25,
             suspend_after: Some(std::time::Duration::from_secs(300)),
+            prices: Arc::new(prices()),
             uids: Some(UidRange {
                 first: 200_000,
                 last: 200_001,
@@ -120,6 +122,14 @@ impl Api {
         assert_eq!(status, 201);
         api
     }
+}
+
+/// What statements in these tests reckon by.
+fn prices() -> crate::config::Prices {
+    let raw =
+        json!({"prices": {"currency": "EUR", "cu_hour": "0.16", "million_statements": "0.20", "gib_out": "0.09"}});
+    let raw = serde_json::from_value(raw).unwrap();
+    crate::Config::check("/data".into(), raw).unwrap().prices
 }
 
 fn kind(headers: &HeaderMap) -> String {

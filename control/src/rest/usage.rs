@@ -42,7 +42,7 @@ pub(super) struct Wish {
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Format {
+pub(super) enum Format {
     Json,
     Csv,
 }
@@ -78,15 +78,17 @@ pub(super) async fn show(
         granularity: wish.granularity,
         periods: periods.collect(),
     };
-    let accepts_csv = || {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        accept.is_some_and(|accept| accept.trim_start().starts_with("text/csv"))
-    };
-    Ok(match wish.format {
-        Some(Format::Csv) => csv(&usage.periods),
-        None if accepts_csv() => csv(&usage.periods),
-        _ => Json(usage).into_response(),
+    Ok(match wants_csv(wish.format, &headers) {
+        true => csv(&usage.periods),
+        false => Json(usage).into_response(),
     })
+}
+
+/// As it is asked for, else as the header says.
+pub(super) fn wants_csv(format: Option<Format>, headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accepts = || accept.is_some_and(|accept| accept.trim_start().starts_with("text/csv"));
+    format.map_or_else(accepts, |format| format == Format::Csv)
 }
 
 /// Whole hours.
@@ -102,7 +104,7 @@ fn time(wish: &Wish, now: EpochMs) -> Result<Range<EpochMs>, Problem> {
     Ok(from..to)
 }
 
-fn moment(name: &str, text: &str) -> Result<EpochMs, Problem> {
+pub(super) fn moment(name: &str, text: &str) -> Result<EpochMs, Problem> {
     let whole = match text.len() {
         10 => format!("{text}T00:00:00Z"),
         _ => text.to_owned(),

@@ -23,6 +23,7 @@ async fn settings_that_cannot_be_used_are_named() {
         ("gateway.login_timeout = \"soon\"", &["login_timeout", "soon"]),
         ("control.process.start_timeout = \"-5s\"", &["start_timeout", "-5s"]),
         ("control.process.uid_range = \"9-1\"", &["uid_range", "9-1"]),
+        ("control.prices.cu_hour = \"0,16\"", &["control.prices.cu_hour", "0,16"]),
         ("control.default_size_cu = 1000000.0", &["default_size_cu", "1000000"]),
         ("gateway.max_clients = \"many\"", &["max_clients"]),
         ("this is not TOML", &["selkie.toml"]),

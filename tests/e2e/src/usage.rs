@@ -95,3 +95,47 @@ async fn usage_is_what_clients_did_after_kills_at_any_moment() {
     let waiting = selkie.metric("selkie_gateway_usage_windows_waiting").await;
     assert_eq!(waiting, 0.0, "a clean stop has told all");
 }
+
+#[tokio::test]
+async fn statement_has_what_a_month_costs() {
+    // A millisecond of a CU for one.
+    let prices = "control.prices.currency = \"EUR\"\ncontrol.prices.cu_hour = 3600000\n\
+                  control.prices.million_statements = \"100000.5\"\n";
+    let selkie = Selkie::start_with(prices).await;
+    let project = selkie.project("billed").await;
+    let mut client = project.endpoint.connect().await;
+    for _ in 0..3 {
+        harness::client::run(&mut client, "DO 1").await;
+    }
+    client.disconnect().await.unwrap();
+    project.suspend().await;
+    amounts_to(&selkie, &project.id, &[("others", 3)]).await;
+    let used = total(&selkie, &project.id).await;
+
+    let statement = selkie.cli(&["usage", "statement", &project.id, "--json"]).await.json();
+    assert_eq!(statement["open"], true, "{statement}");
+    let line = |item: &str| {
+        let lines = statement["lines"].as_array().unwrap();
+        lines.iter().find(|line| line["item"] == item).unwrap().clone()
+    };
+    let compute = (used["cu_seconds"].as_f64().unwrap() * 1e3).round();
+    let told: f64 = line("compute")["amount"].as_str().unwrap().parse().unwrap();
+    assert!((told - compute).abs() <= 1.0 && told > 0.0, "{statement} of {used}");
+    assert_eq!(line("statements")["amount"], "0.30", "{statement}");
+    assert_eq!(line("bytes_out").get("amount"), None, "it has no price");
+
+    let said = selkie.cli(&["usage", "statement", &project.id]).await.ok();
+    assert!(said.contains(", open: until ") && said.contains("0.30 EUR"), "{said}");
+    let csv = selkie.cli(&["usage", "statement", &project.id, "--csv"]).await.ok();
+    assert!(
+        csv.contains(",statements,0.000003,million,100000.5,0.30,EUR\n"),
+        "{csv}"
+    );
+    let refused = selkie
+        .cli(&["usage", "statement", &project.id, "--month", "2099-01"])
+        .await;
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("has not begun"),
+        "{refused:?}"
+    );
+}

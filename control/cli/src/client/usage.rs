@@ -1,16 +1,72 @@
 //! `selkie usage`.
 
-use control_api::rest::{Usage, UsagePeriod};
+use control_api::rest::{Statement, StatementLine, Usage, UsagePeriod};
 use reqwest::Method;
 
-use super::{Rest, escaped, path, print, show, table};
-use crate::arguments::{Common, UsageWish};
+use super::{Rest, details, escaped, path, print, show, table};
+use crate::arguments::{Common, StatementWish, UsageOf, UsageVerb, UsageWish};
 use crate::failure::Failure;
 use crate::small_runtime;
 
-pub(crate) fn usage(common: &Common, wish: &UsageWish) -> Result<(), Failure> {
+pub(crate) fn usage(common: &Common, verb: &UsageVerb) -> Result<(), Failure> {
+    match &verb.of {
+        Some(UsageOf::Statement(wish)) => statement(common, wish),
+        None => periods(common, &verb.wish),
+    }
+}
+
+fn statement(common: &Common, wish: &StatementWish) -> Result<(), Failure> {
     let rest = Rest::find(common)?;
-    let mut path = path(&["projects", &wish.project, "usage"])?;
+    let mut path = path(&["projects", &wish.project, "usage", "statement"])?;
+    let month = wish.month.as_ref().map(|month| format!("&month={}", escaped(month)));
+    path.push_str(&format!(
+        "?format={}{}",
+        if wish.csv { "csv" } else { "json" },
+        month.unwrap_or_default()
+    ));
+    small_runtime()?.block_on(async {
+        if wish.csv {
+            return as_it_is(&rest, &path).await;
+        }
+        let statement: Statement = rest.get(&path).await?;
+        show(common, &statement, || told(&statement))
+    })
+}
+
+fn told(statement: &Statement) -> String {
+    let month = match statement.open {
+        true => format!("{}, open: until {}", statement.month, statement.as_of),
+        false => statement.month.clone(),
+    };
+    let mut text = details(&[("project", statement.project.clone()), ("month", month)]);
+    let money = |amount: &Option<String>| match (amount, &statement.currency) {
+        (Some(amount), Some(currency)) => format!("{amount} {currency}"),
+        _ => "-".into(),
+    };
+    let row = |line: &StatementLine| {
+        let quantity = format!("{} {}", line.quantity, line.unit);
+        vec![line.item.clone(), quantity, money(&line.price), money(&line.amount)]
+    };
+    text.push_str(&table(
+        &["ITEM", "QUANTITY", "PRICE", "AMOUNT"],
+        statement.lines.iter().map(row),
+    ));
+    text.push_str(&match &statement.total {
+        Some(_) => format!("total  {}\n", money(&statement.total)),
+        None => "no prices are set (control.prices)\n".into(),
+    });
+    text
+}
+
+async fn as_it_is(rest: &Rest, path: &str) -> Result<(), Failure> {
+    let response = rest.send(Method::GET, path, None::<&()>).await?;
+    let text = Rest::checked(response).await?.bytes().await;
+    print(&text.map_err(|e| Failure::of("the control plane's answer", e))?)
+}
+
+fn periods(common: &Common, wish: &UsageWish) -> Result<(), Failure> {
+    let rest = Rest::find(common)?;
+    let mut path = path(&["projects", wish.project.as_deref().unwrap_or_default(), "usage"])?;
     path.push_str(&format!("?granularity={}", wish.by.as_str()));
     for (name, time) in [("from", &wish.from), ("to", &wish.to)] {
         if let Some(time) = time {
@@ -19,11 +75,7 @@ pub(crate) fn usage(common: &Common, wish: &UsageWish) -> Result<(), Failure> {
     }
     small_runtime()?.block_on(async {
         if wish.csv {
-            let response = rest
-                .send(Method::GET, &format!("{path}&format=csv"), None::<&()>)
-                .await?;
-            let text = Rest::checked(response).await?.bytes().await;
-            return print(&text.map_err(|e| Failure::of("the control plane's answer", e))?);
+            return as_it_is(&rest, &format!("{path}&format=csv")).await;
         }
         let usage: Usage = rest.get(&path).await?;
         show(common, &usage, || {
