@@ -121,7 +121,7 @@ impl Accepted {
     pub(crate) fn from_nowhere(stream: TcpStream, peer: SocketAddr) -> Self {
         let seats = Arc::new(Seats {
             taken: Box::new([AtomicU32::new(0)]),
-            max: 1,
+            max: AtomicU32::new(1),
         });
         Self {
             stream,
@@ -145,12 +145,28 @@ impl Drop for Place {
 }
 
 /// How many clients each thread has.
-struct Seats {
+pub(crate) struct Seats {
     taken: Box<[AtomicU32]>,
-    max: u32,
+    max: AtomicU32,
 }
 
 impl Seats {
+    pub(crate) fn new(threads: usize, max_clients: u32) -> Arc<Self> {
+        Arc::new(Self {
+            taken: (0..threads).map(|_| AtomicU32::new(0)).collect(),
+            max: AtomicU32::new(max_clients),
+        })
+    }
+
+    /// Another bound for clients that come from now on; nobody who sits is sent away.
+    pub(crate) fn set_max(&self, max_clients: u32) {
+        self.max.store(max_clients, Ordering::Relaxed);
+    }
+
+    fn are_taken(&self) -> bool {
+        self.total() >= self.max.load(Ordering::Relaxed)
+    }
+
     fn total(&self) -> u32 {
         self.taken.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
@@ -195,12 +211,7 @@ pub(crate) struct ClosedDoor {
 }
 
 /// One door per listener, connected to each other.
-pub(crate) fn doors(config: &Config, listeners: Vec<std::net::TcpListener>) -> Vec<ClosedDoor> {
-    let taken = listeners.iter().map(|_| AtomicU32::new(0)).collect();
-    let seats = Arc::new(Seats {
-        taken,
-        max: config.max_clients,
-    });
+pub(crate) fn doors(seats: &Arc<Seats>, listeners: Vec<std::net::TcpListener>) -> Vec<ClosedDoor> {
     let (others, inboxes): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::channel(INBOX_MAX)).unzip();
     let doors = listeners.into_iter().zip(inboxes).enumerate();
     doors
@@ -209,7 +220,7 @@ pub(crate) fn doors(config: &Config, listeners: Vec<std::net::TcpListener>) -> V
             listener,
             inbox,
             others: others.clone(),
-            seats: Arc::clone(&seats),
+            seats: Arc::clone(seats),
         })
         .collect()
 }
@@ -253,7 +264,7 @@ impl Door {
                     let (stream, peer) = accepted?;
                     // On an IPv6 listener, too, clients of IPv4 are known by their IPv4 addresses.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    if self.seats.total() >= self.seats.max {
+                    if self.seats.are_taken() {
                         return Ok(Arrival::Full(stream));
                     }
                     configure(&stream)?;
@@ -318,7 +329,8 @@ mod tests {
         let (address, listeners) = listeners(&config, 1).unwrap();
         // The second thread listens elsewhere, so that every client arrives at the first.
         let (_, others) = super::listeners(&config, 1).unwrap();
-        let mut doors = doors(&config, listeners.into_iter().chain(others).collect()).into_iter();
+        let seats = Seats::new(2, config.max_clients);
+        let mut doors = doors(&seats, listeners.into_iter().chain(others).collect()).into_iter();
         let mut first = doors.next().unwrap().open().unwrap();
         let mut second = doors.next().unwrap().open().unwrap();
         let mut kept = Vec::new();
@@ -345,6 +357,18 @@ mod tests {
         assert!(by_thread[1] >= 1, "{by_thread:?}");
         kept.push(std::net::TcpStream::connect(address).unwrap());
         assert!(matches!(first.next().await.unwrap(), Arrival::Full(_)));
+        seats.set_max(4);
+        kept.push(std::net::TcpStream::connect(address).unwrap());
+        // The emptier thread is given it.
+        let fourth = tokio::select! {
+            arrival = first.next() => arrival,
+            arrival = second.next() => arrival,
+        };
+        let Arrival::Client(fourth) = fourth.unwrap() else {
+            panic!("still full")
+        };
+        drop(fourth);
+        seats.set_max(3);
         drop(places);
         kept.push(std::net::TcpStream::connect(address).unwrap());
         assert!(matches!(first.next().await.unwrap(), Arrival::Client(_)));

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use control_api::networks::Networks;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::accept::{proxied, turnstile};
 use crate::auth::throttle;
 use crate::{accept, drain, handshake, meter, relay, tls, wake};
 
 /// `[gateway]` of the settings file, as written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawConfig {
     /// Where MySQL clients connect.
@@ -54,7 +54,7 @@ pub struct RawConfig {
 }
 
 /// `[gateway.proxy_protocol]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawProxyProtocol {
     /// Networks of the proxies. From there a PROXY header (version 1 or 2) is required; from elsewhere none is read.
@@ -62,7 +62,7 @@ pub struct RawProxyProtocol {
 }
 
 /// `[gateway.throttle]`; 0: no bound. Why these: `docs/decisions/2026-11-25-throttles.md`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawThrottle {
     /// Wrong passwords for one project from one address, at once and per minute; five times as many from its network. More
@@ -90,7 +90,7 @@ impl Default for RawThrottle {
 }
 
 /// `[gateway.http]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawHttp {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
@@ -98,7 +98,7 @@ pub struct RawHttp {
 }
 
 /// `[gateway.control]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawControl {
     /// URL of control's gRPC.
@@ -110,7 +110,7 @@ pub struct RawControl {
 }
 
 /// `[gateway.control.tls]`: PEM files. All of them, or none.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawControlTls {
     /// Who signed control's certificate.
@@ -122,7 +122,7 @@ pub struct RawControlTls {
 }
 
 /// `[gateway.tls]`; without both, a development certificate is made in the data directory at the first start.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawTls {
     /// `required`: a client without TLS is refused unless it is on this machine. `optional`: nobody is, but for accounts
@@ -140,7 +140,7 @@ pub struct RawTls {
 }
 
 /// `[[gateway.tls.certificates]]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawNamed {
     /// PEM file with the certificate chain, leaf first.
@@ -216,9 +216,11 @@ pub struct ConfigError {
     problem: String,
 }
 
-/// Checked settings; immutable for the life of the gateway.
+/// Checked settings; immutable. A reload puts others in their place.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What they were checked of.
+    pub(crate) written: Written,
     pub(crate) threads: usize,
     pub(crate) http_listen: SocketAddr,
     pub(crate) control: ControlConfig,
@@ -251,9 +253,29 @@ pub(crate) struct ControlTls {
     pub(crate) key: PathBuf,
 }
 
+/// Settings as they were written, nothing of them checked, and where files lie that they do not name.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// `[gateway]`.
+    pub gateway: RawConfig,
+    /// The data directory, which is common to all services.
+    pub data_dir: PathBuf,
+}
+
+impl Written {
+    /// Checks every setting.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        self.gateway.clone().check(&self.data_dir)
+    }
+}
+
 impl RawConfig {
     /// Checks every setting; paths not given lie in `data_dir`.
     pub fn check(self, data_dir: &Path) -> Result<Config, ConfigError> {
+        let written = Written {
+            gateway: self.clone(),
+            data_dir: data_dir.to_owned(),
+        };
         let Self {
             listen,
             threads,
@@ -298,6 +320,7 @@ impl RawConfig {
             return Err(refused("threads", &threads.to_string(), "is more than 1024"));
         }
         Ok(Config {
+            written,
             threads: if threads == 0 { available_cores() } else { threads },
             http_listen: address_of("http.listen", &http_listen)?,
             control: ControlConfig {

@@ -263,7 +263,8 @@ impl Served {
             client_address: address.to_string().into(),
             program_name: session.identity.program_name.as_str().into(),
         };
-        let park = &self.gateway.config.park;
+        let config = self.gateway.config();
+        let park = &config.park;
         let surroundings = Surroundings {
             session,
             running: &running,

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
+use crate::accept::Seats;
 use crate::accept::turnstile::Turnstile;
 use crate::accounts::Accounts;
 use crate::activity::Clock;
@@ -18,7 +21,9 @@ use crate::wake::Wakes;
 
 /// One gateway.
 pub(crate) struct Gateway {
-    pub(crate) config: Config,
+    /// The settings in use; a reload exchanges them.
+    pub(crate) settings: ArcSwap<Config>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) tls: Arc<Certificates>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) wakes: Wakes,
@@ -31,4 +36,11 @@ pub(crate) struct Gateway {
     pub(crate) meter: Arc<Meter>,
     pub(crate) clock: Clock,
     pub(crate) sessions: Arc<Sessions>,
+}
+
+impl Gateway {
+    /// The settings of this moment. Asked for at a login, an attach, a drain; never for a packet.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.settings.load_full()
+    }
 }

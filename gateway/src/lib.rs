@@ -34,6 +34,7 @@ pub mod fuzz;
 mod meter;
 mod metrics;
 mod quota;
+mod reload;
 mod run;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -41,6 +42,7 @@ mod source;
 mod stream;
 mod text;
 
-pub use config::{Config, ConfigError, RawConfig};
+pub use config::{Config, ConfigError, RawConfig, Written};
 pub use error::Error;
+pub use reload::{ControlAt, Reloading, Reread, SettingsSource, changed as changed_settings};
 pub use run::{Drained, Listening, run};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::turnstile::Turnstile;
-use crate::accept::{self, Arrival, ClosedDoor, ListenError};
+use crate::accept::{self, Arrival, ClosedDoor, ListenError, Seats};
 use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::admin;
@@ -28,6 +29,7 @@ use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{Error, Told};
 use crate::meter::{self, Meter};
 use crate::metrics::{CoreMetrics, Metrics, Throttled};
+use crate::reload::{Reload, Reloading};
 use crate::route::Routes;
 use crate::tls::Certificates;
 use crate::wake::Wakes;
@@ -60,6 +62,7 @@ pub struct Drained {
 /// What keeps it from starting: a taken port, an unusable certificate, no token for control.
 pub async fn run(
     config: Config,
+    reloading: Reloading,
     shutdown: CancellationToken,
     ready: oneshot::Sender<Listening>,
 ) -> Result<Drained, Error> {
@@ -78,7 +81,8 @@ pub async fn run(
         Arc::clone(&routes),
         Handle::current(),
     );
-    let doors = accept::doors(&config.accept, listeners);
+    let seats = Seats::new(config.threads, config.accept.max_clients);
+    let doors = accept::doors(&seats, listeners);
     let metrics = Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?;
     let turned_away = [Throttled::HalfOpen, Throttled::Address].map(|by| metrics.throttled(by));
     let gateway = Arc::new(Gateway {
@@ -94,7 +98,8 @@ pub async fn run(
         meter: Arc::clone(&meter),
         clock: Clock::start(),
         sessions: Arc::default(),
-        config,
+        seats,
+        settings: ArcSwap::from_pointee(config),
     });
     let (known_here, mut known) = watch::channel(false);
     let mut services = JoinSet::new();
@@ -103,7 +108,10 @@ pub async fn run(
     services.spawn(async move { certificates.follow().await });
     services.spawn(control.clone().report(routes, gateway.clock));
     let telling = services.spawn(meter::run(Arc::clone(&meter), control.clone()));
-    let router = admin::router(Arc::clone(&gateway), known.clone());
+    let Reloading { source, asked } = reloading;
+    let reload = Arc::new(Reload::new(Arc::clone(&gateway), source));
+    let router = admin::router(Arc::clone(&gateway), known.clone(), Arc::clone(&reload));
+    services.spawn(async move { reload.follow(asked).await });
     services.spawn(async move {
         if let Err(error) = axum::serve(http, router).await {
             tracing::error!(%error, "the gateway's HTTP port stopped");
@@ -114,7 +122,7 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(Drained { cut: 0 }),
     }
     let threads = Threads::start(&gateway, doors)?;
-    tracing::info!(mysql = %mysql, http = %http_address, threads = gateway.config.threads, "gateway is ready");
+    tracing::info!(mysql = %mysql, http = %http_address, threads = gateway.config().threads, "gateway is ready");
     // Whoever started us may have stopped waiting.
     let _ = ready.send(Listening {
         mysql,
@@ -166,14 +174,13 @@ impl Threads {
         }
         tracing::info!("draining");
         gateway.drain.announced.raise(SHUTDOWN_TEXT);
-        sleep(gateway.config.drain.notice).await;
-        gateway
-            .drain
-            .begin(gateway.sessions.count(), gateway.config.drain.timeout);
+        sleep(gateway.config().drain.notice).await;
+        let drain = gateway.config().drain.clone();
+        gateway.drain.begin(gateway.sessions.count(), drain.timeout);
         self.stop.cancel();
         let all_ended = async { while self.ended.join_next().await.is_some() {} };
         let mut all_ended = std::pin::pin!(all_ended);
-        if timeout(gateway.config.drain.timeout, &mut all_ended).await.is_err() {
+        if timeout(drain.timeout, &mut all_ended).await.is_err() {
             tracing::info!("the drain's time is over; closing what is left");
             gateway.drain.over.raise(SHUTDOWN_TEXT);
             let _ = timeout(CLOSE_TIME, all_ended).await;

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -52,12 +53,18 @@ fn masked(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
     }
 }
 
-/// How much a place may use.
+/// How much a place may use. Nothing at all at one time: there is no bound, and nothing is counted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     /// At one time, when nothing was used for a while.
     pub(crate) burst: f64,
     pub(crate) per_second: f64,
+}
+
+impl Rate {
+    fn is_bound(self) -> bool {
+        self.burst > 0.0
+    }
 }
 
 /// What one place has used.
@@ -85,7 +92,9 @@ impl Bucket {
 
 /// Buckets by key.
 pub(crate) struct Buckets {
-    rate: Rate,
+    /// The bits of a [`Rate`]. Read while it changes, one half may be the old one's: one look is judged by neither.
+    burst: AtomicU64,
+    per_second: AtomicU64,
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<u64, Bucket>>]>,
 }
@@ -93,9 +102,23 @@ pub(crate) struct Buckets {
 impl Buckets {
     pub(crate) fn new(rate: Rate) -> Self {
         Self {
-            rate,
+            burst: AtomicU64::new(rate.burst.to_bits()),
+            per_second: AtomicU64::new(rate.per_second.to_bits()),
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Another rate from now on. What was used stays used.
+    pub(crate) fn set_rate(&self, rate: Rate) {
+        self.burst.store(rate.burst.to_bits(), Relaxed);
+        self.per_second.store(rate.per_second.to_bits(), Relaxed);
+    }
+
+    fn rate(&self) -> Rate {
+        Rate {
+            burst: f64::from_bits(self.burst.load(Relaxed)),
+            per_second: f64::from_bits(self.per_second.load(Relaxed)),
         }
     }
 
@@ -111,30 +134,35 @@ impl Buckets {
 
     /// Is nothing left? Takes nothing.
     pub(crate) fn is_spent(&self, key: u64, now: Instant) -> bool {
+        let rate = self.rate();
         match self.shard(key).get_mut(&key) {
-            Some(bucket) => {
-                bucket.settle(self.rate, now);
-                bucket.is_spent(self.rate)
+            Some(bucket) if rate.is_bound() => {
+                bucket.settle(rate, now);
+                bucket.is_spent(rate)
             }
-            None => false,
+            _ => false,
         }
     }
 
     /// Takes one. True: with it nothing is left, for the first time in a while.
     pub(crate) fn spend(&self, key: u64, now: Instant) -> bool {
+        let rate = self.rate();
+        if !rate.is_bound() {
+            return false;
+        }
         let mut shard = self.shard(key);
         if shard.len() >= SHARD_MAX && !shard.contains_key(&key) {
-            make_room(&mut shard, self.rate, now);
+            make_room(&mut shard, rate, now);
         }
         let bucket = shard.entry(key).or_insert(Bucket {
             spent: 0.0,
             at: now,
             said: false,
         });
-        bucket.settle(self.rate, now);
+        bucket.settle(rate, now);
         // What is beyond the burst does not count: whoever stops is heard again after one step of the rate.
-        bucket.spent = (bucket.spent + 1.0).min(self.rate.burst);
-        let news = bucket.is_spent(self.rate) && !bucket.said;
+        bucket.spent = (bucket.spent + 1.0).min(rate.burst);
+        let news = bucket.is_spent(rate) && !bucket.said;
         bucket.said |= news;
         news
     }
@@ -151,10 +179,14 @@ impl Buckets {
 
     /// How long until one is left again.
     pub(crate) fn seconds_until_one(&self, key: u64, now: Instant) -> f64 {
+        let rate = self.rate();
+        if !rate.is_bound() {
+            return 0.0;
+        }
         let mut shard = self.shard(key);
         let Some(bucket) = shard.get_mut(&key) else { return 0.0 };
-        bucket.settle(self.rate, now);
-        (bucket.spent + 1.0 - self.rate.burst).max(0.0) / self.rate.per_second
+        bucket.settle(rate, now);
+        (bucket.spent + 1.0 - rate.burst).max(0.0) / rate.per_second
     }
 }
 
@@ -242,6 +274,30 @@ mod tests {
         assert_eq!(said(begin), 1);
         assert_eq!(said(begin + Duration::from_secs(2)), 0, "the same attack");
         assert_eq!(said(begin + Duration::from_secs(60)), 1, "another one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_judges_by_what_was_used_before_it() {
+        let buckets = Buckets::new(Rate {
+            burst: 0.0,
+            per_second: 0.0,
+        });
+        let (key, now) = (buckets.key("a"), Instant::now());
+        assert!(!buckets.spend(key, now) && !buckets.is_spent(key, now), "no bound");
+        buckets.set_rate(RATE);
+        for _ in 0..3 {
+            assert!(
+                !buckets.is_spent(key, now),
+                "what was not counted is not held against it"
+            );
+            buckets.spend(key, now);
+        }
+        assert!(buckets.is_spent(key, now));
+        buckets.set_rate(Rate { burst: 5.0, ..RATE });
+        assert!(!buckets.is_spent(key, now));
+        buckets.set_rate(Rate { burst: 2.0, ..RATE });
+        assert!(buckets.is_spent(key, now));
+        assert_eq!(buckets.seconds_until_one(key, now), 4.0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use control_api::control as proto;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -105,7 +106,7 @@ pub(crate) struct Flight {
 
 /// Starts wakes and lets callers share them.
 pub(crate) struct Wakes {
-    config: Config,
+    config: ArcSwap<Config>,
     source: Arc<dyn ComputeSource>,
     routes: Arc<Routes>,
     /// Where flights run: a waiter's own thread may be gone before the flight is.
@@ -116,7 +117,7 @@ pub(crate) struct Wakes {
 impl Wakes {
     pub(crate) fn new(config: Config, source: Arc<dyn ComputeSource>, routes: Arc<Routes>, runtime: Handle) -> Self {
         Self {
-            config,
+            config: ArcSwap::from_pointee(config),
             source,
             routes,
             runtime,
@@ -124,9 +125,14 @@ impl Wakes {
         }
     }
 
+    /// For commands that come from now on.
+    pub(crate) fn adjust(&self, config: Config) {
+        self.config.store(Arc::new(config));
+    }
+
     /// Until when a command of this project that arrives now may wait.
     pub(crate) fn deadline(&self, project: &Project) -> Instant {
-        Instant::now() + project.wake_timeout().unwrap_or(self.config.timeout)
+        Instant::now() + project.wake_timeout().unwrap_or(self.config.load().timeout)
     }
 
     /// A compute to dial; at once when one runs. `unreachable` is the incarnation that the caller dialled in vain.

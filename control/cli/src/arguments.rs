@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused or failed; 2 wrong command line; 3 no control plane answers, or it cannot \
     do it now: try again; 4 there is no such thing; 5 a service was stopped and cut clients short.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Common {
     /// Where data, certificates and state are [default: /var/lib/selkie as root, else $XDG_STATE_HOME/selkie]
     #[arg(long, global = true, value_name = "DIR")]

@@ -39,6 +39,10 @@ impl Failure {
         Self::new(format!("{what}: {error}"))
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(crate) fn say(&self) {
         #[allow(clippy::print_stderr, reason = "this is the command line")]
         {

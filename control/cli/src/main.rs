@@ -10,6 +10,7 @@ mod client;
 mod demo;
 mod failure;
 mod logs;
+mod reload;
 mod serve;
 mod settings;
 mod up;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::Common;
 use crate::failure::{Failure, Kind};
 use crate::logs;
+use crate::reload::{Source, asked_by_signal};
 use crate::settings::Settings;
 
 /// Control and gRPC work is light; the gateway brings threads of its own.
@@ -32,8 +34,12 @@ pub(crate) fn gateway(common: &Common) -> Result<(), Failure> {
     let config = settings.gateway.check(&settings.data_dir)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_on_signals()?;
+        let reloading = gateway::Reloading {
+            source: Arc::new(Source::of_gateway(common)),
+            asked: asked_by_signal(&shutdown)?,
+        };
         let (ready, _listening) = oneshot::channel();
-        drained(gateway::run(config, shutdown, ready).await)
+        drained(gateway::run(config, reloading, shutdown, ready).await)
     })
 }
 
@@ -51,12 +57,17 @@ pub(crate) fn drained(ended: Result<gateway::Drained, gateway::Error>) -> Result
 /// `selkie control`.
 pub(crate) fn control(common: &Common) -> Result<(), Failure> {
     let settings = prepare(common)?;
+    let source = Source::of_control(common, &settings);
     let config = control::Config::check(settings.data_dir, settings.control)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_on_signals()?;
+        let asked = asked_by_signal(&shutdown)?;
         bootstrap(&config).await?;
         let (ready, _listening) = oneshot::channel();
-        Ok(control::run(config, shutdown, ready).await?)
+        tokio::select! {
+            ended = control::run(config, shutdown, ready) => Ok(ended?),
+            () = source.follow(asked) => Err(Failure::new("signals can no longer be heard")),
+        }
     })
 }
 

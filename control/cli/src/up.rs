@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 
 use control_api::rest::{CreateProject, CreateUser, ProjectCreated};
+use gateway::{ControlAt, Reloading};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +15,7 @@ use crate::arguments::{Common, Up};
 use crate::client::Rest as RestClient;
 use crate::demo::{self, UpJson};
 use crate::failure::Failure;
+use crate::reload::{Source, asked_by_signal};
 use crate::serve::{drained, prepare, reachable, runtime, shutdown_on_signals, until_ready};
 use crate::settings::Settings;
 
@@ -21,7 +24,7 @@ const DEMO: &str = "demo";
 pub(crate) fn up(common: &Common, up: &Up) -> Result<(), Failure> {
     let settings = prepare(common)?;
     let _lock = lock(&settings.data_dir)?;
-    runtime()?.block_on(run(settings, up))
+    runtime()?.block_on(run(settings, common, up))
 }
 
 /// One `up` per data directory. The lock goes with the process, however it ends.
@@ -42,7 +45,8 @@ fn lock(data_dir: &Path) -> Result<std::fs::File, Failure> {
     }
 }
 
-async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
+async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure> {
+    let source = Source::of_control(common, &settings);
     let Settings {
         data_dir,
         mut gateway,
@@ -63,18 +67,26 @@ async fn run(settings: Settings, up: &Up) -> Result<(), Failure> {
 
     // Stopped one after the other: clients first, then computes.
     let asked = shutdown_on_signals()?;
+    let reload_asked = asked_by_signal(&asked)?;
     let (stop_gateway, stop_control) = (asked.clone(), CancellationToken::new());
     let (ready, listening) = oneshot::channel();
     let mut control = pin!(control::run(control_config, stop_control.clone(), ready));
     let Some(control_at) = until_ready(&mut control, listening).await? else {
         return Ok(());
     };
-    gateway.control.address = format!("{scheme}://{}", reachable(control_at.grpc));
-    gateway.control.token_file = Some(bootstrap.gateway_token_file.clone());
+    let here = ControlAt {
+        address: format!("{scheme}://{}", reachable(control_at.grpc)),
+        token_file: bootstrap.gateway_token_file.clone(),
+    };
+    here.put(&mut gateway);
+    let reloading = Reloading {
+        source: Arc::new(source.at(here)),
+        asked: reload_asked,
+    };
     let gateway_config = gateway.check(&data_dir)?;
     let ca = gateway_config.ca_file();
     let (ready, listening) = oneshot::channel();
-    let running = gateway::run(gateway_config, stop_gateway, ready);
+    let running = gateway::run(gateway_config, reloading, stop_gateway, ready);
     let mut gateway = pin!(async { drained(running.await) });
     let serving = async {
         let rest = RestClient::new(

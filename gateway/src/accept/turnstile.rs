@@ -30,15 +30,14 @@ pub(crate) struct Config {
 
 /// Counts of those who are logging in, and of those who failed to.
 pub(crate) struct Turnstile {
-    max: u32,
-    max_per_address: u32,
     half_open: Mutex<HalfOpen>,
-    failures: Option<Buckets>,
+    failures: Buckets,
     turned_away: [IntCounter; 2],
 }
 
-#[derive(Default)]
 struct HalfOpen {
+    max: u32,
+    max_per_address: u32,
     total: u32,
     /// No larger than `total`.
     by_address: HashMap<Address, u32>,
@@ -80,19 +79,24 @@ impl ClientFacing for TurnedAway {
 impl Turnstile {
     /// The counters count who was turned away: for half-open logins, for failures.
     pub(crate) fn new(config: &Config, turned_away: [IntCounter; 2]) -> Self {
-        let or_any = |bound: u32| if bound == 0 { u32::MAX } else { bound };
-        let per_second = f64::from(config.address_failures_per_second);
-        let rate = Rate {
-            burst: per_second * BURST_SECONDS,
-            per_second,
-        };
         Self {
-            max: or_any(config.max_half_open),
-            max_per_address: or_any(config.max_half_open_per_address),
-            half_open: Mutex::default(),
-            failures: (config.address_failures_per_second > 0).then(|| Buckets::new(rate)),
+            half_open: Mutex::new(HalfOpen {
+                max: or_any(config.max_half_open),
+                max_per_address: or_any(config.max_half_open_per_address),
+                total: 0,
+                by_address: HashMap::new(),
+            }),
+            failures: Buckets::new(rate(config)),
             turned_away,
         }
+    }
+
+    /// Other bounds from now on, for those who are counted already as well; nobody who is in is sent away.
+    pub(crate) fn adjust(&self, config: &Config) {
+        let mut half_open = self.half_open();
+        half_open.max = or_any(config.max_half_open);
+        half_open.max_per_address = or_any(config.max_half_open_per_address);
+        self.failures.set_rate(rate(config));
     }
 
     fn half_open(&self) -> MutexGuard<'_, HalfOpen> {
@@ -104,25 +108,23 @@ impl Turnstile {
         let ip = ip.to_canonical();
         let address = Address::of(ip);
         let [for_half_open, for_failures] = &self.turned_away;
-        if let Some(failures) = &self.failures {
-            let key = failures.key(address);
-            if failures.is_spent(key, now) {
-                for_failures.inc();
-                // Rounded up: at the time that is told it has one.
-                let seconds = failures.seconds_until_one(key, now).ceil().max(1.0) as u64;
-                return Err(TurnedAway::Failures { ip, seconds });
-            }
+        let key = self.failures.key(address);
+        if self.failures.is_spent(key, now) {
+            for_failures.inc();
+            // Rounded up: at the time that is told it has one.
+            let seconds = self.failures.seconds_until_one(key, now).ceil().max(1.0) as u64;
+            return Err(TurnedAway::Failures { ip, seconds });
         }
         let mut half_open = self.half_open();
         let there = half_open.by_address.get(&address).copied().unwrap_or_default();
-        let max_there = if half_open.total >= self.max / 2 {
-            (self.max_per_address / SHARE_WHEN_BUSY).max(1)
+        let max_there = if half_open.total >= half_open.max / 2 {
+            (half_open.max_per_address / SHARE_WHEN_BUSY).max(1)
         } else {
-            self.max_per_address
+            half_open.max_per_address
         };
         let refusal = match () {
             () if there >= max_there => Some(TurnedAway::HalfOpenThere(ip)),
-            () if half_open.total >= self.max => Some(TurnedAway::HalfOpen),
+            () if half_open.total >= half_open.max => Some(TurnedAway::HalfOpen),
             () => None,
         };
         if let Some(refusal) = refusal {
@@ -136,6 +138,19 @@ impl Turnstile {
             address,
             proven: false,
         })
+    }
+}
+
+/// 0 in the settings: no bound.
+fn or_any(bound: u32) -> u32 {
+    if bound == 0 { u32::MAX } else { bound }
+}
+
+fn rate(config: &Config) -> Rate {
+    let per_second = f64::from(config.address_failures_per_second);
+    Rate {
+        burst: per_second * BURST_SECONDS,
+        per_second,
     }
 }
 
@@ -157,13 +172,12 @@ impl Entered<'_> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        if let Some(failures) = &self.turnstile.failures {
-            let key = failures.key(self.address);
-            if self.proven {
-                failures.give_back(key);
-            } else if failures.spend(key, Instant::now()) {
-                tracing::info!(address = %self.address, "too many failed logins from there: turned away for a while");
-            }
+        let failures = &self.turnstile.failures;
+        let key = failures.key(self.address);
+        if self.proven {
+            failures.give_back(key);
+        } else if failures.spend(key, Instant::now()) {
+            tracing::info!(address = %self.address, "too many failed logins from there: turned away for a while");
         }
         let mut half_open = self.turnstile.half_open();
         half_open.total -= 1;

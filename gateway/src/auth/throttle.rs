@@ -35,11 +35,6 @@ pub(crate) struct Config {
 
 /// All that is counted of wrong passwords.
 pub(crate) struct Throttle {
-    /// None: nothing is held back.
-    counted: Option<Counted>,
-}
-
-struct Counted {
     /// By project and address.
     addresses: Buckets,
     /// By project and network.
@@ -52,7 +47,7 @@ struct Counted {
 
 /// One login, or one COM_CHANGE_USER.
 pub(crate) struct Attempt<'a> {
-    counted: Option<&'a Counted>,
+    throttle: &'a Throttle,
     project: Option<&'a str>,
     ip: IpAddr,
     /// Clients may come from there.
@@ -75,19 +70,20 @@ enum State {
 impl Throttle {
     /// `refused` counts the answers that were not listened to.
     pub(crate) fn new(config: &Config, refused: IntCounter) -> Self {
-        let at_once = f64::from(config.failures_per_minute);
-        let rate = |times: f64| Rate {
-            burst: at_once * times,
-            per_second: at_once * times / 60.0,
-        };
-        let counted = (config.failures_per_minute > 0).then(|| Counted {
-            addresses: Buckets::new(rate(1.0)),
-            networks: Buckets::new(rate(ADDRESSES_OF_A_NETWORK)),
-            familiar: Buckets::new(rate(1.0)),
+        Self {
+            addresses: Buckets::new(rate(config, 1.0)),
+            networks: Buckets::new(rate(config, ADDRESSES_OF_A_NETWORK)),
+            familiar: Buckets::new(rate(config, 1.0)),
             seen: Seen::default(),
             refused,
-        });
-        Self { counted }
+        }
+    }
+
+    /// Other bounds from now on; what was wrong stays counted.
+    pub(crate) fn adjust(&self, config: &Config) {
+        self.addresses.set_rate(rate(config, 1.0));
+        self.networks.set_rate(rate(config, ADDRESSES_OF_A_NETWORK));
+        self.familiar.set_rate(rate(config, 1.0));
     }
 
     /// `project`: None for one that is not there. All those share what a source has: else names that nobody knows would
@@ -101,29 +97,34 @@ impl Throttle {
         admitted: bool,
         now: Instant,
     ) -> Attempt<'a> {
-        let mut attempt = Attempt {
-            counted: self.counted.as_ref(),
+        let (address, network) = (Address::of(ip), Network::of(ip));
+        let familiarity = self.seen.key(project, user, address);
+        let uses = if self.seen.lately(familiarity, now) {
+            [Some((&self.familiar, familiarity)), None]
+        } else {
+            let (addresses, networks) = (&self.addresses, &self.networks);
+            [
+                Some((addresses, addresses.key((project, address)))),
+                Some((networks, networks.key((project, network)))),
+            ]
+        };
+        Attempt {
+            throttle: self,
             project,
             ip,
             admitted,
-            familiarity: 0,
-            uses: [None; 2],
+            familiarity,
+            uses,
             state: State::Unjudged,
-        };
-        if let Some(counted) = &self.counted {
-            let (address, network) = (Address::of(ip), Network::of(ip));
-            attempt.familiarity = counted.seen.key(project, user, address);
-            attempt.uses = if counted.seen.lately(attempt.familiarity, now) {
-                [Some((&counted.familiar, attempt.familiarity)), None]
-            } else {
-                let (addresses, networks) = (&counted.addresses, &counted.networks);
-                [
-                    Some((addresses, addresses.key((project, address)))),
-                    Some((networks, networks.key((project, network)))),
-                ]
-            };
         }
-        attempt
+    }
+}
+
+fn rate(config: &Config, times: f64) -> Rate {
+    let at_once = f64::from(config.failures_per_minute) * times;
+    Rate {
+        burst: at_once,
+        per_second: at_once / 60.0,
     }
 }
 
@@ -132,13 +133,12 @@ impl Attempt<'_> {
     /// wrong first one, costs nothing more, and if it is right the first is forgiven.
     pub(crate) fn judge(&mut self, right: bool, now: Instant) -> bool {
         let right = right & self.admitted;
-        let Some(counted) = self.counted else { return right };
         let mut uses = self.uses.iter().flatten();
         match (self.state, right) {
             (State::HeldBack, _) => {}
             (State::Unjudged, _) if uses.any(|(buckets, key)| buckets.is_spent(*key, now)) => {
                 self.state = State::HeldBack;
-                counted.refused.inc();
+                self.throttle.refused.inc();
             }
             (State::Unjudged, false) => {
                 self.state = State::Wrong;
@@ -169,9 +169,7 @@ impl Attempt<'_> {
 
     /// The client is let in: it is familiar from now on.
     pub(crate) fn succeeded(self, now: Instant) {
-        if let Some(counted) = self.counted {
-            counted.seen.now(self.familiarity, now);
-        }
+        self.throttle.seen.now(self.familiarity, now);
     }
 }
 
@@ -321,11 +319,10 @@ mod tests {
     async fn names_that_nobody_knows_share_what_a_source_has() {
         let throttle = throttle(FAILURES);
         fail(&throttle, None, "192.0.2.1", 1_000);
-        let counted = throttle.counted.as_ref().unwrap();
-        let key = counted
+        let key = throttle
             .addresses
             .key((None::<&str>, Address::of("192.0.2.1".parse().unwrap())));
-        assert!(counted.addresses.is_spent(key, Instant::now()));
+        assert!(throttle.addresses.is_spent(key, Instant::now()));
         assert!(
             log_in(&throttle, Some("shop"), "app", "192.0.2.1", true),
             "and use up nobody else's"
@@ -375,6 +372,17 @@ mod tests {
     async fn without_a_bound_nobody_is_held_back() {
         let throttle = throttle(0);
         fail(&throttle, Some("shop"), "192.0.2.1", 1_000);
+        assert!(log_in(&throttle, Some("shop"), "app", "192.0.2.1", true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_bounds_hold_for_what_was_wrong_before() {
+        let throttle = throttle(FAILURES);
+        fail(&throttle, Some("shop"), "192.0.2.1", FAILURES);
+        assert!(!log_in(&throttle, Some("shop"), "app", "192.0.2.1", true));
+        throttle.adjust(&Config {
+            failures_per_minute: FAILURES * 2,
+        });
         assert!(log_in(&throttle, Some("shop"), "app", "192.0.2.1", true));
     }
 

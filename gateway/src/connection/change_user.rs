@@ -54,7 +54,7 @@ impl Served {
             nonce: *nonce,
         };
         match timeout(
-            self.gateway.config.handshake.timeout,
+            self.gateway.config().handshake.timeout,
             auth::prove(
                 stream,
                 &mut sequence,

@@ -27,7 +27,7 @@ const PROJECT_ATTRIBUTE: &[u8] = b"selkie_project";
 /// Greeting to OK, within the login's time. None: the client was told, or is gone.
 pub(super) async fn log_in(gateway: &Gateway, mut accepted: Accepted, id: u32) -> Option<Client> {
     let began = Instant::now();
-    if let Err(error) = client_of(&mut accepted, &gateway.config.proxied).await {
+    if let Err(error) = client_of(&mut accepted, &gateway.config().proxied).await {
         if error.kind() == ErrorKind::Malformed {
             tracing::info!(peer = %accepted.peer, reason = %error, "a trusted proxy does not say who its client is");
         }
@@ -46,7 +46,7 @@ pub(super) async fn log_in(gateway: &Gateway, mut accepted: Accepted, id: u32) -
         }
     };
     let outcome = timeout(
-        gateway.config.handshake.timeout,
+        gateway.config().handshake.timeout,
         prove_and_welcome(gateway, accepted, id, &mut entered),
     )
     .await;
@@ -103,7 +103,7 @@ async fn prove_and_welcome(
         Ok(introduced) => introduced,
         Err(broken) => return Err(tell_broken(broken).await),
     };
-    if let Err(error) = auth::check_transport(&introduced, gateway.config.tls.mode) {
+    if let Err(error) = auth::check_transport(&introduced, gateway.config().tls.mode) {
         return Err(tell(introduced.stream, introduced.sequence, &error).await);
     }
     let routed = route(gateway, introduced);
@@ -193,7 +193,7 @@ pub(super) fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, e
         && matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limited)
     {
         // Of no data-plane thread: whoever guesses passwords takes no counters of those that serve.
-        let tally = gateway.meter.tally(&project.id, gateway.config.threads);
+        let tally = gateway.meter.tally(&project.id, gateway.config().threads);
         tally.add(Counter::LoginsFailed, 1);
     }
 }
@@ -201,7 +201,7 @@ pub(super) fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, e
 /// Which project the client wants, by server name, by attribute, or by its login name; looked up.
 fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
     let server = introduced.stream.server_name();
-    let by_server = server.and_then(|server| project_of_server_name(server, &gateway.config.sni_domains));
+    let by_server = server.and_then(|server| project_of_server_name(server, &gateway.config().sni_domains));
     let attributes = mysql_wire::login::attributes(&introduced.login.attributes);
     let by_attribute = attributes
         .filter(|(key, value)| *key == PROJECT_ATTRIBUTE && !value.is_empty())

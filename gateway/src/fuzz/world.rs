@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use control_api::control as proto;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -13,6 +14,7 @@ use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use tokio::runtime::Runtime;
 
+use crate::accept::Seats;
 use crate::accept::turnstile::Turnstile;
 use crate::accounts::{AccountSource, Accounts};
 use crate::activity::Clock;
@@ -172,7 +174,8 @@ fn gateway(config: Config, source: &Arc<Source>, runtime: &Runtime) -> Gateway {
         meter: Arc::new(Meter::open(&config.usage, meter::wall_ms()).expect("usage")),
         clock: Clock::start(),
         sessions: Arc::default(),
-        config,
+        seats: Seats::new(config.threads, config.accept.max_clients),
+        settings: ArcSwap::from_pointee(config),
     }
 }
 

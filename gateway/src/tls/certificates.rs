@@ -37,7 +37,6 @@ pub(crate) type Fingerprint = [u8; 32];
 
 /// The certificates of a gateway.
 pub(crate) struct Certificates {
-    config: Config,
     provider: Arc<CryptoProvider>,
     current: ArcSwap<Loaded>,
     /// As the files were when they were last read, whatever came of it; locked for as long as that takes.
@@ -46,11 +45,18 @@ pub(crate) struct Certificates {
 
 /// What new connections get.
 struct Loaded {
+    config: Config,
     acceptor: TlsAcceptor,
     names: Arc<Names>,
     /// What the tickets are sealed with. They carry the client's certificate: they go when who vouches for it does.
     tickets: Arc<dyn ProducesTickets>,
     client_roots: Vec<CertificateDer<'static>>,
+}
+
+/// Certificates that were read and checked, and are not in use yet.
+pub(crate) struct Prepared {
+    loaded: Loaded,
+    stamps: Stamps,
 }
 
 /// Which certificate for which server name.
@@ -79,11 +85,10 @@ impl Certificates {
         }
         let stamps = stamps(config);
         let loaded = Loaded::read(config, &provider, None)?;
-        for problem in loaded.names.out_of_date() {
+        for problem in loaded.names.out_of_date(None) {
             tracing::warn!("{problem}");
         }
         Ok(Self {
-            config: config.clone(),
             provider,
             current: ArcSwap::from_pointee(loaded),
             read: Mutex::new(stamps),
@@ -93,26 +98,50 @@ impl Certificates {
     /// Reads the files again; connections that begin from now on get what is in them. When they cannot be used all stays
     /// as it is.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        // Held from here on: the settings of a reload that comes meanwhile are not undone.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = self.current.load().config.clone();
+        *read = stamps(&config);
+        let prepared = self.prepare(&config)?;
+        self.current.store(Arc::new(prepared.loaded));
+        Ok(())
+    }
+
+    /// What these settings ask for. Nothing has changed yet.
+    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, TlsError> {
+        if let Source::Development { dir } = &config.source {
+            development::files(dir)?;
+        }
         // Before the files are read: what changes meanwhile is seen at the next look.
-        *read = stamps(&self.config);
-        let loaded = Loaded::read(&self.config, &self.provider, Some(&self.current.load()))?;
-        if let Some(problem) = loaded.names.out_of_date().next() {
+        let stamps = stamps(config);
+        let current = self.current.load();
+        let loaded = Loaded::read(config, &self.provider, Some(&current))?;
+        if let Some(problem) = loaded.names.out_of_date(Some(&current.names)).next() {
             return Err(TlsError::Content {
-                path: self.config.files().swap_remove(0),
+                path: config.files().swap_remove(0),
                 problem,
             });
         }
-        self.current.store(Arc::new(loaded));
-        Ok(())
+        Ok(Prepared { loaded, stamps })
+    }
+
+    /// Connections that begin from now on get these.
+    pub(crate) fn take(&self, prepared: Prepared) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        *read = prepared.stamps;
+        self.current.store(Arc::new(prepared.loaded));
+    }
+
+    fn stamps_now(&self) -> Stamps {
+        stamps(&self.current.load().config)
     }
 
     /// Reloads whenever the files have changed, for as long as it runs. Cancel-safe.
     pub(crate) async fn follow(&self) {
-        let mut before = stamps(&self.config);
+        let mut before = self.stamps_now();
         loop {
             sleep(LOOK_EVERY).await;
-            let now = stamps(&self.config);
+            let now = self.stamps_now();
             let settled = now == before;
             before = now;
             if !settled || before == *self.read.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -222,6 +251,7 @@ impl Loaded {
         server.ticketer = Arc::clone(&tickets);
         server.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self {
+            config: config.clone(),
             acceptor: TlsAcceptor::from(Arc::new(server)),
             names,
             tickets,
@@ -240,10 +270,16 @@ impl Names {
         self.by_name.get(name.as_str()).or_else(wild).unwrap_or(&self.default)
     }
 
-    /// What is wrong with the time of certificates.
-    fn out_of_date(&self) -> impl Iterator<Item = String> {
-        let entries = std::iter::once(&self.default).chain(self.by_name.values());
-        entries.filter_map(|entry| {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        std::iter::once(&self.default).chain(self.by_name.values())
+    }
+
+    /// What is wrong with the time of certificates, but for those that are in use already: to refuse them mends nothing.
+    fn out_of_date(&self, in_use: Option<&Self>) -> impl Iterator<Item = String> {
+        let is_new = move |entry: &&Entry| {
+            in_use.is_none_or(|names| names.entries().all(|known| known.fingerprint != entry.fingerprint))
+        };
+        self.entries().filter(is_new).filter_map(|entry| {
             let parsed = entry.parsed().ok()?;
             let validity = parsed.validity();
             let (from, until) = (validity.not_before, validity.not_after);

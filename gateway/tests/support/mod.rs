@@ -17,7 +17,7 @@ use proto::gateways_server::{Gateways, GatewaysServer};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -218,17 +218,45 @@ fn async_stream_drain(future: impl Future<Output = ()> + Send + 'static) -> Join
     tasks
 }
 
+/// Settings as a file of the operator's would have them; or what is wrong with that file.
+pub struct Settings(pub Mutex<Result<gateway::Written, String>>);
+
+impl Settings {
+    /// Writes others.
+    pub fn change(&self, adjust: impl FnOnce(&mut gateway::RawConfig)) {
+        adjust(&mut self.0.lock().unwrap().as_mut().unwrap().gateway);
+    }
+}
+
+impl gateway::SettingsSource for Settings {
+    fn read(&self) -> Result<gateway::Reread, String> {
+        let written = self.0.lock().unwrap().clone()?;
+        Ok(gateway::Reread {
+            written,
+            needs_restart: Vec::new(),
+        })
+    }
+}
+
 /// A gateway on free ports with a fake control, stopped when dropped.
 pub struct World {
     pub script: Arc<Script>,
     pub mysql: SocketAddr,
     pub http: SocketAddr,
     pub dir: tempfile::TempDir,
+    /// What a reload reads.
+    pub settings: Arc<Settings>,
+    reload: watch::Sender<u64>,
     stop: CancellationToken,
     _tasks: JoinSet<()>,
 }
 
 impl World {
+    /// Asks for a reload, as a signal does.
+    pub fn reload(&self) {
+        self.reload.send_modify(|count| *count += 1);
+    }
+
     /// Begins the shut-down.
     pub fn stop(&self) {
         self.stop.cancel();
@@ -270,10 +298,19 @@ impl World {
         raw.control.address = format!("http://{control}");
         raw.control.token_file = Some(token_file);
         adjust(&mut raw);
-        let config = raw.check(dir.path()).unwrap();
+        let config = raw.clone().check(dir.path()).unwrap();
+        let settings = Arc::new(Settings(Mutex::new(Ok(gateway::Written {
+            gateway: raw,
+            data_dir: dir.path().to_owned(),
+        }))));
+        let (reload, asked) = watch::channel(0);
+        let reloading = gateway::Reloading {
+            source: Arc::clone(&settings) as Arc<dyn gateway::SettingsSource>,
+            asked,
+        };
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
-        let running = gateway::run(config, stop.clone(), ready);
+        let running = gateway::run(config, reloading, stop.clone(), ready);
         tasks.spawn(async move {
             running.await.unwrap();
         });
@@ -283,6 +320,8 @@ impl World {
             mysql: listening.mysql,
             http: listening.http,
             dir,
+            settings,
+            reload,
             stop,
             _tasks: tasks,
         }

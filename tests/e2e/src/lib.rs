@@ -28,6 +28,7 @@ mod park_statements;
 mod relay;
 mod relay_large;
 mod relay_prepared;
+mod reload;
 mod rest;
 mod services_tls;
 mod settings;

@@ -87,14 +87,15 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
         meter: Arc::new(crate::meter::Meter::open(&config.usage, 0).unwrap()),
         clock: Clock::start(),
         sessions: Arc::default(),
-        config,
+        seats: crate::accept::Seats::new(1, config.accept.max_clients),
+        settings: arc_swap::ArcSwap::from_pointee(config),
     }
 }
 
 /// Two ends of a connection whose client has this address.
 async fn connected(gateway: &Gateway, peer: Option<&str>, via_proxy: bool) -> (TcpStream, Accepted) {
-    let (address, listeners) = listeners(&gateway.config.accept, 1).unwrap();
-    let mut door = doors(&gateway.config.accept, listeners).remove(0).open().unwrap();
+    let (address, listeners) = listeners(&gateway.config().accept, 1).unwrap();
+    let mut door = doors(&gateway.seats, listeners).remove(0).open().unwrap();
     let client = TcpStream::connect(address).await.unwrap();
     let Arrival::Client(mut accepted) = door.next().await.unwrap() else {
         panic!("no place")
@@ -179,9 +180,9 @@ fn connector(ca: &Path) -> TlsConnector {
 
 /// What a client has to trust.
 fn authority(gateway: &Gateway) -> std::path::PathBuf {
-    match &gateway.config.tls.source {
+    match &gateway.config().tls.source {
         crate::tls::Source::Operator { cert, .. } => cert.clone(),
-        crate::tls::Source::Development { .. } => gateway.config.ca_file().unwrap(),
+        crate::tls::Source::Development { .. } => gateway.config().ca_file().unwrap(),
     }
 }
 

@@ -1,0 +1,126 @@
+//! Settings that are read anew while services run: on SIGHUP, and for `POST /reload` at a gateway.
+//!
+//! File and flags are those of the start; the environment is the process's own and stays what it was.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use gateway::{Reread, SettingsSource, Written};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Common;
+use crate::failure::Failure;
+use crate::settings::Settings;
+
+/// Counts the SIGHUPs of this process, each of which asks for a reload; from here on none of them ends it. The exception is a
+/// terminal that was closed: what ran in it in the foreground ends as by SIGTERM.
+pub(crate) fn asked_by_signal(shutdown: &CancellationToken) -> Result<watch::Receiver<u64>, Failure> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    let (asked, is_asked) = watch::channel(0);
+    let shutdown = shutdown.clone();
+    let began_in_terminal = has_terminal();
+    #[allow(clippy::disallowed_methods, reason = "lives as long as the process")]
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            if began_in_terminal && !has_terminal() {
+                tracing::info!("the terminal was closed: ending");
+                shutdown.cancel();
+            } else {
+                asked.send_modify(|count| *count += 1);
+            }
+        }
+    });
+    Ok(is_asked)
+}
+
+/// The kernel takes the terminal from a session before it tells of the hangup.
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
+/// Where the services of this process find their settings again.
+pub(crate) struct Source {
+    common: Common,
+    /// What the start has put in the place of what is written.
+    control_at: Option<gateway::ControlAt>,
+    /// As they were at the start, where control runs in this process: it takes no others.
+    control: Option<(control::RawConfig, PathBuf)>,
+}
+
+impl Source {
+    /// Of `selkie gateway`.
+    pub(crate) fn of_gateway(common: &Common) -> Self {
+        Self {
+            common: common.clone(),
+            control_at: None,
+            control: None,
+        }
+    }
+
+    /// Of `selkie control`, and of `selkie up` with [`Self::at`].
+    pub(crate) fn of_control(common: &Common, settings: &Settings) -> Self {
+        Self {
+            common: common.clone(),
+            control_at: None,
+            control: Some((settings.control.clone(), settings.data_dir.clone())),
+        }
+    }
+
+    /// The gateway's control plane is this one, whatever is written.
+    pub(crate) fn at(mut self, control_at: gateway::ControlAt) -> Self {
+        self.control_at = Some(control_at);
+        self
+    }
+
+    fn load(&self) -> Result<(Settings, Vec<String>), String> {
+        let settings = Settings::load(&self.common).map_err(|failure| failure.text().to_owned())?;
+        let mut needs_restart = Vec::new();
+        if let Some((before, _)) = &self.control {
+            control::Config::check(settings.data_dir.clone(), settings.control.clone()).map_err(|e| e.to_string())?;
+            needs_restart = gateway::changed_settings("control", before, &settings.control);
+        }
+        Ok((settings, needs_restart))
+    }
+
+    /// For a control plane that runs alone: says at each request what would change with a restart.
+    pub(crate) async fn follow(&self, mut asked: watch::Receiver<u64>) {
+        while asked.changed().await.is_ok() {
+            match self.load() {
+                Ok((settings, mut needs_restart)) => {
+                    if self
+                        .control
+                        .as_ref()
+                        .is_some_and(|(_, before)| *before != settings.data_dir)
+                    {
+                        needs_restart.push("data_dir".into());
+                    }
+                    let needs_restart = needs_restart.join(" ");
+                    tracing::info!(
+                        needs_restart,
+                        "control's settings were read anew; it takes others only at its start"
+                    );
+                }
+                Err(error) => tracing::error!(%error, "control's settings cannot be used; the old ones stay"),
+            }
+        }
+    }
+}
+
+impl SettingsSource for Source {
+    fn read(&self) -> Result<Reread, String> {
+        let (settings, needs_restart) = self.load()?;
+        let mut gateway = settings.gateway;
+        if let Some(at) = &self.control_at {
+            at.put(&mut gateway);
+        }
+        Ok(Reread {
+            written: Written {
+                gateway,
+                data_dir: settings.data_dir,
+            },
+            needs_restart,
+        })
+    }
+}
