@@ -104,7 +104,10 @@ async fn a_proxy_that_is_trusted_from_now_on_must_say_who_its_client_is() {
     let header = b"PROXY TCP4 127.8.8.8 127.0.0.1 1 2\r\n";
     let through_it = Client::reach_saying(world.mysql, HERE, header).await.unwrap();
     // Of anybody who is not trusted the header is taken for a login packet.
-    timeout(GUARD, through_it.prove("demo.u", "p", BASE)).await.unwrap().unwrap();
+    timeout(GUARD, through_it.prove("demo.u", "p", BASE))
+        .await
+        .unwrap()
+        .unwrap();
     there.ask("SET NAMES utf8mb4").await.unwrap();
 }
 
