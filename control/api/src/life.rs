@@ -4,7 +4,8 @@
 //! the last touch says until when both were there.
 
 use std::{
-    io,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -49,7 +50,14 @@ impl Life {
     /// Replaces what is there whole, so that no reader finds a part of it.
     pub fn write(&self, log_dir: &Path) -> io::Result<()> {
         let (path, new) = (Self::path(log_dir), log_dir.join(format!("{LIFE}.new")));
-        std::fs::write(&new, serde_json::to_vec(self)?)?;
+        // Other projects' users pass through the directory, and how a server ended is none of theirs.
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
         std::fs::rename(new, path)
     }
 

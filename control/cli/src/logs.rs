@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -35,6 +36,9 @@ pub(crate) fn for_service(common: &Common, data_dir: &Path) -> Result<(), Failur
         .map_err(|e| Failure::new(format!("`--log`/SELKIE_LOG: {text:?} is no filter: {e}")))?;
     let dir = data_dir.join("logs");
     std::fs::create_dir_all(&dir).map_err(|e| Failure::of(dir.display(), e))?;
+    // The projects' own OS users pass through the data directory, and the log names who is where.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
+        .map_err(|e| Failure::of(dir.display(), e))?;
     let path = dir.join("selkie.log");
     if std::fs::metadata(&path).is_ok_and(|log| log.len() > FILE_BYTES_MAX) {
         std::fs::rename(&path, dir.join("selkie.log.1")).map_err(|e| Failure::of(path.display(), e))?;

@@ -1,6 +1,7 @@
 //! `selkie up`: control and gateway in one process, a demo project at the first start.
 
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,8 +35,12 @@ fn lock(data_dir: &Path) -> Result<std::fs::File, Failure> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path);
     let file = file.map_err(|e| Failure::of(path.display(), e))?;
+    // Who can open it can hold the lock; an earlier version let everybody.
+    let private = file.set_permissions(std::fs::Permissions::from_mode(0o600));
+    private.map_err(|e| Failure::of(path.display(), e))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_taken) => Err(Failure::new(format!(

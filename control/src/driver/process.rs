@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io::ErrorKind,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     process::ExitStatus,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -62,6 +62,9 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 /// machine must not look like a server that hangs.
 const GREETING_PATIENCE: Duration = Duration::from_secs(15);
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(20);
+/// It would run as root, whose server a tenant can own.
+const NO_OS_USER: &str = "it has no OS user, since its control plane was not root when it was made: run the control plane as that user \
+     again, or dump its databases there and load them into a new project";
 /// News of one compute that wait for its keeper.
 const REPORTS: usize = 16;
 
@@ -194,7 +197,9 @@ impl Inner {
         self.template
             .get_or_try_init(async || {
                 let templates = self.paths.templates();
-                let made = std::fs::create_dir_all(&templates);
+                // Only root copies from there; the projects' users could else hold its lock.
+                let made = std::fs::create_dir_all(&templates)
+                    .and_then(|()| std::fs::set_permissions(&templates, std::fs::Permissions::from_mode(0o700)));
                 made.map_err(|error| DriverError(format!("cannot make {}: {error}", templates.display())))?;
                 let mut arguments = vec![("--templates-dir", templates)];
                 arguments.extend(self.config.mariadbd.clone().map(|path| ("--mariadbd", path)));
@@ -265,6 +270,9 @@ impl Inner {
         let project = &whole.record;
         if self.paths.agent_socket(&project.id).exists() {
             self.stop(&project.id).await?;
+        }
+        if self.is_root && project.uid.is_none() {
+            return Err(DriverError(NO_OS_USER.into()).into());
         }
         if !self.paths.data(&project.id).exists() {
             // Control ended between writing the project down and preparing it.

@@ -6,6 +6,7 @@
 mod accounts;
 mod changes;
 mod clone;
+mod confine;
 mod door;
 mod error;
 mod life;

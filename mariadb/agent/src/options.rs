@@ -5,8 +5,8 @@ use std::path::Path;
 use control_api::settings::{self, Setting};
 use control_api::spec::Spec;
 
-/// Memory of one CU.
-const CU_BYTES: f64 = 4.0 * 1024.0 * 1024.0 * 1024.0;
+use crate::confine::CU_BYTES;
+
 /// Share of it for the buffer pool: the rest is for connections, temporary tables and the system.
 const BUFFER_POOL_SHARE: f64 = 0.5;
 /// Smaller pools make InnoDB complain.
@@ -33,10 +33,20 @@ pub(crate) struct Places<'a> {
 /// clone cheap and a crash recovery short.
 pub(crate) const REDO_LOG: &str = "32M";
 
+/// How many the tenant may have.
+fn connections(spec: &Spec) -> u32 {
+    ((spec.size_cu * CONNECTIONS_PER_CU) as u32).max(CONNECTIONS_MIN)
+}
+
+/// With our own.
+pub(crate) fn connections_max(spec: &Spec) -> u32 {
+    connections(spec) + CONNECTIONS_OURS
+}
+
 /// The whole option file. Tenants' settings come last and win, but for what keeps the server in its place.
 pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     let pool = ((spec.size_cu * CU_BYTES * BUFFER_POOL_SHARE) as u64 / (1024 * 1024)).max(BUFFER_POOL_MIB_MIN);
-    let connections = ((spec.size_cu * CONNECTIONS_PER_CU) as u32).max(CONNECTIONS_MIN);
+    let connections = connections(spec);
     let mut lines = vec!["[mariadbd]".to_owned()];
     let mut set = |name: &str, value: String| lines.push(format!("{name}={value}"));
     // Character set: what every driver of today expects.
@@ -58,9 +68,11 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
     set("aria-pagecache-buffer-size", "8M".into());
     set("key-buffer-size", "8M".into());
     set("skip-name-resolve", "ON".into());
+    // io_uring is refused to it (confine.rs); without this the server would try, and warn at each start.
+    set("innodb-use-native-aio", "OFF".into());
     // Size.
     set("innodb-buffer-pool-size", format!("{pool}M"));
-    set("max-connections", (connections + CONNECTIONS_OURS).to_string());
+    set("max-connections", connections_max(spec).to_string());
     // All of them may come at once, when it wakes; the kernel's own limit, 4096, is the other bound.
     set("back-log", connections.min(4096).to_string());
     set("table-open-cache", "2000".into());
@@ -84,6 +96,9 @@ pub(crate) fn option_file(spec: &Spec, places: &Places<'_>) -> String {
         set(&option, value.clone());
     }
     set("skip-networking", String::new());
+    // Without a network there is no address to guess, and a server that could be part of a cluster warns of that.
+    set("loose-wsrep-node-address", "127.0.0.1".into());
+    set("loose-wsrep-node-incoming-address", "127.0.0.1".into());
     set("plugin-maturity", "stable".into());
     set("secure-file-priv", places.files_dir.display().to_string());
     set("socket", places.socket.display().to_string());

@@ -1,22 +1,25 @@
 //! One mariadbd: its files, its start, the moment it greets, its end.
 
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use control_api::spec::Spec;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::confine::{self, Own};
 use crate::door;
 use crate::error::Error;
-use crate::options::{Places, option_file};
+use crate::options::{self, Places, option_file};
 use crate::server::Server;
 use crate::sql;
 
@@ -42,6 +45,8 @@ pub(crate) struct Process {
     log_begins: u64,
     socket: PathBuf,
     init_file: PathBuf,
+    /// It has an OS user of its own.
+    has_user: bool,
 }
 
 /// How it ended.
@@ -76,7 +81,14 @@ pub(crate) fn start(server: &Server, spec: &Spec, agent_password: &str) -> Resul
     write(&options_file, &option_file(spec, &places), spec)?;
     write(&init_file, &sql::init_file(spec, agent_password)?, spec)?;
     let log_begins = std::fs::metadata(&error_log).map_or(0, |log| log.len());
-    let mut command = command(server, spec);
+    let mut command = Command::new(&server.program);
+    let own = Own {
+        dirs: &[&spec.data_dir, &spec.run_dir, &files_dir, &tmp_dir],
+        files: &[&error_log],
+        program: &server.program,
+        connections: options::connections_max(spec).into(),
+    };
+    confine::confine(&mut command, spec, &own)?;
     command
         .arg(format!("--defaults-file={}", options_file.display()))
         .arg(format!("--datadir={}", spec.data_dir.display()))
@@ -99,23 +111,8 @@ pub(crate) fn start(server: &Server, spec: &Spec, agent_password: &str) -> Resul
         log_begins,
         socket,
         init_file,
+        has_user: spec.uid.is_some(),
     })
-}
-
-/// mariadbd as the project's user, and dying with the agent: `setpriv` (util-linux) sets both and becomes mariadbd.
-fn command(server: &Server, spec: &Spec) -> Command {
-    let mut command = Command::new("/usr/bin/setpriv");
-    command.args(["--pdeathsig", "KILL"]);
-    if let Some(uid) = spec.uid {
-        let gid = spec.gid.unwrap_or(uid);
-        command.args([
-            format!("--reuid={uid}"),
-            format!("--regid={gid}"),
-            "--clear-groups".into(),
-        ]);
-    }
-    command.arg(&server.program);
-    command
 }
 
 /// Root without a user for the project: mariadbd must be told that root is meant.
@@ -145,6 +142,9 @@ impl Process {
                 });
             }
             sleep(LOOK_EVERY).await;
+        }
+        if self.has_user {
+            open_to_gateways(&self.socket).map_err(Error::system("cannot give to gateways", &self.socket))?;
         }
         // It was read; nobody needs the hashes in it any more.
         remove(&self.init_file)
@@ -219,6 +219,25 @@ impl Process {
     }
 }
 
+/// Makes the socket, which mariadbd opens to everybody, one for gateways only: root's, and those in the group of the
+/// directory that holds all run directories. Until then nobody but root and the project gets into the socket's own directory.
+fn open_to_gateways(socket: &Path) -> std::io::Result<()> {
+    let (Some(run_dir), Some(all)) = (socket.parent(), socket.ancestors().nth(2)) else {
+        return Ok(());
+    };
+    let group = std::fs::metadata(all)?.gid();
+    // The project itself could put a link there; what it leads to stays as it is.
+    std::os::unix::fs::lchown(socket, None, Some(group))?;
+    let opened = rustix::fs::open(socket, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+    let found = rustix::fs::fstat(&opened)?;
+    if !rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket() {
+        return Err(std::io::Error::other("it is no socket"));
+    }
+    let own = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    std::fs::set_permissions(own, std::fs::Permissions::from_mode(0o660))?;
+    std::fs::set_permissions(run_dir, std::fs::Permissions::from_mode(0o1771))
+}
+
 async fn greets(socket: &Path) -> bool {
     let greeting = async {
         let mut stream = UnixStream::connect(socket).await?;
@@ -267,7 +286,7 @@ fn make_log(log: &Path, spec: &Spec) -> Result<(), Error> {
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         let file = options.open(log)?;
         match spec.uid {
             Some(uid) => std::os::unix::fs::fchown(&file, Some(uid), spec.gid),

@@ -17,6 +17,7 @@ mod config_errors;
 mod crash;
 mod dashboards;
 mod idempotency;
+mod isolation;
 mod keys;
 mod kill;
 mod login_asleep;

@@ -115,9 +115,10 @@ impl Paths {
         }
         make_dir(&run, 0o700)?;
         if let Some(uid) = owner {
-            // mariadbd may make its socket here; thanks to the sticky bit it cannot put another in the agent's place.
+            // mariadbd may make its socket here; thanks to the sticky bit it cannot put another in the agent's place. Others
+            // are let through by the agent, once that socket is for gateways only.
             std::os::unix::fs::chown(&run, None, Some(uid))?;
-            std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o1771))?;
+            std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o1770))?;
         }
         Ok(())
     }
