@@ -27,6 +27,7 @@ pub mod agent {
 
 pub mod life;
 pub mod networks;
+mod redacted;
 pub mod rest;
 pub mod settings;
 pub mod spec;

@@ -31,6 +31,7 @@ mod relay_large;
 mod relay_prepared;
 mod reload;
 mod rest;
+mod secrets_in_logs;
 mod services_tls;
 mod settings;
 mod shutdown;

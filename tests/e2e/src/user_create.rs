@@ -76,7 +76,7 @@ async fn a_database_made_while_awake_can_be_used_at_once() {
 async fn users_of_one_project_do_not_exist_in_another() {
     let selkie = Selkie::shared().await;
     let (one, two) = (selkie.project("apart-one").await, selkie.project("apart-two").await);
-    let only_one = one.user("only", "the password").await;
+    let only_one = one.user("only", "the password of only").await;
     only_one.connect().await;
     let bare = only_one.user.split('.').nth(1).unwrap();
     let there = only_one.with_user(&format!("{}.{bare}", two.id));

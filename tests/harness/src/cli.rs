@@ -5,6 +5,7 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::secrets;
 use crate::wait::guarded;
 
 /// What a finished program left.
@@ -34,7 +35,9 @@ impl Output {
     /// Standard output as JSON, of a program that succeeded.
     pub fn json(self) -> Value {
         let text = self.ok();
-        serde_json::from_str(&text).unwrap_or_else(|why| panic!("not JSON ({why}): {text}"))
+        let value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("not JSON ({why}): {text}"));
+        secrets::of_json("the command line", &value);
+        value
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::secrets;
 use crate::wait::guarded;
 
 /// An answer.
@@ -50,6 +51,10 @@ pub async fn request_with(
     body: Option<&Value>,
 ) -> Response {
     let (address, path) = split(url);
+    let what = format!("{method} {path}");
+    if let Some(body) = body {
+        secrets::of_json(&what, body);
+    }
     let body = body.map(Value::to_string).unwrap_or_default();
     let key = key
         .map(|key| format!("Authorization: Bearer {key}\r\n"))
@@ -64,7 +69,11 @@ pub async fn request_with(
         body.len()
     );
     let answer = guarded(format_args!("{method} {url}"), exchange(address, head + &body)).await;
-    parse(&answer.unwrap_or_else(|why| panic!("{method} {url}: {why}")))
+    let answer = parse(&answer.unwrap_or_else(|why| panic!("{method} {url}: {why}")));
+    if let Ok(body) = serde_json::from_str(&answer.body) {
+        secrets::of_json(&what, &body);
+    }
+    answer
 }
 
 /// The status of a GET of what may not be there, or be killed at any moment: `None` where nobody answers to the end.

@@ -16,6 +16,7 @@ pub mod postgres;
 pub mod process;
 pub mod project;
 pub mod raw;
+pub mod secrets;
 pub mod selkie;
 pub mod wait;
 

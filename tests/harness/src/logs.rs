@@ -1,12 +1,18 @@
 //! Reads the logs of everything that ran and finds what somebody must look at.
 //!
 //! A line of level ERROR or WARN (of Selkie's services, its agents, or a mariadbd) that no test announced fails the test
-//! that sees it. Announcements are parts of lines and hold until the process ends.
+//! that sees it. Announcements are parts of lines and hold until the process ends. A secret in any line, or in the command
+//! line or environment of a process, fails it too, and cannot be announced.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+use crate::secrets;
+
+/// The longest form of one: 256 bytes of password, escaped.
+const SECRET_BYTES_MAX: usize = 2048;
 
 /// Reads every log below a directory, each line once.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub struct Logs {
 #[derive(Debug, Default)]
 struct State {
     read_bytes: HashMap<PathBuf, usize>,
+    /// Up to where each was searched, and for how many secrets.
+    searched: HashMap<PathBuf, (usize, usize)>,
     allowed: Vec<String>,
 }
 
@@ -58,8 +66,30 @@ impl Logs {
         found
     }
 
-    /// Fails when [`Logs::unexpected`] finds anything.
+    /// Secrets that stand in the logs or with the processes, each with where it is.
+    pub fn secrets(&self) -> Vec<String> {
+        secrets::of_data_dir(&self.dir.join("data"));
+        let count = secrets::count();
+        let mut state = self.state.lock().expect("the log state");
+        let mut found = secrets::found_in_processes(&self.dir);
+        for file in log_files(&self.dir) {
+            let Ok(bytes) = fs::read(&file) else { continue };
+            let before = state.searched.insert(file.clone(), (bytes.len(), count));
+            // Whole when more are known by now; else what is new, and what a secret could have begun in.
+            let start = match before {
+                Some((end, known)) if known == count => end.saturating_sub(SECRET_BYTES_MAX).min(bytes.len()),
+                _ => 0,
+            };
+            let names = secrets::found_in(&bytes[start..]);
+            found.extend(names.into_iter().map(|name| format!("{}: {name}", file.display())));
+        }
+        found
+    }
+
+    /// Fails when [`Logs::unexpected`] or [`Logs::secrets`] finds anything.
     pub fn check(&self) {
+        let secrets = self.secrets();
+        assert!(secrets.is_empty(), "secrets can be read:\n{}", secrets.join("\n"));
         let lines = self.unexpected();
         assert!(lines.is_empty(), "unexpected lines in the logs:\n{}", lines.join("\n"));
     }

@@ -21,6 +21,7 @@ use crate::logs::Logs;
 use crate::ports::free_port;
 use crate::process;
 use crate::project::Project;
+use crate::secrets;
 use crate::wait::eventually;
 
 /// How long a clean stop may take: commands in flight, then every compute's shut-down.
@@ -61,6 +62,7 @@ pub struct Selkie {
     pub logs: Logs,
     up: Up,
     http_port: u16,
+    filter: Option<&'static str>,
     process: Mutex<Child>,
     runs: AtomicU32,
     keeper: Keeper,
@@ -87,12 +89,17 @@ impl Selkie {
     /// Starts one whose settings file ends in `settings`. Where somebody else was quicker to take one of its ports, again
     /// with others.
     pub async fn start_with(settings: &str) -> Self {
+        Self::start_logging(settings, None).await
+    }
+
+    /// The same with another filter of what is logged; none: the default.
+    pub async fn start_logging(settings: &str, filter: Option<&'static str>) -> Self {
         let keeper = Keeper::new("selkie-t-");
         let mut run = 0;
         let (http_port, process, up) = loop {
             let http_port = write_settings(keeper.dir(), settings);
             let before = written(keeper.dir());
-            let mut process = launch(keeper.dir(), run);
+            let mut process = launch(keeper.dir(), run, filter);
             match ready(keeper.dir(), &mut process, run, before).await {
                 Ok(up) => break (http_port, process, up),
                 Err(said) => assert!(
@@ -107,6 +114,7 @@ impl Selkie {
             logs,
             up,
             http_port,
+            filter,
             process: Mutex::new(process),
             runs: AtomicU32::new(run + 1),
             keeper,
@@ -234,7 +242,7 @@ impl Selkie {
     pub async fn restart(&mut self) {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let before = written(self.keeper.dir());
-        let mut process = launch(self.keeper.dir(), run);
+        let mut process = launch(self.keeper.dir(), run, self.filter);
         self.up = ready(self.keeper.dir(), &mut process, run, before)
             .await
             .expect("a start on the same data");
@@ -308,9 +316,10 @@ fn data_dir(dir: &Path) -> PathBuf {
     dir.join("data")
 }
 
-fn launch(dir: &Path, run: u32) -> Child {
+fn launch(dir: &Path, run: u32, filter: Option<&str>) -> Child {
     let out = |kind: &str| File::create(dir.join(format!("selkie-{run}.{kind}"))).expect("a log file");
     up_command(dir)
+        .envs(filter.map(|filter| ("SELKIE_LOG", filter)))
         .stdin(Stdio::null())
         .stdout(out("out"))
         .stderr(out("log"))
@@ -337,7 +346,12 @@ async fn ready(dir: &Path, process: &mut Child, run: u32, before: Option<(u64, S
                 return None;
             }
             let text = std::fs::read(data_dir(dir).join("up.json")).ok()?;
-            serde_json::from_slice(&text).ok().map(Ok)
+            let up: Option<Up> = serde_json::from_slice(&text).ok();
+            if let Some(up) = &up {
+                secrets::token("an API key", &up.rest.api_key);
+                secrets::password("the first user", &up.password);
+            }
+            up.map(Ok)
         },
     )
     .await
