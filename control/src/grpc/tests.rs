@@ -271,6 +271,39 @@ async fn call_that_is_cancelled_stops_waiting() {
 }
 
 #[tokio::test]
+async fn accepts_that_fail_end_nothing() {
+    let (plane, _) = Plane::with_demo().await;
+    let tasks = TaskTracker::new();
+    let service = GatewayService {
+        publisher: plane.publisher().clone(),
+        computes: plane.computes().clone(),
+        activity: plane.projects.activity.clone(),
+        usage: plane.projects.usage.clone(),
+        tasks: tasks.clone(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let no_descriptors = || Err(io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error()));
+    let connections = futures::stream::iter([no_descriptors(), no_descriptors()]).chain(TcpIncoming::from(listener));
+    let (end, ended) = (CancellationToken::new(), tasks.clone());
+    let served = end.clone();
+    tasks.spawn(async move { serve_on(Arc::new(service), connections, None, TOKEN, served).await });
+    let channel = Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let refused = GatewaysClient::new(channel)
+        .wake(with_token(wake("unknown"), TOKEN))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    end.cancel();
+    ended.close();
+    ended.wait().await;
+}
+
+#[tokio::test]
 async fn activity_is_kept_for_ready_computes() {
     let server = Server::start().await;
     let activity = &server.plane.projects.activity;
