@@ -15,6 +15,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::error::Told;
 
@@ -28,6 +29,9 @@ const KEEPALIVE_PROBES: u32 = 4;
 const INBOX_MAX: usize = 1024;
 /// A thread hands over when it has more clients than another by this many: one is noise.
 const IMBALANCE: u32 = 1;
+
+/// Between two lines in the log about accepts that fail; the metric counts each.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Settings of this step.
 #[derive(Debug, Clone)]
@@ -252,13 +256,30 @@ pub(crate) enum Arrival {
     Full(TcpStream),
 }
 
+/// Keeps a thread that is out of descriptors from filling the log.
+#[derive(Default)]
+pub(crate) struct Complaints(Option<Instant>);
+
+impl Complaints {
+    /// Whether the log has not heard of it for long enough.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
 impl Door {
-    /// The next client for this thread. Cancel-safe.
+    /// The next client for this thread. An error is one of accepting: a client whose own connection is no good is dropped.
+    /// Cancel-safe.
     pub(crate) async fn next(&mut self) -> io::Result<Arrival> {
         loop {
             tokio::select! {
                 Some((stream, peer, place)) = self.inbox.recv() => {
-                    return Ok(Arrival::Client(Accepted { stream: TcpStream::from_std(stream)?, peer, via_proxy: false, place }));
+                    let Ok(stream) = TcpStream::from_std(stream) else { continue };
+                    return Ok(Arrival::Client(Accepted { stream, peer, via_proxy: false, place }));
                 }
                 accepted = self.listener.accept() => {
                     let (stream, peer) = accepted?;
@@ -267,14 +288,18 @@ impl Door {
                     if self.seats.are_taken() {
                         return Ok(Arrival::Full(stream));
                     }
-                    configure(&stream)?;
+                    if configure(&stream).is_err() {
+                        continue;
+                    }
                     let thread = self.seats.choose(self.thread);
                     let place = self.seats.take(thread);
                     if thread == self.thread {
                         return Ok(Arrival::Client(Accepted { stream, peer, via_proxy: false, place }));
                     }
                     // A full inbox or a thread that is gone: the client is dropped, and sees a closed connection.
-                    let _ = self.others[thread].try_send((stream.into_std()?, peer, place));
+                    if let Ok(stream) = stream.into_std() {
+                        let _ = self.others[thread].try_send((stream, peer, place));
+                    }
                 }
             }
         }
@@ -321,6 +346,33 @@ mod tests {
             error.contains("gateway.listen") && error.contains("already in use"),
             "{error}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_accepts_that_fail_the_log_hears_once_a_minute() {
+        let mut complaints = Complaints::default();
+        let mut said = 0;
+        for _ in 0..1200 {
+            said += u32::from(complaints.is_due());
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(said, 2);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_vanished_is_noticed_in_the_time_that_is_documented() {
+        let config = loopback();
+        let (address, listeners) = listeners(&config, 1).unwrap();
+        let seats = Seats::new(1, config.max_clients);
+        let mut door = doors(&seats, listeners).remove(0).open().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let Arrival::Client(accepted) = door.next().await.unwrap() else {
+            panic!("full")
+        };
+        let socket = SockRef::from(&accepted.stream);
+        assert!(socket.keepalive().unwrap());
+        let probes = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert_eq!(socket.tcp_keepalive_time().unwrap() + probes, Duration::from_secs(120));
     }
 
     #[tokio::test]

@@ -56,6 +56,7 @@ pub(crate) struct CoreMetrics {
     parks: AtomicU64,
     losses: AtomicU64,
     kills: AtomicU64,
+    accepts_failed: AtomicU64,
     pins: [AtomicU64; Pin::ALL.len()],
 }
 
@@ -86,6 +87,10 @@ impl CoreMetrics {
 
     pub(crate) fn killed_at_compute(&self) {
         self.kills.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn accept_failed(&self) {
+        self.accepts_failed.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn pinned(&self, pin: Pin) {
@@ -269,6 +274,12 @@ impl Metrics {
                 "counter",
                 "Statements and connections that the gateway had a compute end: the client was gone, or asked with KILL",
                 sum(|c| &c.kills),
+            ),
+            (
+                "selkie_gateway_accepts_failed_total",
+                "counter",
+                "Tries to accept a client that failed, mostly for want of file descriptors",
+                sum(|c| &c.accepts_failed),
             ),
             (
                 "selkie_gateway_commands_total",

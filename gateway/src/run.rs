@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::turnstile::Turnstile;
-use crate::accept::{self, Arrival, ClosedDoor, ListenError, Seats};
+use crate::accept::{self, Arrival, ClosedDoor, Complaints, ListenError, Seats};
 use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::admin;
@@ -205,6 +205,7 @@ fn data_plane(
     LocalSet::new().block_on(&runtime, async {
         let sessions = TaskTracker::new();
         let mut door = door.open()?;
+        let mut complaints = Complaints::default();
         loop {
             let arrival = tokio::select! {
                 biased;
@@ -224,7 +225,10 @@ fn data_plane(
                     accept::tell_at_the_door(&stream, &Told::new(1040, "08004", "Too many connections"));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "accept");
+                    metrics.accept_failed();
+                    if complaints.is_due() {
+                        tracing::error!(%error, "clients that connect are not accepted; trying again");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
