@@ -99,8 +99,10 @@ impl Usage {
             Some(window) if kept.contains_key(&gateway_id) || kept.len() < GATEWAYS_MAX => {
                 let window = taken_over(&gateway_id, window);
                 let heard = Instant::now();
-                // Of two calls that overtake each other the later window stays, and the fuller one.
-                let is_older = |kept: &Open| (kept.window.id.start, kept.window.end) > (window.id.start, window.end);
+                // Of two calls that overtake each other the later window stays, and the fuller one. Which is later its number
+                // tells: the gateway's clock may have been set back.
+                let is_older =
+                    |kept: &Open| (kept.window.id.sequence, kept.window.end) > (window.id.sequence, window.end);
                 if !kept.get(&gateway_id).is_some_and(is_older) {
                     kept.insert(gateway_id, Open { window, heard });
                 }
@@ -290,6 +292,19 @@ mod tests {
         assert_eq!(selects(&plane).await, 7);
         usage.report(report(vec![], Some(window(1, now, 5)))).await.unwrap();
         assert_eq!(selects(&plane).await, 7, "a call that was overtaken takes nothing away");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_whose_clock_is_set_back_loses_nothing_and_is_heard_at_once() {
+        let (plane, _) = Plane::with_demo().await;
+        let usage = &plane.projects.usage;
+        let now = clock::now();
+        // A little is enough: all of it shall be in the hours that are read.
+        let ahead = now + 10;
+        usage.report(report(vec![], Some(window(7, ahead, 3)))).await.unwrap();
+        let set_back = report(vec![window(7, ahead, 4)], Some(window(8, now, 2)));
+        usage.report(set_back).await.unwrap();
+        assert_eq!(selects(&plane).await, 6);
     }
 
     #[tokio::test]

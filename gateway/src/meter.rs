@@ -10,6 +10,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control_api::control as proto;
@@ -190,6 +191,8 @@ pub(crate) struct Meter {
     spool: Mutex<Spool>,
     /// Held by whoever closes a window.
     closing: Mutex<()>,
+    /// Times that a window could not be written down.
+    unwritten: AtomicU64,
     /// Its place; those of others are beside it.
     dir: PathBuf,
     spool_bytes_max: u64,
@@ -242,6 +245,7 @@ impl Meter {
             }),
             spool: Mutex::new(spool),
             closing: Mutex::new(()),
+            unwritten: AtomicU64::new(0),
             dir: dir.to_owned(),
             spool_bytes_max,
             _place: place,
@@ -332,21 +336,27 @@ impl Meter {
         window(self.cells.closed() + 1, start_ms, end_ms, new)
     }
 
-    /// Whether the open window's minute is over.
+    /// Whether the open window's minute is over; or begins in the future, as the clock was set back: it would last till then.
     pub(crate) fn is_due(&self, now_ms: i64) -> bool {
-        now_ms >= window_end(self.cells.began_ms())
+        let began_ms = self.cells.began_ms();
+        now_ms >= window_end(began_ms) || now_ms < began_ms
     }
 
     /// Ends the open window and puts what it holds into the spool. Blocks on the disk; when it fails the window stays open.
     pub(crate) fn close_window(&self, now_ms: i64) -> io::Result<()> {
         let _closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.close_steps(now_ms, &mut |_| Ok(()))
+        let closed = self.close_steps(now_ms, &mut |_| Ok(()));
+        if closed.is_err() {
+            self.unwritten.fetch_add(1, Relaxed);
+        }
+        closed
     }
 
     /// `before` is told of each step before it is done, for tests that end there.
     fn close_steps(&self, now_ms: i64, before: Step<'_>) -> io::Result<()> {
         let collected = self.collect();
         let sequence = self.cells.closed() + 1;
+        // Of a clock that was set back the window has no length.
         let end_ms = now_ms.max(self.cells.began_ms());
         if let Some(window) = self.window(&collected, end_ms) {
             before("append")?;
@@ -361,10 +371,11 @@ impl Meter {
             before("count")?;
             self.cells.set_closed(sequence);
             before("begin")?;
-            self.cells.set_began_ms(end_ms);
+            // Not where the last one ended: the clock may have been set back.
+            self.cells.set_began_ms(now_ms);
             self.cells.sync()?;
         } else {
-            self.cells.set_began_ms(end_ms);
+            self.cells.set_began_ms(now_ms);
         }
         drop(collected);
         self.release_idle();
@@ -407,6 +418,12 @@ impl Meter {
                 "counter",
                 "Windows of usage that were thrown away",
                 dropped,
+            ),
+            (
+                "selkie_gateway_usage_write_errors_total",
+                "counter",
+                "Tries to write a window of usage down that failed; it stays open and is counted all the same",
+                self.unwritten.load(Relaxed),
             ),
         ] {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));

@@ -28,13 +28,20 @@ pub(crate) trait UsageSink: Send + Sync {
 
 /// Goes on until it is dropped; cancel-safe.
 pub(crate) async fn run(meter: Arc<Meter>, sink: impl UsageSink) {
-    let mut is_told = true;
+    let (mut is_told, mut is_kept) = (true, true);
     loop {
         let left_ms = window_end(wall_ms()).saturating_sub(wall_ms());
         sleep(TELL_EVERY.min(Duration::from_millis(u64::try_from(left_ms).unwrap_or_default().max(1)))).await;
         let is_due = meter.is_due(wall_ms());
-        if is_due && let Err(error) = on_disk(&meter, |meter| meter.close_window(wall_ms())).await {
-            tracing::error!(%error, "usage: a window cannot be written down; it stays open");
+        if is_due {
+            match on_disk(&meter, |meter| meter.close_window(wall_ms())).await {
+                Ok(()) => is_kept = true,
+                // Once until it works again, as below; the metric counts each try.
+                Err(error) if std::mem::replace(&mut is_kept, false) => {
+                    tracing::error!(%error, "usage: a window cannot be written down; it stays open");
+                }
+                Err(_) => {}
+            }
         }
         let told = tell(&meter, &sink, CALL_TIME).await;
         if is_due

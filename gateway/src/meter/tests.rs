@@ -101,6 +101,80 @@ async fn open_window_is_what_the_closed_one_will_be() {
     );
 }
 
+#[tokio::test]
+async fn a_clock_that_jumps_closes_the_window_and_each_count_is_in_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let meter = Meter::open(&config(&dir), NOON).unwrap();
+    let tally = meter.tally("demo", 0);
+    let hour = 3_600_000;
+    for now in [NOON + 5 * hour, NOON - 7 * hour, NOON - 6 * hour] {
+        tally.add(Counter::Logins, 1);
+        assert!(meter.is_due(now), "at {now}");
+        meter.close_window(now).unwrap();
+        assert!(!meter.is_due(now), "the next one begins at {now}");
+    }
+    let told = windows(&meter);
+    let logins = told.iter().map(|window| window.projects[0].logins);
+    assert_eq!(logins.collect::<Vec<_>>(), [1, 1, 1]);
+    let times: Vec<_> = told.iter().map(|window| (window.start_ms, window.end_ms)).collect();
+    let (ahead, behind) = (NOON + 5 * hour, NOON - 7 * hour);
+    assert_eq!(times, [(NOON, ahead), (ahead, ahead), (behind, behind + hour)]);
+}
+
+/// A file system of so many bytes, for as long as it lives; None: this process may not mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(bytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .arg(dir.path())
+            .output();
+        mounted
+            .is_ok_and(|mounted| mounted.status.success())
+            .then_some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0.path())
+            .status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "unmounting");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_no_count_and_the_window_is_written_down_once_there_is_space() {
+    let Some(disk) = SmallDisk::mount(6 << 20) else {
+        println!("SKIPPED: this process may not mount a file system; run it as root");
+        return;
+    };
+    let meter = Meter::open(&config(&disk.0), NOON).unwrap();
+    let tally = meter.tally("demo", 0);
+    tally.add(Counter::Logins, 2);
+    let filler = disk.0.path().join("filler");
+    let full = std::fs::write(&filler, vec![0; 6 << 20]).unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    for minute in 1..=2 {
+        let refused = meter.close_window(NOON + minute * WINDOW_MS).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        // Counting goes on, and control still hears of it.
+        tally.add(Counter::Logins, 1);
+        let open = meter.open_window(NOON + minute * WINDOW_MS).unwrap();
+        assert_eq!((open.sequence, open.projects[0].logins), (1, 2 + minute.unsigned_abs()));
+    }
+    assert!(meter.text().contains("selkie_gateway_usage_write_errors_total 2"));
+    std::fs::remove_file(filler).unwrap();
+    meter.close_window(NOON + 3 * WINDOW_MS).unwrap();
+    let told = windows(&meter);
+    assert_eq!((told.len(), told[0].projects[0].logins), (1, 4));
+    assert_eq!(meter.open_window(NOON + 3 * WINDOW_MS), None, "and nothing twice");
+}
+
 #[tokio::test(start_paused = true)]
 async fn attached_time_is_the_sum_over_sessions_up_to_the_moment() {
     let dir = tempfile::tempdir().unwrap();
