@@ -16,6 +16,7 @@ mod client_gone;
 mod config_errors;
 mod crash;
 mod dashboards;
+mod faults;
 mod idempotency;
 mod isolation;
 mod keys;
