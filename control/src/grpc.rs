@@ -76,14 +76,15 @@ pub(crate) async fn serve(
     // The builder's own option does not reach connections that it is given; without it an answer to a wake waited for
     // the client's delayed acknowledgement, 40 ms.
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-    serve_on(gateways, connections, tls, token, end).await
+    serve_on(gateways, connections, tls, Some(KEEPALIVE), token, end).await
 }
 
-/// The same on whatever connections come.
+/// The same on whatever connections come; `keepalive` is for those over which silence may be an end.
 pub(crate) async fn serve_on<C>(
     gateways: Arc<impl Gateways>,
     connections: impl Stream<Item = io::Result<C>>,
     tls: Option<ServerTlsConfig>,
+    keepalive: Option<Duration>,
     token: &str,
     end: CancellationToken,
 ) -> Result<(), tonic::transport::Error>
@@ -96,8 +97,8 @@ where
         check_token(request.metadata(), &expected).map(|()| request)
     });
     let mut server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE));
+        .http2_keepalive_interval(keepalive)
+        .http2_keepalive_timeout(keepalive);
     if let Some(tls) = tls {
         server = server.tls_config(tls)?;
     }

@@ -486,7 +486,17 @@ fn open(
     };
     let end = over.clone();
     tasks.spawn(async move {
-        drop(grpc::serve_on(Arc::new(service), ReceiverStream::new(connections), None, TOKEN, end).await);
+        drop(
+            grpc::serve_on(
+                Arc::new(service),
+                ReceiverStream::new(connections),
+                None,
+                None,
+                TOKEN,
+                end,
+            )
+            .await,
+        );
     });
     let preparing = projects.clone();
     tasks.spawn(async move { run::prepare(&preparing, interrupted).await });

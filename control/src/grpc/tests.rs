@@ -287,7 +287,7 @@ async fn accepts_that_fail_end_nothing() {
     let connections = futures::stream::iter([no_descriptors(), no_descriptors()]).chain(TcpIncoming::from(listener));
     let (end, ended) = (CancellationToken::new(), tasks.clone());
     let served = end.clone();
-    tasks.spawn(async move { serve_on(Arc::new(service), connections, None, TOKEN, served).await });
+    tasks.spawn(async move { serve_on(Arc::new(service), connections, None, None, TOKEN, served).await });
     let channel = Endpoint::from_shared(format!("http://{address}"))
         .unwrap()
         .connect()
