@@ -12,6 +12,7 @@
 
 mod client;
 mod connect;
+mod connect_storm;
 mod idle;
 mod login;
 mod point_select;
@@ -50,9 +51,11 @@ enum Scenario {
     PointSelect,
     Results,
     Connect,
+    Tls,
     Login,
     Wake,
     Storm,
+    ConnectStorm,
     Idle,
     Scale,
 }
@@ -78,9 +81,14 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     let stage = Stage::set().await?;
-    if [Scenario::PointSelect, Scenario::Results, Scenario::Connect]
-        .into_iter()
-        .any(wanted)
+    if [
+        Scenario::PointSelect,
+        Scenario::Results,
+        Scenario::Connect,
+        Scenario::Tls,
+    ]
+    .into_iter()
+    .any(wanted)
     {
         report::rates_head();
     }
@@ -94,9 +102,20 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if wanted(Scenario::Connect) {
         connect::measure(&stage, rounds, seconds)?;
     }
-    if [Scenario::Login, Scenario::Wake, Scenario::Storm, Scenario::Idle]
-        .into_iter()
-        .any(wanted)
+    if wanted(Scenario::Tls) {
+        point_select::measure_over_tls(&stage, rounds, seconds)?;
+        results::measure_over_tls(&stage, rounds, seconds)?;
+        connect::measure_over_tls(&stage, rounds, seconds)?;
+    }
+    if [
+        Scenario::Login,
+        Scenario::Wake,
+        Scenario::Storm,
+        Scenario::ConnectStorm,
+        Scenario::Idle,
+    ]
+    .into_iter()
+    .any(wanted)
     {
         report::rest_head();
     }
@@ -108,6 +127,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wanted(Scenario::Storm) {
         storm::measure(&stage).await?;
+    }
+    if wanted(Scenario::ConnectStorm) {
+        connect_storm::measure(&stage)?;
     }
     if wanted(Scenario::Idle) {
         idle::measure().await?;

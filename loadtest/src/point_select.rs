@@ -6,22 +6,53 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::rates::interleave;
+use crate::client::Client;
+use crate::rates::{closed_loop, interleave};
 use crate::stage::{Address, Stage, Target};
 
 const CLIENTS: [usize; 3] = [1, 8, 64];
+const CLIENTS_OVER_TLS: [usize; 2] = [8, 64];
 const TABLE_ROWS: u32 = 10_000;
+/// Shares no factor with [`TABLE_ROWS`]: every row is read in turn, neighbours far apart.
+const STRIDE: u32 = 3_571;
 
 pub(crate) fn measure(stage: &Stage, rounds: usize, seconds: u64) -> anyhow::Result<()> {
-    let [direct, ..] = stage.targets()?;
-    sysbench(&direct, 1, 0, "prepare")?;
+    let targets = stage.targets()?;
+    sysbench(&targets[0], 1, 0, "prepare")?;
     for clients in CLIENTS {
         let name = format!("point select, {clients} clients");
-        interleave(stage, &name, rounds, |target| {
+        interleave(&targets, &name, rounds, |target| {
             let said = sysbench(target, clients, seconds, "run")?;
             let queries = field(&said, "total:")?;
             let took: f64 = field(&said, "total time:")?;
             Ok((queries as u64, Duration::from_secs_f64(took)))
+        })?;
+    }
+    Ok(())
+}
+
+/// Inside TLS. sysbench's client cannot begin with TLS, as HAProxy wants it, so these are of our own client, as text.
+pub(crate) fn measure_over_tls(stage: &Stage, rounds: usize, seconds: u64) -> anyhow::Result<()> {
+    let targets = stage.targets_over_tls()?;
+    let mut direct = Client::log_in(&targets[0])?;
+    direct.query("CREATE OR REPLACE TABLE point (id INT PRIMARY KEY, c CHAR(120) NOT NULL)")?;
+    direct.query(&format!(
+        "INSERT INTO point SELECT seq, REPEAT('x', 120) FROM seq_1_to_{TABLE_ROWS}"
+    ))?;
+    for clients in CLIENTS_OVER_TLS {
+        let name = format!("point select over TLS 1.3, {clients} clients");
+        interleave(&targets, &name, rounds, |target| {
+            closed_loop(
+                clients,
+                seconds,
+                || Ok((Client::log_in(target)?, 0)),
+                |(client, id)| {
+                    *id = (*id + STRIDE) % TABLE_ROWS;
+                    client
+                        .query(&format!("SELECT c FROM point WHERE id = {}", *id + 1))
+                        .map(drop)
+                },
+            )
         })?;
     }
     Ok(())

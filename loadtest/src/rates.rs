@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::report::{self, median};
-use crate::stage::{Stage, Target};
+use crate::stage::Target;
 use crate::usage::cpu_time;
 
 /// What one measurement of one target gave.
@@ -18,12 +18,11 @@ pub(crate) struct Rate {
 /// Runs `work` on every target in each round, and prints a line. `work` returns how many operations were done, and in
 /// which time.
 pub(crate) fn interleave(
-    stage: &Stage,
+    targets: &[Target; 3],
     name: &str,
     rounds: usize,
     work: impl Fn(&Target) -> anyhow::Result<(u64, Duration)>,
 ) -> anyhow::Result<()> {
-    let targets = stage.targets()?;
     let mut rates: [Vec<Rate>; 3] = Default::default();
     for round in 0..rounds {
         // Whoever comes first in a round meets a cooler or a warmer machine: each is first in turn.

@@ -7,8 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use harness::pki::{Authority, Identity};
 use harness::ports::free_port;
+use harness::raw::client_config;
 use harness::{Endpoint, Project, Selkie};
+use rustls::ClientConfig;
 
 /// Where clients connect.
 #[derive(Debug, Clone)]
@@ -24,8 +27,40 @@ pub(crate) struct Target {
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) database: String,
+    /// None: in the clear.
+    pub(crate) tls: Option<Tls>,
     /// The process in the middle, where there is one.
     pub(crate) pid: Option<u32>,
+}
+
+/// How a client comes to TLS.
+#[derive(Debug, Clone)]
+pub(crate) enum Tls {
+    /// As MySQL's protocol has it: after the greeting.
+    OnRequest(ClientConfig),
+    /// Before anything else, which is all that HAProxy can do.
+    FromTheStart(ClientConfig),
+}
+
+impl Target {
+    /// The same for one more client, that shares no TLS session with others.
+    pub(crate) fn for_one_client(&self, resumption: Resumption) -> Self {
+        let mut target = self.clone();
+        if let Some(Tls::OnRequest(config) | Tls::FromTheStart(config)) = &mut target.tls {
+            config.resumption = match resumption {
+                Resumption::Never => rustls::client::Resumption::disabled(),
+                Resumption::Always => rustls::client::Resumption::in_memory_sessions(1),
+            };
+        }
+        target
+    }
+}
+
+/// Whether clients take up an earlier TLS session again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumption {
+    Never,
+    Always,
 }
 
 /// Everything that runs; ends with this value.
@@ -33,6 +68,9 @@ pub(crate) struct Stage {
     pub(crate) selkie: Selkie,
     haproxy: Child,
     haproxy_port: u16,
+    haproxy_tls_port: u16,
+    /// Who signed HAProxy's certificate.
+    haproxy_ca: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -47,12 +85,17 @@ impl Stage {
         harness::client::run(&mut conn, "DO 1").await;
         drop(conn);
         let dir = tempfile::tempdir()?;
-        let haproxy_port = free_port();
-        let haproxy = start_haproxy(dir.path(), haproxy_port, &socket(&selkie)?)?;
+        let (haproxy_port, haproxy_tls_port) = (free_port(), free_port());
+        let authority = Authority::new(dir.path(), "authority");
+        let identity = authority.issue(dir.path(), "haproxy", &["localhost"]);
+        let ports = [haproxy_port, haproxy_tls_port];
+        let haproxy = start_haproxy(dir.path(), ports, &identity, &socket(&selkie)?)?;
         Ok(Self {
             selkie,
             haproxy,
             haproxy_port,
+            haproxy_tls_port,
+            haproxy_ca: authority.file,
             _dir: dir,
         })
     }
@@ -72,6 +115,7 @@ impl Stage {
             user: user.to_owned(),
             password: password.clone(),
             database: database.clone(),
+            tls: None,
             pid,
         };
         Ok([
@@ -79,6 +123,19 @@ impl Stage {
             target(Address::Tcp(self.haproxy_port), bare, Some(self.haproxy.id())),
             target(Address::Tcp(port), &user, Some(self.selkie.pid())),
         ])
+    }
+
+    /// The same, with TLS before HAProxy and the gateway, both with a certificate of the same kind.
+    pub(crate) fn targets_over_tls(&self) -> anyhow::Result<[Target; 3]> {
+        let [direct, mut haproxy, mut gateway] = self.targets()?;
+        haproxy.address = Address::Tcp(self.haproxy_tls_port);
+        haproxy.tls = Some(Tls::FromTheStart(client_config(
+            std::slice::from_ref(&self.haproxy_ca),
+            None,
+        )));
+        let ca = self.selkie.up().mysql.ca.clone().context("the gateway's authority")?;
+        gateway.tls = Some(Tls::OnRequest(client_config(&[ca], None)));
+        Ok([direct, haproxy, gateway])
     }
 
     /// The project that is measured.
@@ -115,13 +172,20 @@ fn socket(selkie: &Selkie) -> anyhow::Result<PathBuf> {
 }
 
 /// TCP mode with as many threads as it likes, and time-outs that do not matter here.
-fn start_haproxy(dir: &Path, port: u16, socket: &Path) -> anyhow::Result<Child> {
+fn start_haproxy(dir: &Path, [port, tls_port]: [u16; 2], identity: &Identity, socket: &Path) -> anyhow::Result<Child> {
     let config = dir.join("haproxy.cfg");
+    // It wants certificate and key in one file.
+    let pem = dir.join("haproxy-both.pem");
+    std::fs::write(
+        &pem,
+        [std::fs::read(&identity.cert)?, std::fs::read(&identity.key)?].concat(),
+    )?;
     let mut file = std::fs::File::create(&config)?;
     writeln!(
         file,
         "global\n  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n\
-         listen mysql\n  bind 127.0.0.1:{port}\n  server compute unix@{}",
+         listen mysql\n  bind 127.0.0.1:{port}\n  bind 127.0.0.1:{tls_port} ssl crt {}\n  server compute unix@{}",
+        pem.display(),
         socket.display()
     )?;
     let mut child = Command::new("haproxy")
