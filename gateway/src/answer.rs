@@ -96,7 +96,7 @@ impl ClientFacing for AnswerError {
             Self::Draining => Some(Told::shutdown(SHUTDOWN_TEXT)),
             Self::Killed(killed) => killed.told(),
             Self::Removed => Some(Told::shutdown("The project was deleted")),
-            Self::ShutOut(ip) => Some(shut_out(*ip)),
+            Self::ShutOut(ip) => Some(Told::shut_out(*ip)),
             // MySQL's ER_CLIENT_INTERACTION_TIMEOUT; MariaDB closes without a word.
             Self::Silent => Some(Told::new(
                 4031,
@@ -105,13 +105,6 @@ impl ClientFacing for AnswerError {
             )),
         }
     }
-}
-
-/// What a client is told that may be here no more. It has proven who it is, so it may know why.
-pub(crate) fn shut_out(ip: IpAddr) -> Told {
-    Told::shutdown(format!(
-        "Clients from '{ip}' may use this project no more: its allowed networks have changed"
-    ))
 }
 
 /// Answers commands until one needs more than the gateway. `bytes` are what an earlier step read and did not use; `owed` is

@@ -11,6 +11,7 @@ mod compute;
 mod kill;
 mod sessions;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,11 +50,17 @@ pub(crate) struct Killer<'a> {
     pub(crate) sessions: &'a Sessions,
     pub(crate) own: &'a Handle,
     pub(crate) project: &'a Project,
+    /// Where it comes from.
+    pub(crate) from: IpAddr,
 }
 
 impl Killer<'_> {
     /// Does what the KILL says, with the rights of `user`. Bounded in time. Not cancel-safe: what has begun goes on.
     pub(crate) async fn kill(&self, user: &str, kill: &Kill) -> Outcome {
+        // Its session ends for the same reason, but may have read this before it has heard of it.
+        if !self.project.admits(self.from) {
+            return Outcome::Refused(Told::shut_out(self.from));
+        }
         match &kill.whom {
             Whom::Session(id) => match self.sessions.find(*id) {
                 Some(target) if !target.belongs_to(&self.project.id) => unknown(*id),
@@ -156,5 +163,52 @@ impl ClientFacing for Killed {
     fn told(&self) -> Option<Told> {
         // ER_CONNECTION_KILLED.
         Some(Told::new(1927, "70100", "Connection was killed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use control_api::control as proto;
+
+    use super::*;
+    use crate::route::Routes;
+
+    #[tokio::test]
+    async fn a_kill_from_where_the_project_lets_nobody_in_any_more_ends_nothing() {
+        let routes = Routes::default();
+        let say = |networks: &[&str]| {
+            routes.apply(&proto::Project {
+                id: "p".into(),
+                allowed_networks: networks.iter().map(|network| (*network).to_owned()).collect(),
+                ..proto::Project::default()
+            });
+        };
+        say(&[]);
+        let project = routes.project("p").unwrap();
+        let sessions = Arc::new(Sessions::default());
+        let own = sessions.register(sessions.next_id(), "p", "u");
+        let target = sessions.register(sessions.next_id(), "p", "u");
+        let killer = Killer {
+            sessions: &sessions,
+            own: &own.handle,
+            project: &project,
+            from: [192, 0, 2, 7].into(),
+        };
+        say(&["198.51.100.0/24"]);
+        for whom in [Whom::Session(target.handle.id), Whom::User("u".into()), Whom::Thread(3)] {
+            let kill = Kill {
+                whom,
+                ..Kill::connection(target.handle.id)
+            };
+            let Outcome::Refused(told) = killer.kill("u", &kill).await else {
+                panic!("it was heard")
+            };
+            assert_eq!(told.code, 1053, "{}", told.message);
+        }
+        assert!(!target.handle.is_killed() && !own.handle.is_killed());
+        say(&["192.0.2.0/24"]);
+        let kill = Kill::connection(target.handle.id);
+        assert!(matches!(killer.kill("u", &kill).await, Outcome::Done(_)));
+        assert!(target.handle.is_killed());
     }
 }

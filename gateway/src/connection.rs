@@ -150,6 +150,7 @@ impl Served {
                 sessions: &self.gateway.sessions,
                 own: &registered.handle,
                 project,
+                from: address.ip(),
             };
             let (bytes_here, owed_here) = (bytes.take(), owed.take());
             let from = address.ip();
@@ -273,6 +274,7 @@ impl Served {
                 sessions: &self.gateway.sessions,
                 own: &own,
                 project,
+                from: address.ip(),
             },
             drain: &self.gateway.drain,
             in_flight: InFlight::new(project, self.gateway.clock),

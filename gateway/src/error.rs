@@ -97,6 +97,13 @@ impl Told {
         }
     }
 
+    /// For a client that may be here no more. It has proven who it is, so it may know why.
+    pub(crate) fn shut_out(ip: std::net::IpAddr) -> Self {
+        Self::shutdown(format!(
+            "Clients from '{ip}' may use this project no more: its allowed networks have changed"
+        ))
+    }
+
     /// ER_SERVER_SHUTDOWN: drivers take it as "this connection is over, open another".
     pub(crate) fn shutdown(message: impl Into<String>) -> Self {
         Self::new(1053, "08S01", message)

@@ -29,7 +29,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::accounts::{Accounts, Change};
 use crate::activity::{InFlight, Pinned, Pins};
-use crate::answer::shut_out;
 use crate::buffer::Buffer;
 use crate::cancel::{Kill, Killed, Killer, Outcome};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
@@ -155,7 +154,7 @@ impl ClientFacing for RelayError {
             Self::Evicted { pin, because } => Some(gone(&format!("{because}, and the session held {pin}"))),
             Self::Draining { .. } => Some(Told::shutdown(SHUTDOWN_TEXT)),
             Self::Killed { sequence } => sequence.and_then(|_| Killed.told()),
-            Self::ShutOut { from, .. } => Some(shut_out(*from)),
+            Self::ShutOut { from, .. } => Some(Told::shut_out(*from)),
         }
     }
 }

@@ -87,3 +87,16 @@ async fn a_command_that_waits_for_its_database_is_told_when_the_time_is_over() {
     world.stop();
     assert_eq!(told(&mut waiting).await, GOING);
 }
+
+#[tokio::test]
+async fn a_login_that_does_not_go_on_holds_no_drain_up() {
+    let world = World::start_with([project("demo")], |raw| {
+        raw.login_timeout = "1h".into();
+        raw.drain_timeout = "1h".into();
+    })
+    .await;
+    let mut half_open = Client::connect(world.mysql).await;
+    world.stop();
+    timeout(GUARD, half_open.read()).await.unwrap().unwrap_err();
+    timeout(GUARD, world.ended()).await.unwrap();
+}

@@ -24,8 +24,22 @@ use crate::stream::ClientStream;
 /// The connection attribute by which a client may name its project.
 const PROJECT_ATTRIBUTE: &[u8] = b"selkie_project";
 
-/// Greeting to OK, within the login's time. None: the client was told, or is gone.
-pub(super) async fn log_in(gateway: &Gateway, mut accepted: Accepted, id: u32) -> Option<Client> {
+/// Greeting to OK, within the login's time. None: the client was told, or is gone. A drain ends it where it is: nothing has
+/// begun yet, and a client that never goes on would hold the drain up for all of its time.
+pub(super) async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Option<Client> {
+    let peer = accepted.peer;
+    tokio::select! {
+        biased;
+        client = introduced(gateway, accepted, id) => client,
+        () = gateway.drain.begun.raised() => {
+            tracing::debug!(session = id, %peer, "the gateway goes down in the middle of its login");
+            gateway.metrics.login_failed(ErrorKind::Ours);
+            None
+        }
+    }
+}
+
+async fn introduced(gateway: &Gateway, mut accepted: Accepted, id: u32) -> Option<Client> {
     let began = Instant::now();
     if let Err(error) = client_of(&mut accepted, &gateway.config().proxied).await {
         if error.kind() == ErrorKind::Malformed {

@@ -247,6 +247,7 @@ pub struct World {
     /// What a reload reads.
     pub settings: Arc<Settings>,
     reload: watch::Sender<u64>,
+    ended: CancellationToken,
     stop: CancellationToken,
     _tasks: JoinSet<()>,
 }
@@ -255,6 +256,11 @@ impl World {
     /// Asks for a reload, as a signal does.
     pub fn reload(&self) {
         self.reload.send_modify(|count| *count += 1);
+    }
+
+    /// Completes when the gateway has ended.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Begins the shut-down.
@@ -311,8 +317,11 @@ impl World {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let running = gateway::run(config, reloading, stop.clone(), ready);
+        let ended = CancellationToken::new();
+        let has_ended = ended.clone();
         tasks.spawn(async move {
             running.await.unwrap();
+            has_ended.cancel();
         });
         let listening = is_ready.await.unwrap();
         Self {
@@ -322,6 +331,7 @@ impl World {
             dir,
             settings,
             reload,
+            ended,
             stop,
             _tasks: tasks,
         }
