@@ -334,7 +334,8 @@ pub(crate) fn read_text(text: &[u8]) -> Read {
 
 /// One statement that asks for something.
 fn only_reads(text: &[u8]) -> bool {
-    let asks = starts_with(text, b"select") || starts_with(text, b"show");
+    let begins = text.trim_ascii_start();
+    let asks = starts_with(begins, b"select") || starts_with(begins, b"show");
     asks && memchr::memchr(b';', text).is_none()
 }
 
