@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
@@ -100,17 +100,35 @@ pub fn of_data_dir(dir: &Path) {
     }
 }
 
+/// Looks for all that was known when it was made.
+struct Search {
+    names: Vec<String>,
+    automaton: AhoCorasick,
+}
+
+/// Made again when more is known: making it costs more than searching most texts.
+static SEARCH: Mutex<Option<Arc<Search>>> = Mutex::new(None);
+
+fn search() -> Arc<Search> {
+    let mut search = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known();
+    if let Some(search) = search.as_ref().filter(|search| search.names.len() == known.len()) {
+        return Arc::clone(search);
+    }
+    let (values, names): (Vec<_>, Vec<_>) = known.iter().map(|(value, name)| (value, name.clone())).unzip();
+    // Nothing may be logged of a secret in another case either: hashes are written in both.
+    let automaton = AhoCorasick::builder().ascii_case_insensitive(true).build(values);
+    let automaton = automaton.expect("the secrets are not too many to search for");
+    let made = Arc::new(Search { names, automaton });
+    *search = Some(Arc::clone(&made));
+    made
+}
+
 /// Names of the secrets that stand in `text`.
 pub fn found_in(text: &[u8]) -> Vec<String> {
-    // Nothing may be logged of a secret in another case either: hashes are written in both.
-    let known = known();
-    let (values, names): (Vec<_>, Vec<_>) = known.iter().unzip();
-    let search = AhoCorasick::builder().ascii_case_insensitive(true).build(&values);
-    let search = search.expect("the secrets are not too many to search for");
-    let mut found: Vec<String> = search
-        .find_overlapping_iter(text)
-        .map(|hit| names[hit.pattern().as_usize()].clone())
-        .collect();
+    let search = search();
+    let hits = search.automaton.find_overlapping_iter(text);
+    let mut found: Vec<String> = hits.map(|hit| search.names[hit.pattern().as_usize()].clone()).collect();
     found.sort();
     found.dedup();
     found
