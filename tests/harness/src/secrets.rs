@@ -225,8 +225,9 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::unix::process::CommandExt;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -259,12 +260,17 @@ mod tests {
     fn a_secret_is_found_in_a_command_line_and_in_an_environment() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("selkie");
-        fs::copy("/bin/sleep", &program).unwrap();
+        fs::copy("/bin/cat", &program).unwrap();
         token("a token", "selkie_token_that_is_told");
         let started = |line: &str, environment: &str| {
             let mut command = Command::new(&program);
-            command.arg0(format!("{} {line}", program.display())).arg("1000");
-            command.env_clear().env("TOKEN", environment).spawn().unwrap()
+            command.arg0(format!("{} {line}", program.display()));
+            command.env_clear().env("TOKEN", environment);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            // Neither can be read from outside before the program runs; one that answers does.
+            child.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            child
         };
         for (line, environment, place) in [
             ("selkie_token_that_is_told", "", Some("cmdline")),
