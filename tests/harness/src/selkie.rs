@@ -197,10 +197,20 @@ impl Selkie {
 
     /// Makes a project with a user `app` and a database `app`. Its name begins with `name`.
     pub async fn project(&self, name: &str) -> Project<'_> {
+        self.project_of_size(name, None).await
+    }
+
+    /// The same, of so many CU instead of the default.
+    pub async fn project_of_size(&self, name: &str, size_cu: Option<f64>) -> Project<'_> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let password = format!("pw of {id}");
-        let body = json!({"id": id, "user": {"name": "app", "password": password}, "database": "app"});
+        let body = json!({
+            "id": id,
+            "user": {"name": "app", "password": password},
+            "database": "app",
+            "size_cu": size_cu,
+        });
         let made = self.rest("POST", "/projects", Some(&body)).await;
         assert_eq!(made.status, 201, "making project {id}: {made:?}");
         let endpoint = Endpoint {
