@@ -84,7 +84,16 @@ pub(super) struct Seen {
     /// The right answer was sent, with a name that may come in.
     proven: bool,
     name_may: bool,
+    /// It asked for TLS where the gateway may have said OK already: whoever has proven who it is may be in without hearing of it.
+    unheard: bool,
     pub(super) heard: Heard,
+}
+
+impl Seen {
+    /// Whether the gateway may do something for it.
+    pub(super) fn may_be_in(&self) -> bool {
+        self.let_in || self.unheard
+    }
 }
 
 /// Who a client says it is, where that is not for its script to say; and then it knows no password.
@@ -329,6 +338,8 @@ impl<'a> Client<'a> {
         if let Ok(Ok(stream)) = connected.await {
             self.stream = Some(Box::new(stream));
             self.inside_tls = true;
+        } else {
+            self.seen.unheard = self.seen.proven && self.seen.name_may;
         }
     }
 
