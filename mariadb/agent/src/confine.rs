@@ -186,6 +186,19 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_io_uring_register,
 ];
 
+/// On x86-64 each call has a second number, of the ABI with short pointers, where the kernel was built with it: to a filter a
+/// different call of the same architecture.
+#[cfg(target_arch = "x86_64")]
+const X32: libc::c_long = 0x4000_0000;
+/// Those that have numbers of their own there: ptrace, kexec_load, process_vm_readv, process_vm_writev.
+#[cfg(target_arch = "x86_64")]
+const X32_REFUSED: [libc::c_long; 4] = [521, 528, 539, 540];
+
+#[cfg(target_arch = "x86_64")]
+fn x32(rules: &BTreeMap<i64, Vec<SeccompRule>>) -> Vec<(i64, Vec<SeccompRule>)> {
+    rules.iter().map(|(call, rule)| (call | X32, rule.clone())).collect()
+}
+
 /// All are installed. What one of them refuses is refused.
 type Filters = [BpfProgram; 2];
 
@@ -203,7 +216,13 @@ fn filters() -> Result<Filters, BackendError> {
     }
     refused.insert(libc::SYS_clone, only_if(0, SeccompCmpOp::MaskedEq(thread), 0)?);
     // Its flags are in memory, where no filter looks. The C library makes threads by the older call where this one is absent.
-    let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    let mut absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    #[cfg(target_arch = "x86_64")]
+    {
+        absent.extend(x32(&absent));
+        refused.extend(x32(&refused));
+        refused.extend(X32_REFUSED.map(|call| (call | X32, Vec::new())));
+    }
     let with = |rules, errno: i32| -> Result<BpfProgram, BackendError> {
         let arch = std::env::consts::ARCH.try_into()?;
         let answer = SeccompAction::Errno(errno.cast_unsigned());
@@ -268,6 +287,32 @@ mod tests {
         }
         let Output { stdout, .. } = command.output().await.unwrap();
         String::from_utf8(stdout).unwrap()
+    }
+
+    /// The error number of a socket asked for by its second number: EPERM of the filter, or ENOSYS of a kernel without that ABI.
+    #[cfg(target_arch = "x86_64")]
+    #[tokio::test]
+    async fn the_second_number_of_a_call_is_no_way_around_the_filter() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/usr/bin/perl");
+        command.args(["-e", "syscall(0x40000000 | 41, 2, 1, 0); print $! + 0"]);
+        let mut spec = crate::options::tests::spec();
+        if !rustix::process::geteuid().is_root() {
+            spec.uid = None;
+        }
+        let own = Own {
+            dirs: &[dir.path()],
+            files: &[],
+            program: Path::new("/usr/bin/perl"),
+            connections: 8,
+        };
+        confine(&mut command, &spec, &own).unwrap();
+        let said = command.output().await.unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&said.stdout),
+            libc::EPERM.to_string(),
+            "{said:?}"
+        );
     }
 
     #[tokio::test]
