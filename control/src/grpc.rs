@@ -1,25 +1,20 @@
 //! What gateways call: watch, wake, activity. Every call proves itself with the token of the authenticated local channel
 //! before it is looked at, because a watch hands out verifiers and secrets; over the network by a certificate, too.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use control_api::control::{
     AccountsChangedReply, AccountsChangedRequest, ActivityReply, ActivityReport, UsageReply, UsageReport, WakeCause,
     WakeReply, WakeRequest, WatchEvent, WatchRequest,
     gateways_server::{Gateways, GatewaysServer},
 };
+use control_api::incoming::patient;
 use control_api::rest::{WakeSource, WokenBy};
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use subtle::ConstantTimeEq;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
@@ -47,10 +42,6 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A connection over which nothing comes is probed after so long, and given up when as long again brings no answer: a gateway
 /// whose machine is gone says no goodbye, and until it is known to be gone every suspend waits for it. It reports every 2 s.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// After an accept that failed for want of descriptors or memory: the next one would fail, too.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two lines in the log about that.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Where a caller does not say how long it waits.
 pub(crate) const WAKE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -104,31 +95,8 @@ where
     }
     server
         .add_service(authenticated)
-        .serve_with_incoming_shutdown(patient(connections), end.cancelled_owned())
+        .serve_with_incoming_shutdown(patient("gateways", connections), end.cancelled_owned())
         .await
-}
-
-/// Connections, without the accepts that failed: tonic would end the server at one, and with it the control plane.
-fn patient<C>(connections: impl Stream<Item = io::Result<C>>) -> impl Stream<Item = io::Result<C>> {
-    let complained: Arc<Mutex<Option<Instant>>> = Arc::default();
-    connections.filter_map(move |connection| {
-        let complained = Arc::clone(&complained);
-        async move {
-            let error = match connection {
-                Ok(connection) => return Some(Ok(connection)),
-                Err(error) => error,
-            };
-            {
-                let mut complained = complained.lock().unwrap_or_else(PoisonError::into_inner);
-                if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-                    *complained = Some(Instant::now());
-                    tracing::error!(%error, "gateways that connect are not accepted; trying again");
-                }
-            }
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    })
 }
 
 /// Compares hashes in constant time, so that neither length nor prefix of the token can be felt out.

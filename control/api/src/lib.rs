@@ -25,6 +25,7 @@ pub mod agent {
     tonic::include_proto!("selkie.agent.v1");
 }
 
+pub mod incoming;
 pub mod life;
 pub mod networks;
 mod redacted;

@@ -284,7 +284,10 @@ async fn accepts_that_fail_end_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let no_descriptors = || Err(io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error()));
-    let connections = futures::stream::iter([no_descriptors(), no_descriptors()]).chain(TcpIncoming::from(listener));
+    let connections = futures::StreamExt::chain(
+        futures::stream::iter([no_descriptors(), no_descriptors()]),
+        TcpIncoming::from(listener),
+    );
     let (end, ended) = (CancellationToken::new(), tasks.clone());
     let served = end.clone();
     tasks.spawn(async move { serve_on(Arc::new(service), connections, None, None, TOKEN, served).await });

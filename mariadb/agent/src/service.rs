@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use control_api::agent as proto;
+use control_api::incoming::patient;
 use futures::{Stream, StreamExt};
 use proto::agent_server::{Agent, AgentServer};
 use tokio::net::UnixListener;
@@ -61,7 +62,10 @@ pub(crate) async fn serve(
     let service = AgentServer::new(Service { status, asks });
     let served = tonic::transport::Server::builder()
         .add_service(service)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), over.cancelled());
+        .serve_with_incoming_shutdown(
+            patient("control planes", UnixListenerStream::new(listener)),
+            over.cancelled(),
+        );
     if let Err(error) = served.await {
         tracing::error!(%error, "the agent's socket");
     }
