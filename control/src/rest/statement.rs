@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use control_api::rest::{self, StatementLine};
+use control_api::rest::{self, StatementLine, UsagePeriod};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -16,7 +16,7 @@ use super::{
     Problem, Rest,
     problem::Params,
     projects::find,
-    usage::{Format, moment, wants_csv},
+    usage::{Format, moment, period, wants_csv},
 };
 use crate::{
     clock,
@@ -67,7 +67,9 @@ pub(super) async fn show(
     let mut used = Used::default();
     let hours = state.projects.usage.read(&project, time.clone()).await?;
     hours.values().for_each(|hour| used.add(hour));
-    let (lines, total) = lines(&used, project.size_cu, &state.prices);
+    let counted = period(time.clone(), &used, project.size_cu);
+    let compute = cu(&used, project.size_cu);
+    let (lines, total) = lines(compute, &counted, &state.prices);
     let statement = rest::Statement {
         project: id,
         created_at: clock::rfc3339(project.created),
@@ -115,10 +117,7 @@ fn month(wish: Option<String>, now: EpochMs) -> Result<(String, Range<EpochMs>),
 }
 
 /// A line for each that has, or could have, a price; the sum of the amounts where there is any.
-fn lines(used: &Used, size_cu: f64, prices: &Prices) -> (Vec<StatementLine>, Option<String>) {
-    // In the order of `store::usage::COLUMNS`.
-    let [selects, inserts, updates, deletes, ddl, others, _, bytes_out, ..] = used.counts.map(i128::from);
-    let statements = selects + inserts + updates + deletes + ddl + others;
+fn lines(compute: i128, counted: &UsagePeriod, prices: &Prices) -> (Vec<StatementLine>, Option<String>) {
     let mut total = None;
     let mut line = |item: &str, unit: &str, counted: i128, each: i128, price: Option<Price>| {
         let amount = price.map(|price| price.amount(counted, each, prices.decimals));
@@ -135,9 +134,15 @@ fn lines(used: &Used, size_cu: f64, prices: &Prices) -> (Vec<StatementLine>, Opt
         }
     };
     let lines = vec![
-        line("compute", "CU hour", cu(used, size_cu), CU_HOUR, prices.cu_hour),
-        line("statements", "million", statements, MILLION, prices.million_statements),
-        line("bytes_out", "GiB", bytes_out, GIB, prices.gib_out),
+        line("compute", "CU hour", compute, CU_HOUR, prices.cu_hour),
+        line(
+            "statements",
+            "million",
+            counted.statements.into(),
+            MILLION,
+            prices.million_statements,
+        ),
+        line("bytes_out", "GiB", counted.bytes_out.into(), GIB, prices.gib_out),
     ];
     (lines, total.map(|total| decimal(total, prices.decimals)))
 }
