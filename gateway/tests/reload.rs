@@ -72,9 +72,6 @@ async fn bounds_hold_for_who_comes_next() {
     );
     reload(&world, |raw| raw.throttle.address_failures_per_second = 0).await;
     drop(log_in(&world, "p").await.unwrap());
-
-    reload(&world, |raw| raw.tls.mode = "required".into()).await;
-    drop(log_in(&world, "p").await.unwrap());
     there.ask("SET NAMES utf8mb4").await.unwrap();
 }
 
@@ -108,6 +105,11 @@ async fn a_proxy_that_is_trusted_from_now_on_must_say_who_its_client_is() {
         .await
         .unwrap()
         .unwrap();
+    // Who comes through a proxy comes from elsewhere, and without TLS.
+    reload(&world, |raw| raw.tls.mode = "required".into()).await;
+    let through_it = Client::reach_saying(world.mysql, HERE, header).await.unwrap();
+    let refused = timeout(GUARD, through_it.prove("demo.u", "p", BASE)).await.unwrap();
+    assert!(refused.err().unwrap().starts_with("1045 "));
     there.ask("SET NAMES utf8mb4").await.unwrap();
 }
 

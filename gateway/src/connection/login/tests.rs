@@ -286,4 +286,18 @@ async fn a_project_may_be_named_by_server_name_or_attribute() {
         let (_, _, served) = log_in_from(&gateway, Some(ELSEWHERE), false, says).await;
         assert_eq!(served, let_in, "{name} at {server} with {attribute:?}");
     }
+    // Other domains, as a reload brings them, hold for who comes next.
+    let mut config = (*gateway.config()).clone();
+    config.sni_domains = vec!["else.test".into()];
+    gateway.settings.store(Arc::new(config));
+    for (server, let_in) in [("p.db.test", false), ("p.else.test", true)] {
+        let says = Says {
+            name: "u",
+            server,
+            tls: true,
+            ..RIGHT
+        };
+        let (_, _, served) = log_in_from(&gateway, Some(ELSEWHERE), false, says).await;
+        assert_eq!(served, let_in, "at {server}");
+    }
 }
