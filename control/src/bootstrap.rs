@@ -70,7 +70,16 @@ pub async fn bootstrap(config: &Config, key_name: &str, known_api_key: Option<&s
 /// The control plane's own directory, `{data_dir}/control`, locked against another control plane while this is held.
 pub(crate) struct Home {
     dir: PathBuf,
-    _lock: std::fs::File,
+    lock: std::fs::File,
+}
+
+impl Drop for Home {
+    /// A process that is being started shares the lock until it runs its own program: to close the file here is not enough.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, dir = %self.dir.display(), "the control plane's directory is still locked");
+        }
+    }
 }
 
 impl Home {
@@ -91,7 +100,7 @@ impl Home {
             StoreConfig::Postgres(_) => lock.try_lock_shared(),
         };
         match locked {
-            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Ok(()) => Ok(Self { dir, lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path }),
             Err(std::fs::TryLockError::Error(error)) => Err(Error::file(path)(error)),
         }

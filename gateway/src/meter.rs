@@ -197,7 +197,7 @@ pub(crate) struct Meter {
     dir: PathBuf,
     spool_bytes_max: u64,
     /// Its lock says that this place is taken.
-    _place: File,
+    _place: Place,
 }
 
 impl Meter {
@@ -214,7 +214,7 @@ impl Meter {
     }
 
     /// `before` is told of each step before it is done, for tests that end there.
-    fn begin(dir: &Path, spool_bytes_max: u64, place: File, now_ms: i64, before: Step<'_>) -> io::Result<Self> {
+    fn begin(dir: &Path, spool_bytes_max: u64, place: Place, now_ms: i64, before: Step<'_>) -> io::Result<Self> {
         let gateway_id = gateway_id(&dir.join("id"))?;
         let waiting = dir.join("spool");
         make_dir(&waiting)?;
@@ -548,7 +548,7 @@ pub(crate) fn wake_counter(command: &str) -> Counter {
 }
 
 /// The first place that no other gateway has, and what holds it.
-fn place(dir: &Path) -> io::Result<Option<(PathBuf, File)>> {
+fn place(dir: &Path) -> io::Result<Option<(PathBuf, Place)>> {
     for number in 1..=PLACES {
         let dir = dir.join(number.to_string());
         make_dir(&dir)?;
@@ -559,8 +559,20 @@ fn place(dir: &Path) -> io::Result<Option<(PathBuf, File)>> {
     Ok(None)
 }
 
+/// A directory that no other gateway counts in while this lives.
+struct Place(File);
+
+impl Drop for Place {
+    /// A process that is being started shares the lock until it runs its own program: to close the file here is not enough.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "usage: this gateway's place is still locked");
+        }
+    }
+}
+
 /// None: another gateway has this place.
-fn lock(dir: &Path) -> io::Result<Option<File>> {
+fn lock(dir: &Path) -> io::Result<Option<Place>> {
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
@@ -568,7 +580,7 @@ fn lock(dir: &Path) -> io::Result<Option<File>> {
         .mode(0o600)
         .open(dir.join("lock"))?;
     match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
+        Ok(()) => Ok(Some(Place(lock))),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(error)) => Err(error),
     }

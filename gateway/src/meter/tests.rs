@@ -250,6 +250,17 @@ fn two_gateways_on_one_directory_count_apart() {
     assert_eq!(Meter::open(&config(&dir), NOON).unwrap().gateway_id, id);
 }
 
+#[test]
+fn a_place_is_free_at_once_though_a_process_being_started_shares_its_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, place) = place(dir.path()).unwrap().unwrap();
+    let shared_as_by_fork = place.0.try_clone().unwrap();
+    drop(place);
+    let (again, _place) = super::place(dir.path()).unwrap().unwrap();
+    assert_eq!(again, first);
+    drop(shared_as_by_fork);
+}
+
 /// Numbers that look random, the same for the same seed.
 struct Dice(u64);
 
