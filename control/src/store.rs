@@ -30,6 +30,8 @@ pub(crate) mod suite;
 pub(crate) mod usage;
 
 pub(crate) use access::{Access, Accesses, Expected, NewUser, Observed, Touched, UserRecord};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use computes::ucu;
 pub(crate) use computes::{ComputeRecord, ComputeStates, Transition};
 pub(crate) use leases::{Holder, LEADER, LeaseRecord, Leases};
 

@@ -49,11 +49,14 @@ pub(crate) struct Used {
     pub(crate) counts: Counts,
     /// That its compute ran, from `ready` to its end.
     pub(crate) compute_ms: i64,
+    /// The same times the size that it had: millionths of a CU times milliseconds.
+    pub(crate) cu: i128,
 }
 
 impl Used {
     pub(crate) fn add(&mut self, other: &Self) {
         self.compute_ms += other.compute_ms;
+        self.cu += other.cu;
         self.counts
             .iter_mut()
             .zip(other.counts)
@@ -128,22 +131,24 @@ impl Usage {
         let names: Vec<_> = open.iter().map(|window| window.id.clone()).collect();
         let counted = self.store.usage(id, created, hours.clone(), &names).await?;
         let mut used: BTreeMap<EpochMs, Used> = BTreeMap::new();
-        let mut add = |hour: EpochMs, counts: Counts, compute_ms: i64| {
-            used.entry(hour).or_default().add(&Used { counts, compute_ms });
+        let mut add = |hour: EpochMs, new: Used| used.entry(hour).or_default().add(&new);
+        let clients_did = |counts| Used {
+            counts,
+            ..Used::default()
         };
         for (hour, counts) in counted.hours {
-            add(hour, counts, 0);
+            add(hour, clients_did(counts));
         }
         for window in open.iter().filter(|window| !counted.taken.contains(&window.id)) {
             let hour = window.id.start.div_euclid(HOUR_MS) * HOUR_MS;
             let of_project = window.projects.iter().filter(|(project, _)| project == id);
             for (_, counts) in of_project.filter(|_| hours.contains(&hour)) {
-                add(hour, *counts, 0);
+                add(hour, clients_did(*counts));
             }
         }
         let transitions = self.store.transitions_within(id, created, hours.clone()).await?;
-        for (hour, ms) in running(&transitions, hours.start..hours.end.min(clock::now())) {
-            add(hour, Counts::default(), ms);
+        for (hour, ran) in running(&transitions, hours.start..hours.end.min(clock::now())) {
+            add(hour, ran);
         }
         Ok(used)
     }
@@ -189,9 +194,10 @@ fn taken_over(gateway_id: &str, window: proto::UsageWindow) -> UsageWindow {
     }
 }
 
-/// How long the compute ran in each hour of `time`: from `ready` to the next state that is neither `ready` nor `draining`.
-fn running(transitions: &[Transition], time: Range<EpochMs>) -> BTreeMap<EpochMs, i64> {
-    let mut hours = BTreeMap::new();
+/// How long the compute ran in each hour of `time`, at which size: from `ready` to the next state that is neither `ready` nor
+/// `draining`.
+fn running(transitions: &[Transition], time: Range<EpochMs>) -> BTreeMap<EpochMs, Used> {
+    let mut hours: BTreeMap<_, Used> = BTreeMap::new();
     let ends = transitions.iter().skip(1).map(|next| next.at).chain([time.end]);
     for (made, end) in transitions.iter().zip(ends) {
         if !matches!(made.to, ComputeState::Ready | ComputeState::Draining) {
@@ -201,7 +207,11 @@ fn running(transitions: &[Transition], time: Range<EpochMs>) -> BTreeMap<EpochMs
         while at < end {
             let hour = at.div_euclid(HOUR_MS) * HOUR_MS;
             let until = end.min(hour + HOUR_MS);
-            *hours.entry(hour).or_default() += until - at;
+            hours.entry(hour).or_default().add(&Used {
+                compute_ms: until - at,
+                cu: i128::from(until - at) * i128::from(made.size_ucu),
+                ..Used::default()
+            });
             at = until;
         }
     }
@@ -223,6 +233,15 @@ mod tests {
             to,
             at,
             reason: None,
+            size_ucu: 250_000,
+        }
+    }
+
+    fn ran(minutes: i64, minute_ucu: i128) -> Used {
+        Used {
+            compute_ms: minutes * 60_000,
+            cu: minute_ucu * 60_000,
+            ..Used::default()
         }
     }
 
@@ -236,10 +255,33 @@ mod tests {
             made(ComputeState::Starting, NOON + 20 * minute),
             made(ComputeState::Ready, NOON + 50 * minute),
         ];
-        let ran = running(&life, NOON - 60 * minute..NOON + 75 * minute);
+        let hours = running(&life, NOON - 60 * minute..NOON + 75 * minute);
         let expected = [(NOON - HOUR_MS, 60), (NOON, 12 + 10), (NOON + HOUR_MS, 15)];
-        assert_eq!(ran, expected.map(|(hour, minutes)| (hour, minutes * minute)).into());
+        let expected = expected.map(|(hour, minutes)| (hour, ran(minutes, i128::from(minutes) * 250_000)));
+        assert_eq!(hours, expected.into());
         assert_eq!(running(&[], NOON..NOON + HOUR_MS), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_compute_is_billed_by_the_size_that_it_was_started_with() {
+        let minute = 60_000;
+        let of = |size_ucu, to, at| Transition {
+            size_ucu,
+            ..made(to, at)
+        };
+        let life = [
+            of(250_000, ComputeState::Ready, NOON),
+            of(250_000, ComputeState::Suspended, NOON + 10 * minute),
+            of(2_000_000, ComputeState::Starting, NOON + 15 * minute),
+            of(2_000_000, ComputeState::Ready, NOON + 20 * minute),
+            of(2_000_000, ComputeState::Draining, NOON + 70 * minute),
+        ];
+        let hours = running(&life, NOON..NOON + 80 * minute);
+        let expected = [
+            (NOON, ran(50, 10 * 250_000 + 40 * 2_000_000)),
+            (NOON + HOUR_MS, ran(20, 20 * 2_000_000)),
+        ];
+        assert_eq!(hours, expected.into());
     }
 
     fn window(sequence: u64, start_ms: i64, selects: u64) -> proto::UsageWindow {

@@ -648,7 +648,7 @@ pub struct UsagePeriod {
     pub to: String,
     /// Seconds that the compute ran, from `ready` to its end.
     pub compute_seconds: f64,
-    /// The same times its size.
+    /// The same times the size that it was started with.
     pub cu_seconds: f64,
     /// All statements.
     pub statements: i64,
@@ -693,7 +693,7 @@ pub struct UsagePeriod {
 pub struct Usage {
     /// The project.
     pub project: String,
-    /// Its size, by which `cu_seconds` are reckoned.
+    /// Its size now; `cu_seconds` are reckoned by the size at each start.
     pub size_cu: f64,
     /// What a period is.
     pub granularity: Granularity,

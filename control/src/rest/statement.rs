@@ -28,7 +28,7 @@ use crate::{
 
 /// Quantities are shown to the millionth; amounts are reckoned from what was counted, not from what is shown.
 const QUANTITY_DECIMALS: u32 = 6;
-/// A CU for an hour, in what [`Used`] is reckoned in: a millionth of a CU for a millisecond.
+/// A CU for an hour, in what [`Used::cu`] is reckoned in: a millionth of a CU for a millisecond.
 const CU_HOUR: i128 = 3_600_000 * MILLION;
 const MILLION: i128 = 1_000_000;
 const GIB: i128 = 1 << 30;
@@ -67,9 +67,8 @@ pub(super) async fn show(
     let mut used = Used::default();
     let hours = state.projects.usage.read(&project, time.clone()).await?;
     hours.values().for_each(|hour| used.add(hour));
-    let counted = period(time.clone(), &used, project.size_cu);
-    let compute = cu(&used, project.size_cu);
-    let (lines, total) = lines(compute, &counted, &state.prices);
+    let counted = period(time.clone(), &used);
+    let (lines, total) = lines(used.cu, &counted, &state.prices);
     let statement = rest::Statement {
         project: id,
         created_at: clock::rfc3339(project.created),
@@ -145,11 +144,6 @@ fn lines(compute: i128, counted: &UsagePeriod, prices: &Prices) -> (Vec<Statemen
         line("bytes_out", "GiB", counted.bytes_out.into(), GIB, prices.gib_out),
     ];
     (lines, total.map(|total| decimal(total, prices.decimals)))
-}
-
-/// In millionths of a CU times milliseconds.
-fn cu(used: &Used, size_cu: f64) -> i128 {
-    i128::from(used.compute_ms) * (size_cu * 1e6).round() as i128
 }
 
 /// A head, a line for each, and the total. No value holds a comma or a quote.

@@ -70,7 +70,7 @@ pub(super) async fn show(
     let periods = periods.into_iter().map(|time| {
         let mut sum = Used::default();
         hours.range(time.clone()).for_each(|(_, used)| sum.add(used));
-        period(time, &sum, project.size_cu)
+        period(time, &sum)
     });
     let usage = rest::Usage {
         project: id,
@@ -140,7 +140,7 @@ fn periods(time: &Range<EpochMs>, granularity: Granularity) -> Result<Vec<Range<
 }
 
 /// What was used, as people read it.
-pub(super) fn period(time: Range<EpochMs>, used: &Used, size_cu: f64) -> UsagePeriod {
+pub(super) fn period(time: Range<EpochMs>, used: &Used) -> UsagePeriod {
     // In the order of `store::usage::COLUMNS`.
     let [
         selects,
@@ -160,12 +160,11 @@ pub(super) fn period(time: Range<EpochMs>, used: &Used, size_cu: f64) -> UsagePe
         wakes_execute,
         wakes_other,
     ] = used.counts;
-    let compute_seconds = used.compute_ms as f64 / 1e3;
     UsagePeriod {
         from: clock::rfc3339(time.start),
         to: clock::rfc3339(time.end),
-        compute_seconds,
-        cu_seconds: compute_seconds * size_cu,
+        compute_seconds: used.compute_ms as f64 / 1e3,
+        cu_seconds: used.cu as f64 / 1e9,
         statements: selects + inserts + updates + deletes + ddl + others,
         selects,
         inserts,

@@ -16,6 +16,14 @@ pub(crate) struct Transition {
     pub(crate) to: ComputeState,
     pub(crate) at: EpochMs,
     pub(crate) reason: Option<String>,
+    /// With which the compute was started, in millionths of a CU.
+    pub(crate) size_ucu: i64,
+}
+
+/// A size in millionths of a CU: whole numbers add up exactly.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn ucu(size_cu: f64) -> i64 {
+    (size_cu * 1e6).round() as i64
 }
 
 /// What is kept of a compute.
@@ -39,7 +47,10 @@ pub(crate) trait ComputeStates: Sync {
     /// pending then: the start brings it.
     /// Who woke it is kept with the transition.
     async fn begin_start_for(&self, id: &ProjectId, now: EpochMs, by: &WokenBy) -> Result<WholeProject, StoreError>;
-    /// The same where nobody is known.
+    /// Another size from the next start on.
+    #[cfg(test)]
+    async fn resize(&self, id: &ProjectId, size_cu: f64) -> Result<(), StoreError>;
+    /// The same as `begin_start_for` where nobody is known.
     #[cfg(test)]
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {
         self.begin_start_for(id, now, &WokenBy::default()).await

@@ -81,6 +81,8 @@ struct KeptReplay {
 struct Kept {
     whole: WholeProject,
     deleting: bool,
+    /// Of the compute that was started last, in millionths of a CU.
+    size_ucu: i64,
     seen: Vec<DatabaseName>,
     pending_users: BTreeMap<UserName, i64>,
     pending_databases: BTreeMap<DatabaseName, i64>,
@@ -178,6 +180,7 @@ impl Inner {
                 to: compute.state,
                 at: compute.since,
                 reason: compute.reason.clone(),
+                size_ucu: kept.size_ucu,
             };
             let created = kept.whole.record.created;
             self.transitions.push((id.clone(), created, transition));
@@ -289,6 +292,7 @@ impl Store for MemoryStore {
                 observed: None,
             },
             deleting: false,
+            size_ucu: ucu(new.size_cu),
             seen: Vec::new(),
             pending_users: BTreeMap::new(),
             pending_databases: BTreeMap::new(),

@@ -227,6 +227,7 @@ pub(super) struct TransitionRow {
     to_state: String,
     at_ms: i64,
     reason: Option<String>,
+    size_ucu: i64,
 }
 
 impl TryFrom<TransitionRow> for Transition {
@@ -240,6 +241,7 @@ impl TryFrom<TransitionRow> for Transition {
             to: state(&row.to_state, "compute_transitions.to_state")?,
             at: row.at_ms,
             reason: row.reason,
+            size_ucu: row.size_ucu,
         })
     }
 }

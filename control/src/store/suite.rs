@@ -94,6 +94,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         usage::usage_outlives_its_project_and_is_not_of_the_next_of_that_name,
         usage::old_usage_is_forgotten,
         usage::transitions_of_a_time_begin_with_the_state_it_began_in,
+        usage::a_transition_has_the_size_that_the_compute_was_started_with,
         usage::who_woke_a_compute_is_kept_with_its_incarnation,
     );
 }

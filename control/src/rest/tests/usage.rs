@@ -1,9 +1,13 @@
 //! Usage over REST.
 
-use control_api::control as proto;
+use control_api::{control as proto, rest::ComputeState};
 
 use super::*;
-use crate::{clock, store::usage::HOUR_MS};
+use crate::{
+    clock,
+    name::ProjectId,
+    store::{ComputeStates, usage::HOUR_MS},
+};
 
 fn report(sequence: u64, start_ms: i64, selects: u64, ddl: u64) -> proto::UsageWindow {
     proto::UsageWindow {
@@ -128,4 +132,26 @@ async fn a_compute_is_in_the_usage_for_as_long_as_it_ran() {
     assert_eq!(total["compute_seconds"], json!(ran));
     assert_eq!(total["cu_seconds"], json!(ran * 0.25));
     assert!(running <= ran);
+}
+
+#[tokio::test]
+async fn a_compute_is_billed_by_the_size_that_each_start_had() {
+    let api = Api::with_demo().await;
+    let demo = ProjectId::new("demo").unwrap();
+    let begin = clock::now() - 5 * HOUR_MS;
+    for (at, seconds, next) in [(begin, 60, 2.0), (begin + HOUR_MS, 10, 8.0)] {
+        let mut compute = api.plane.store.begin_start(&demo, at).await.unwrap().record.compute;
+        for (state, since) in [
+            (ComputeState::Ready, at),
+            (ComputeState::Suspended, at + seconds * 1_000),
+        ] {
+            (compute.state, compute.since) = (state, since);
+            api.plane.store.set_compute(&demo, &compute).await.unwrap();
+        }
+        api.plane.store.resize(&demo, next).await.unwrap();
+    }
+    let (_, usage) = api.get("/api/v1/projects/demo/usage?granularity=total").await;
+    let total = &usage["periods"][0];
+    assert_eq!(total["compute_seconds"], json!(70.0), "{usage}");
+    assert_eq!(total["cu_seconds"], json!(60.0 * 0.25 + 10.0 * 2.0), "{usage}");
 }

@@ -15,6 +15,7 @@ impl ComputeStates for MemoryStore {
             kept.pending_databases
                 .retain(|name, _| !access.databases.contains(name));
             kept.pending_settings.clear();
+            kept.size_ucu = ucu(kept.whole.record.size_cu);
             Ok(ComputeRecord {
                 state: ComputeState::Starting,
                 incarnation: kept.whole.record.compute.incarnation + 1,
@@ -33,6 +34,14 @@ impl ComputeStates for MemoryStore {
         let whole = self.with(id, |kept| Ok(kept.whole()));
         self.travel().await;
         whole
+    }
+
+    #[cfg(test)]
+    async fn resize(&self, id: &ProjectId, size_cu: f64) -> Result<(), StoreError> {
+        self.change(id, |kept| {
+            kept.whole.record.size_cu = size_cu;
+            Ok(())
+        })
     }
 
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {

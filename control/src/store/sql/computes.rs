@@ -19,8 +19,8 @@ impl ComputeStates for SqlStore {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         sqlx::query(
-            "INSERT INTO compute_transitions (project_id, project_created_ms, incarnation, from_state, to_state, at_ms, cause) \
-             SELECT c.project_id, p.created_ms, c.incarnation + 1, c.state, $2, $3, $4 \
+            "INSERT INTO compute_transitions (project_id, project_created_ms, incarnation, from_state, to_state, at_ms, cause, size_ucu) \
+             SELECT c.project_id, p.created_ms, c.incarnation + 1, c.state, $2, $3, $4, CAST(ROUND(p.size_cu * 1000000) AS BIGINT) \
              FROM computes c JOIN projects p ON p.id = c.project_id WHERE c.project_id = $1",
         )
         .bind(id.as_str())
@@ -31,7 +31,8 @@ impl ComputeStates for SqlStore {
         .await?;
         sqlx::query(
             "UPDATE computes SET state = $2, incarnation = incarnation + 1, drain_round = 0, \
-             drain_forced = FALSE, since_ms = $3, reason = NULL \
+             drain_forced = FALSE, since_ms = $3, reason = NULL, \
+             size_ucu = (SELECT CAST(ROUND(p.size_cu * 1000000) AS BIGINT) FROM projects p WHERE p.id = computes.project_id) \
              WHERE project_id = $1",
         )
         .bind(id.as_str())
@@ -55,13 +56,24 @@ impl ComputeStates for SqlStore {
         Ok(whole)
     }
 
+    #[cfg(test)]
+    async fn resize(&self, id: &ProjectId, size_cu: f64) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query("UPDATE projects SET size_cu = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(size_cu)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
         let row = ComputeRow::try_from(compute)?;
         let mut tx = self.write().await?;
         sqlx::query(
             "INSERT INTO compute_transitions \
-             (project_id, project_created_ms, incarnation, from_state, to_state, at_ms, reason) \
-             SELECT c.project_id, p.created_ms, $3, c.state, $2, $4, $5 \
+             (project_id, project_created_ms, incarnation, from_state, to_state, at_ms, reason, size_ucu) \
+             SELECT c.project_id, p.created_ms, $3, c.state, $2, $4, $5, c.size_ucu \
              FROM computes c JOIN projects p ON p.id = c.project_id \
              WHERE c.project_id = $1 AND c.incarnation <= $3 AND c.state <> $2",
         )
@@ -99,7 +111,7 @@ impl ComputeStates for SqlStore {
         limit: u32,
     ) -> Result<Vec<Transition>, StoreError> {
         let rows = sqlx::query_as::<_, TransitionRow>(
-            "SELECT id, incarnation, from_state, to_state, at_ms, reason FROM compute_transitions \
+            "SELECT id, incarnation, from_state, to_state, at_ms, reason, size_ucu FROM compute_transitions \
              WHERE project_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
         )
         .bind(id.as_str())
@@ -118,7 +130,7 @@ impl ComputeStates for SqlStore {
     ) -> Result<Vec<(Transition, Option<WokenBy>)>, StoreError> {
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let rows = sqlx::query_as::<_, LifeRow>(
-            "SELECT id, incarnation, from_state, to_state, at_ms, reason, cause FROM compute_transitions \
+            "SELECT id, incarnation, from_state, to_state, at_ms, reason, size_ucu, cause FROM compute_transitions \
              WHERE project_id = $1 AND project_created_ms = $2 AND incarnation >= $3 AND incarnation < $4 ORDER BY id",
         )
         .bind(id.as_str())

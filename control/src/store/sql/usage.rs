@@ -123,7 +123,7 @@ impl UsageHours for SqlStore {
         time: Range<EpochMs>,
     ) -> Result<Vec<Transition>, StoreError> {
         let rows = sqlx::query_as::<_, TransitionRow>(
-            "SELECT id, incarnation, from_state, to_state, at_ms, reason FROM compute_transitions \
+            "SELECT id, incarnation, from_state, to_state, at_ms, reason, size_ucu FROM compute_transitions \
              WHERE project_id = $1 AND project_created_ms = $2 AND at_ms < $4 AND id >= COALESCE(\
              (SELECT MAX(id) FROM compute_transitions WHERE project_id = $1 AND project_created_ms = $2 \
              AND at_ms <= $3), 0) ORDER BY id",

@@ -139,6 +139,27 @@ pub(super) async fn transitions_of_a_time_begin_with_the_state_it_began_in(store
     );
 }
 
+pub(super) async fn a_transition_has_the_size_that_the_compute_was_started_with(store: &impl Store) {
+    let demo = id("demo");
+    let new = NewProject {
+        size_cu: 0.3,
+        ..new_project("demo")
+    };
+    store.create_project(new).await.unwrap();
+    for (at, next) in [(2_000, 1.5), (5_000, 0.05)] {
+        let mut compute = store.begin_start(&demo, at).await.unwrap().record.compute;
+        (compute.state, compute.since) = (ComputeState::Ready, at + 1_000);
+        store.set_compute(&demo, &compute).await.unwrap();
+        store.resize(&demo, next).await.unwrap();
+        (compute.state, compute.since) = (ComputeState::Suspended, at + 2_000);
+        store.set_compute(&demo, &compute).await.unwrap();
+    }
+    let read = store.transitions_within(&demo, 1_000, 0..9_999).await.unwrap();
+    let sizes: Vec<_> = read.iter().map(|made| (made.to, made.size_ucu)).collect();
+    let life = |ucu| [ComputeState::Starting, ComputeState::Ready, ComputeState::Suspended].map(|to| (to, ucu));
+    assert_eq!(sizes, [life(300_000), life(1_500_000)].concat());
+}
+
 pub(super) async fn who_woke_a_compute_is_kept_with_its_incarnation(store: &impl Store) {
     let demo = id("demo");
     store.create_project(new_project("demo")).await.unwrap();
