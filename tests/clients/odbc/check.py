@@ -3,12 +3,14 @@
 It does not say `connected`: while connecting the driver sets up the session tracker, and pyodbc asks for the types that
 there are, which wakes. (docs/wire.md)
 """
+import concurrent.futures
 import decimal
 import glob
 import hashlib
 import os
 import re
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "python"))
 import contract
@@ -92,6 +94,23 @@ def catalog():
     cursor.close()
 
 
+def kill_query():
+    """SQLCancel of another thread, which is a KILL QUERY by the id that the login told."""
+    # Connections of their own: after several statements in one text the driver keeps its lock for the thread that sent them.
+    killed, other = connect(), connect()
+    cursor = killed.cursor()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sleeps = pool.submit(error_number, lambda: cursor.execute("SELECT SLEEP(60)"))
+        while not one(other, "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(60)'")[0]:
+            time.sleep(0.01)
+        cursor.cancel()
+        equal(sleeps.result(), 1317)
+    cursor.close()
+    equal(one(killed, "SELECT 8")[0], 8)
+    killed.close()
+    other.close()
+
+
 def over_tls(ca):
     return connect(SSLCA=ca, SSLVERIFY=1, FORCETLS=1)
 
@@ -112,6 +131,7 @@ check("errors", errors)
 check("blob_20mb", blob)
 check("multi_results", lambda: contract.multi_results(connection, "odbc"))
 check("catalog", catalog)
+check("kill_query", kill_query)
 if contract.CA:
     check("tls", tls)
     # 2026: CR_SSL_CONNECTION_ERROR.

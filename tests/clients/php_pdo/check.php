@@ -140,12 +140,36 @@ function persistent(): void
     equal($second, $first);
 }
 
+/// PDO tells no id and waits for its answer, so the connection asks for its id, and another process kills.
+function kill_query(PDO $connection): void
+{
+    $id = (string) one($connection, 'SELECT CONNECTION_ID()');
+    $killer = proc_open([PHP_BINARY, __FILE__, 'kill', $id], [], $pipes);
+    equal(error_number(fn () => $connection->query('SELECT SLEEP(60)')), 1317);
+    equal(proc_close($killer), 0);
+    equal(one($connection, 'SELECT 8'), 8);
+}
+
+/// The other process of `kill_query`.
+function kill(string $id): never
+{
+    $connection = connect();
+    while (!one($connection, "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(60)'")) {
+        usleep(10000);
+    }
+    $connection->exec("KILL QUERY $id");
+    exit(0);
+}
+
 function tls(): void
 {
     $secure = connect(options: tls_by(CA));
     equal(one($secure, 'SELECT 7'), 7);
 }
 
+if (($argv[1] ?? null) === 'kill') {
+    kill($argv[2]);
+}
 $connection = connect();
 wait_for_go();
 check('wake_by_first_query', fn () => equal(one($connection, 'SELECT 41 + 1'), 42));
@@ -158,6 +182,7 @@ check('load_data_local', fn () => load_data_local($connection));
 check('multi_results', fn () => multi_results($connection));
 check('unbuffered', unbuffered(...));
 check('persistent', persistent(...));
+check('kill_query', fn () => kill_query($connection));
 if (CA) {
     check('tls', tls(...));
     check('tls_of_another_ca', fn () => refuses_the_certificate(

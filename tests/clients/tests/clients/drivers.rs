@@ -107,6 +107,7 @@ async fn odbc() {
         "bulk",
         "multi_results",
         "catalog",
+        "kill_query",
         "tls",
         "tls_of_another_ca",
     ];
@@ -139,6 +140,7 @@ async fn php_pdo() {
         "multi_results",
         "unbuffered",
         "persistent",
+        "kill_query",
         "tls",
         "tls_of_another_ca",
     ];
