@@ -2,7 +2,7 @@
 //! the gateway's own statements have taken its place there, or the compute is gone. And how a question for it is known.
 
 use crate::error::Told;
-use crate::text::{Words, is_one_of};
+use crate::text::{Words, first_statement, is_one_of};
 
 /// Who knows the client's last statement.
 #[derive(Debug, Default)]
@@ -40,10 +40,12 @@ impl Previous {
 }
 
 /// Does the statement ask for the one before it? Of several in one text only the first can: the others ask for those in
-/// front of them. What a program asks that it calls is not seen.
+/// front of them. What a program asks that it calls is not seen. Where the statement ends can hang on whether backslashes
+/// escape, which is not known here: the longer reading counts, as a statement too many is refused and one too few is answered
+/// wrongly.
 pub(crate) fn asks(text: &[u8]) -> bool {
-    let end = memchr::memchr(b';', text).unwrap_or(text.len());
-    let first = &text[..end];
+    let [first, other] = [true, false].map(|escapes| first_statement(text, escapes).0);
+    let first = if first.len() < other.len() { other } else { first };
     let mut words = Words(first);
     let verb = words.next();
     if is_one_of(verb, &[b"get"]) {
@@ -103,6 +105,10 @@ mod tests {
             "INSERT INTO t VALUES (found_rows ())",
             "SET @n = @@warning_count",
             "SELECT @@session.error_count + 1",
+            "SELECT ';', ROW_COUNT()",
+            r"SELECT '\';', ROW_COUNT()",
+            r"SELECT '\', ';', ROW_COUNT()",
+            "SELECT /* ; */ ROW_COUNT()",
         ] {
             assert!(asks(text.as_bytes()), "{text}");
         }
