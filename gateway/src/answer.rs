@@ -29,9 +29,9 @@ use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::restraint;
 use crate::route::{ComputeView, Project, Server};
-use crate::session::{ResultsCharset, Session};
+use crate::session::{ResultsCharset, Session, hears};
 use crate::stream::{ClientStream, Readable};
-use settings::{Recognised, recognise};
+use settings::{Recognised, recognise, recognise_settings};
 
 /// A COM_CHANGE_USER is a login packet in other clothes.
 const CHANGE_USER_BYTES_MAX: usize = crate::handshake::LOGIN_PACKET_BYTES_MAX;
@@ -308,18 +308,11 @@ fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server
         *out = answer;
         return true;
     }
-    match recognise(payload.get(1..).unwrap_or_default()) {
-        Some(Recognised::Setting { effect, tracked }) => {
-            let Ok(statement) = std::str::from_utf8(&payload[1..]) else {
-                return false;
-            };
-            if !session.remember(statement, effect) {
-                return false;
-            }
-            diagnostics::nothing_left(session, "0", "0");
-            setting_ok(out, session, &tracked);
-            true
-        }
+    let text = payload.get(1..).unwrap_or_default();
+    if let Some(settings) = recognise_settings(text, session.multi_statements()) {
+        return answer_settings(out, settings, session);
+    }
+    match recognise(text) {
         Some(Recognised::Variables(asked)) => {
             let (Some(server), Some(charset)) = (server, session.results_charset()) else {
                 return false;
@@ -335,22 +328,76 @@ fn answer_query(out: &mut Vec<u8>, payload: &[u8], session: &mut Session, server
             diagnostics::nothing_left(session, "-1", "1");
             true
         }
-        None => false,
+        _ => false,
     }
 }
 
-/// The OK of a SET, with the report that a client which asked for session tracking would have.
-fn setting_ok(out: &mut Vec<u8>, session: &Session, tracked: &[(&'static str, String)]) {
-    if tracked.is_empty() || !session.capabilities.contains(Capabilities::SESSION_TRACK) {
-        return ok_frame(out, 1, session.status(), session.capabilities);
+/// An OK for each. False: there is no room to remember them all.
+fn answer_settings(out: &mut Vec<u8>, settings: Vec<(&[u8], Recognised<'_>)>, session: &mut Session) -> bool {
+    let mut sequence = 1;
+    let mut left = settings.len();
+    for (statement, setting) in settings {
+        let tracked = match setting {
+            Recognised::Setting { effect, tracked } => {
+                let remembered = std::str::from_utf8(statement).is_ok_and(|text| session.remember(text, effect));
+                if !remembered {
+                    out.clear();
+                    return false;
+                }
+                tracked
+            }
+            Recognised::Tracker(asked) => {
+                session.tracked.hears.apply(asked);
+                Vec::new()
+            }
+            Recognised::Variables(_) => return false,
+        };
+        diagnostics::nothing_left(session, "0", "0");
+        left -= 1;
+        setting_ok(out, &mut sequence, session, &tracked, left > 0);
     }
-    let block = mysql_wire::session_track::encode_system_variables(tracked.iter().map(|(n, v)| (*n, v.as_str())));
-    let ok = OkPacket {
-        status: session.status() | StatusFlags::SESSION_STATE_CHANGED,
-        session_track: Some(&block),
+    true
+}
+
+/// What an attached session's client wants to hear of: all of its last statements. Returns what it is answered with.
+pub(crate) fn set_tracker(session: &mut Session, asked: &[hears::Asked]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut sequence = 1;
+    let mut left = asked.len();
+    for asked in asked {
+        session.tracked.hears.apply(*asked);
+        left -= 1;
+        setting_ok(&mut out, &mut sequence, session, &[], left > 0);
+    }
+    diagnostics::keep(session, "0", None);
+    out
+}
+
+/// The OK of a SET, with the report that a client which asked for session tracking would have.
+fn setting_ok(
+    out: &mut Vec<u8>,
+    sequence: &mut u8,
+    session: &Session,
+    tracked: &[(&'static str, String)],
+    more_follow: bool,
+) {
+    let tells = session.capabilities.contains(Capabilities::SESSION_TRACK);
+    let heard = tracked
+        .iter()
+        .filter(|(name, _)| tells && session.tracked.hears.of_variable(name));
+    let block = mysql_wire::session_track::encode_system_variables(heard.map(|(n, v)| (*n, v.as_str())));
+    let mut ok = OkPacket {
+        status: session.status(),
         ..OkPacket::default()
     };
-    mysql_wire::frame::write_packet(out, &mut 1, &ok.encode(session.capabilities));
+    if more_follow {
+        ok.status = ok.status | StatusFlags::MORE_RESULTS;
+    }
+    if !block.is_empty() {
+        ok.status = ok.status | StatusFlags::SESSION_STATE_CHANGED;
+        ok.session_track = Some(&block);
+    }
+    mysql_wire::frame::write_packet(out, sequence, &ok.encode(session.capabilities));
 }
 
 /// What MariaDB 10.11 answers for `SELECT @@variable`, recorded. None: not known here.

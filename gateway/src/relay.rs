@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::accounts::{Accounts, Change};
 use crate::activity::{InFlight, Pinned, Pins};
+use crate::answer::set_tracker;
 use crate::buffer::Buffer;
 use crate::cancel::{Kill, Killed, Killer, Outcome};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
@@ -39,7 +40,7 @@ use crate::route::Running;
 use crate::session::inventory::Inventory;
 use crate::session::life;
 use crate::session::tracked::Pieces;
-use crate::session::{Replay, Session};
+use crate::session::{Replay, Session, hears};
 use crate::stream::Readable;
 
 mod down;
@@ -342,6 +343,8 @@ enum Hold {
     Inventory,
     /// This statement must be prepared on the present connection first.
     Reprepare(u32),
+    /// What the client wants to hear of from here on.
+    Tracker(Vec<hears::Asked>),
     /// A KILL of what no compute knows.
     Kill(Kill),
     /// It is under way.
@@ -578,6 +581,10 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 }));
             }
             Some(Hold::Answer(answer)) if answered => self.answer_here(&answer)?,
+            Some(Hold::Tracker(asked)) if answered => {
+                let answer = set_tracker(self.around.session, &asked);
+                self.answer_here(&answer)?;
+            }
             Some(Hold::Kill(kill)) if answered => {
                 self.hold = Some(Hold::Killing);
                 self.begin_kill(kill);

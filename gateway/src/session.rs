@@ -23,6 +23,7 @@ use previous::Previous;
 use statements::{Modes, Statements};
 use tracked::Tracked;
 
+pub(crate) mod hears;
 pub(crate) mod inventory;
 pub(crate) mod life;
 pub(crate) mod previous;
@@ -38,12 +39,6 @@ const RELEASE: &str = "RELEASE";
 
 /// MariaDB's own default.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(28_800);
-
-/// MariaDB's own defaults. Computes report everything to the gateway, which passes on what a client would hear from a
-/// direct connection; a client that sets up the tracker itself is put back to these first, and hears it unfiltered.
-const TRACKER_DEFAULTS: &str = "SET SESSION session_track_schema=ON, session_track_state_change=OFF, \
-     session_track_transaction_info='OFF', session_track_system_variables=\
-     'autocommit,character_set_client,character_set_connection,character_set_results,time_zone'";
 
 /// Status flags that belong to the session; the others are of one statement.
 const KEPT_STATUS: StatusFlags = StatusFlags(
@@ -499,11 +494,12 @@ impl Session {
         replay
     }
 
-    /// The client is about to set up the session tracker: it meets a plain server's.
+    /// The client is about to set up the session tracker: it meets what it hears of now, and hears reports unfiltered from
+    /// here on.
     pub(crate) fn tracker_is_the_clients(&mut self) -> Replay {
         self.tracked.opaque = true;
         let mut replay = Replay::default();
-        replay.query(TRACKER_DEFAULTS);
+        replay.query(&self.tracked.hears.statement());
         replay
     }
 }

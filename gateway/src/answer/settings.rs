@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use crate::session::{ResultsCharset, SettingEffect};
+use crate::session::{ResultsCharset, SettingEffect, hears};
+use crate::text::first_statement;
 
 /// Longer texts are no connect-time chatter.
 pub(crate) const TEXT_BYTES_MAX: usize = 512;
@@ -19,8 +20,43 @@ pub(crate) enum Recognised<'a> {
         effect: SettingEffect,
         tracked: Vec<(&'static str, String)>,
     },
+    /// What the client wants to hear of: the gateway's to do, never replayed.
+    Tracker(hears::Asked),
     /// A question for variables: `SELECT @@a, @@b`.
     Variables(Vec<Asked<'a>>),
+}
+
+/// The statements of a text that are all settings: drivers send several in one. None: there are others among them, or there
+/// is nothing.
+pub(crate) fn recognise_settings(text: &[u8], several: bool) -> Option<Vec<(&[u8], Recognised<'_>)>> {
+    if text.len() > TEXT_BYTES_MAX {
+        return None;
+    }
+    let mut settings = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        // No text of ours has a backslash in it.
+        let (first, more) = match several {
+            true => first_statement(rest, false),
+            false => (rest, &[][..]),
+        };
+        match recognise(first)? {
+            Recognised::Variables(_) => return None,
+            setting => settings.push((first, setting)),
+        }
+        rest = more.trim_ascii();
+    }
+    (!settings.is_empty()).then_some(settings)
+}
+
+/// Of a text that does nothing but set up the tracker, what each statement asks for.
+pub(crate) fn recognise_tracker(text: &[u8], several: bool) -> Option<Vec<hears::Asked>> {
+    let settings = recognise_settings(text, several)?.into_iter();
+    let asked = settings.map(|(_, setting)| match setting {
+        Recognised::Tracker(asked) => Some(asked),
+        _ => None,
+    });
+    asked.collect()
 }
 
 /// One variable asked for.
@@ -173,11 +209,14 @@ impl<'a> Words<'a> {
 }
 
 fn setting(mut words: Words<'_>) -> Option<Recognised<'_>> {
-    if let Some(()) = isolation_level(words) {
+    if let Some(level) = isolation_level(words) {
         return Some(Recognised::Setting {
             effect: SettingEffect::default(),
-            tracked: Vec::new(),
+            tracked: vec![("tx_isolation", level.join("-"))],
         });
+    }
+    if let Some(asked) = tracker(words) {
+        return Some(Recognised::Tracker(asked));
     }
     let mut effect = SettingEffect::default();
     let mut tracked = Vec::new();
@@ -193,7 +232,7 @@ fn setting(mut words: Words<'_>) -> Option<Recognised<'_>> {
 }
 
 /// `[SESSION] TRANSACTION ISOLATION LEVEL ...`. Without SESSION it is for the next transaction only: not ours.
-fn isolation_level(mut words: Words<'_>) -> Option<()> {
+fn isolation_level(mut words: Words<'_>) -> Option<&'static [&'static str]> {
     for expected in ["SESSION", "TRANSACTION", "ISOLATION", "LEVEL"] {
         words.next().filter(|word| word.is(expected))?;
     }
@@ -202,8 +241,51 @@ fn isolation_level(mut words: Words<'_>) -> Option<()> {
         level.push(word);
     }
     let known =
-        |names: &&[&str]| names.len() == level.len() && names.iter().zip(&level).all(|(name, word)| word.is(name));
-    (words.is_at_end() && ISOLATION_LEVELS.iter().any(known)).then_some(())
+        |names: &&&[&str]| names.len() == level.len() && names.iter().zip(&level).all(|(name, word)| word.is(name));
+    words
+        .is_at_end()
+        .then(|| ISOLATION_LEVELS.iter().find(known).copied())?
+}
+
+/// Nothing but variables of the tracker, with values that are answered for here.
+fn tracker(mut words: Words<'_>) -> Option<hears::Asked> {
+    let mut asked = hears::Asked::default();
+    loop {
+        let (name, value) = named_value(&mut words)?;
+        match name.as_str() {
+            "session_track_schema" => asked.schema = Some(switch(value)?),
+            "session_track_system_variables" => {
+                let Word::Quoted(list) = value else { return None };
+                asked.variables = Some(hears::Variables::read(list)?);
+            }
+            _ => return None,
+        }
+        match words.next() {
+            None => break,
+            Some(Word::Symbol(',')) => {}
+            Some(_) => return None,
+        }
+    }
+    words.is_at_end().then_some(asked)
+}
+
+/// `[SESSION] name = value`, where the value is one word.
+fn named_value<'a>(words: &mut Words<'a>) -> Option<(String, Word<'a>)> {
+    let name = variable_to_set(words)?;
+    let value = words.next()?;
+    ends_here(words)?;
+    Some((name, value))
+}
+
+/// `[SESSION] name =`.
+fn variable_to_set(words: &mut Words<'_>) -> Option<String> {
+    let mut first = words.next()?;
+    if first.is("SESSION") || first.is("LOCAL") {
+        first = words.next()?;
+    }
+    let Word::Name(name) = first else { return None };
+    let name = session_variable(name)?;
+    (words.next()? == Word::Symbol('=')).then_some(name)
 }
 
 fn assignment(
@@ -211,18 +293,11 @@ fn assignment(
     effect: &mut SettingEffect,
     tracked: &mut Vec<(&'static str, String)>,
 ) -> Option<()> {
-    let mut first = words.next()?;
-    if first.is("NAMES") {
+    if words.peek().is_some_and(|word| word.is("NAMES")) {
+        words.next();
         return names(words, effect, tracked);
     }
-    if first.is("SESSION") || first.is("LOCAL") {
-        first = words.next()?;
-    }
-    let Word::Name(name) = first else { return None };
-    let name = session_variable(name)?;
-    if words.next()? != Word::Symbol('=') {
-        return None;
-    }
+    let name = variable_to_set(words)?;
     let computed = name == "sql_mode" && COMPUTED_MODES.iter().any(|mode| words.take(mode).is_some());
     if computed {
         return ends_here(words);
@@ -460,6 +535,42 @@ mod tests {
         }
         let long = format!("SET NAMES utf8mb4{}", " ".repeat(TEXT_BYTES_MAX));
         assert_eq!(recognise(long.as_bytes()), None);
+    }
+
+    #[test]
+    fn what_mariadb_s_odbc_driver_sends() {
+        let several = |text: &'static str| recognise_settings(text.as_bytes(), true);
+        let settings = several("SET SESSION SQL_AUTO_IS_NULL=0;SET autocommit=1").unwrap();
+        let texts: Vec<_> = settings.iter().map(|(text, _)| *text).collect();
+        assert_eq!(texts, [&b"SET SESSION SQL_AUTO_IS_NULL=0"[..], b"SET autocommit=1"]);
+        let tracker = "SET session_track_schema= ON;SET session_track_system_variables='autocommit,tx_isolation'";
+        let asked = recognise_tracker(tracker.as_bytes(), true).unwrap();
+        assert_eq!((asked[0].schema, asked[0].variables), (Some(true), None));
+        assert_eq!(
+            (asked[1].schema, asked[1].variables),
+            (None, hears::Variables::read("autocommit,tx_isolation"))
+        );
+        assert_eq!(
+            recognise_tracker(tracker.as_bytes(), false),
+            None,
+            "the server refuses it"
+        );
+        for other in [
+            "SET autocommit=1;DROP TABLE t",
+            "SET autocommit=1;;",
+            "SET time_zone='+00:00\\';SET autocommit=1';SET autocommit=0",
+            "SET autocommit=1, session_track_schema=ON",
+            "SET session_track_schema=ON, session_track_state_change=ON",
+            "SET session_track_system_variables='*'",
+            "SET GLOBAL session_track_schema=ON",
+            "",
+        ] {
+            assert_eq!(recognise_settings(other.as_bytes(), true), None, "{other}");
+        }
+        assert_eq!(
+            recognise_tracker(b"SET session_track_schema=ON;SET autocommit=1", true),
+            None
+        );
     }
 
     #[test]

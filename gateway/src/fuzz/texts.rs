@@ -31,6 +31,10 @@ pub fn recognised(text: &[u8]) -> Option<Answered> {
             tracked,
             autocommit: effect.autocommit,
         },
+        Recognised::Tracker(_) => Answered::Setting {
+            tracked: Vec::new(),
+            autocommit: None,
+        },
         Recognised::Variables(asked) => {
             Answered::Variables(asked.iter().map(|asked| asked.expression.to_owned()).collect())
         }
@@ -67,7 +71,7 @@ fn settings(text: &[u8], other_case: &[u8]) {
         assert_eq!(recognise(&spaced).as_ref(), Some(&read), "with spaces around it");
     }
     match (&read, recognise(other_case)) {
-        (Recognised::Setting { .. }, other) => {
+        (Recognised::Setting { .. } | Recognised::Tracker(_), other) => {
             assert_eq!(other.as_ref(), Some(&read), "in other case");
             assert!(!changes_accounts(text), "a setting that changes accounts");
         }

@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use super::statement::{Capture, Translated};
 use super::{Due, Hold, Kind, Own, PIPELINED_MAX, Relay, RelayError, command_error, poll_read};
 use crate::accounts::{self, Change};
+use crate::answer::settings::{self, recognise_tracker};
 use crate::answer::{diagnostics, is_refused, unknown_command};
 use crate::buffer::Buffer;
 use crate::cancel::{self, Kill};
@@ -310,6 +311,18 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             may_insert: read.may_insert,
             pieces: read_pieces(text),
         };
+        if read.sets_tracker
+            && !self.around.session.tracked.opaque
+            && head.frame_payload_len <= settings::TEXT_BYTES_MAX
+        {
+            if !is_whole {
+                return None;
+            }
+            if let Some(asked) = recognise_tracker(text, self.around.session.multi_statements()) {
+                self.hold = Some(Hold::Tracker(asked));
+                return None;
+            }
+        }
         // Before modes change under which statements were prepared that nobody has read. Of a session with a tracker of its
         // own they cannot be read, which keeps its connection.
         let session = &*self.around.session;

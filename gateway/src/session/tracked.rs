@@ -9,17 +9,10 @@ use mysql_wire::ok::OkPacket;
 use mysql_wire::session_track::{Change, changes};
 use mysql_wire::status::StatusFlags;
 
+use super::hears::Hears;
 use crate::meter::Class;
 use crate::text::contains;
 
-/// Variables that a client with session tracking hears of unless it asks for others: MariaDB's own default.
-const TOLD_BY_DEFAULT: [&[u8]; 5] = [
-    b"autocommit",
-    b"character_set_client",
-    b"character_set_connection",
-    b"character_set_results",
-    b"time_zone",
-];
 /// Reported, and not to be set again: they follow the schema, or belong to the connection.
 const NOT_KEPT: [&str; 3] = ["character_set_database", "collation_database", "pseudo_thread_id"];
 /// Two names of one variable, which statements change as well.
@@ -52,6 +45,8 @@ pub(crate) struct Tracked {
     modes_version_read: u32,
     /// The client has set up the tracker itself: reports are its own and say nothing reliable.
     pub(crate) opaque: bool,
+    /// Of reports to the gateway's tracker.
+    pub(crate) hears: Hears,
 }
 
 impl Tracked {
@@ -203,7 +198,7 @@ impl Tracked {
                 let block = ok
                     .session_track
                     .filter(|_| client.contains(Capabilities::SESSION_TRACK))
-                    .map(told)
+                    .map(|block| self.hears.of_report(block))
                     .filter(|block| !block.is_empty());
                 let status = match block {
                     Some(_) => ok.status,
@@ -228,22 +223,6 @@ impl Tracked {
         mysql_wire::frame::write_packet(&mut out, &mut { sequence }, &payload);
         Some(out)
     }
-}
-
-/// Of a report, what a client hears that never asked for more.
-fn told(block: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::new();
-    for change in changes(block).flatten() {
-        let told = match change {
-            Change::SystemVariable { name, .. } => TOLD_BY_DEFAULT.contains(&name),
-            Change::Schema(_) => true,
-            _ => false,
-        };
-        if told {
-            change.encode(&mut kept);
-        }
-    }
-    kept
 }
 
 /// What a statement's text is looked through for.

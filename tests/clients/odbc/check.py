@@ -1,9 +1,10 @@
 """MariaDB's ODBC driver through pyodbc: prepared by the server, rows with parameters in bulk, TLS.
 
-It does not say `connected`: while connecting the driver sets up the session tracker, and pyodbc asks for the types that
-there are, which wakes. (docs/wire.md)
+What is `connected` while the database sleeps is the driver by itself: pyodbc asks at once for the types that there are.
 """
 import concurrent.futures
+import contextlib
+import ctypes
 import decimal
 import glob
 import hashlib
@@ -21,10 +22,35 @@ from contract import check, equal, one, run
 DRIVER, = glob.glob("/usr/lib/*/odbc/libmaodbc.so")
 
 
-def connect(**change):
+def settings(**change):
     settings = dict(DRIVER=DRIVER, SERVER=contract.HOST, PORT=contract.PORT, UID=contract.USER, PWD=contract.PASSWORD,
                     DATABASE=contract.DATABASE, OPTION=1 << 26)  # several statements in one text
-    return pyodbc.connect(**{**settings, **change}, autocommit=True)
+    return {**settings, **change}
+
+
+def connect(**change):
+    return pyodbc.connect(**settings(**change), autocommit=True)
+
+
+@contextlib.contextmanager
+def connected_by_the_driver_alone():
+    """SQLDriverConnect without what pyodbc does behind it. Handles are of an environment (1) and a connection (2)."""
+    odbc = ctypes.CDLL("libodbc.so.2")
+    environment, handle = ctypes.c_void_p(), ctypes.c_void_p()
+    text = "".join(f"{name}={{{value}}};" for name, value in settings().items()).encode()
+    version_3, no_prompt = ctypes.c_void_p(3), 0
+    steps = [
+        lambda: odbc.SQLAllocHandle(1, None, ctypes.byref(environment)),
+        lambda: odbc.SQLSetEnvAttr(environment, 200, version_3, 0),
+        lambda: odbc.SQLAllocHandle(2, environment, ctypes.byref(handle)),
+        lambda: odbc.SQLDriverConnect(handle, None, text, len(text), None, 0, None, no_prompt),
+    ]
+    # Success, or success with something to say.
+    equal([step() in (0, 1) for step in steps], [True] * 4)
+    yield
+    odbc.SQLDisconnect(handle)
+    odbc.SQLFreeHandle(2, handle)
+    odbc.SQLFreeHandle(1, environment)
 
 
 def error_number(act):
@@ -121,6 +147,8 @@ def tls():
     secure.close()
 
 
+with connected_by_the_driver_alone():
+    contract.wait_for_go()
 connection = connect()
 check("wake_by_first_query", lambda: equal(one(connection, "SELECT 41 + 1")[0], 42))
 check("types", lambda: contract.types(connection, "odbc"))

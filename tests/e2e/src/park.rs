@@ -92,6 +92,30 @@ async fn an_idle_session_leaves_its_connection_and_comes_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_a_client_hears_of_outlives_its_connection() {
+    let selkie = quick().await;
+    let project = selkie.project("hears").await;
+    let login = Login {
+        caps: caps::USUAL | caps::SESSION_TRACK,
+        ..Login::default()
+    };
+    let mut raw = Raw::login_with(&project.endpoint, login).await;
+    // With and without a connection.
+    for asks in [
+        "SET session_track_system_variables='autocommit,tx_isolation'",
+        "SET session_track_system_variables='tx_isolation'",
+    ] {
+        raw.query(asks).await.ok();
+        parks(&mut raw, asks).await;
+        let heard = raw.query("SET time_zone='+01:00', tx_isolation='SERIALIZABLE'").await;
+        let packet = &heard.packets[0].payload;
+        let holds = |name: &[u8]| packet.windows(name.len()).any(|window| window == name);
+        assert!(holds(b"tx_isolation") && !holds(b"time_zone"), "{heard:?}");
+    }
+    selkie.logs.check();
+}
+
+#[tokio::test]
 async fn what_belongs_to_the_connection_keeps_it() {
     let selkie = quick().await;
     let project = selkie.project("ties").await;
@@ -114,7 +138,7 @@ async fn what_belongs_to_the_connection_keeps_it() {
         ("CALL makes()", None),
         ("PREPARE p FROM 'SELECT 1'", Some("DEALLOCATE PREPARE p")),
         ("HANDLER t OPEN", None),
-        ("SET session_track_schema=OFF", None),
+        ("SET session_track_state_change=ON", None),
     ] {
         let mut raw = Raw::login(&project.endpoint).await;
         let before = thread_id(&mut raw).await;

@@ -274,3 +274,39 @@ async fn session_tracking_tells_the_client_what_it_asked_for() {
     .await;
     selkie.logs.check();
 }
+
+#[tokio::test]
+async fn a_driver_that_asks_for_other_reports_hears_those_and_ties_nothing() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("hears").await;
+    // As MariaDB's ODBC driver sends it while connecting.
+    let asks = "SET session_track_schema= ON;SET session_track_system_variables='autocommit,tx_isolation'";
+    same_on_both(&project, caps::USUAL | caps::SESSION_TRACK, async |raw| {
+        let mut seen = Vec::new();
+        for sql in [
+            "SET SESSION SQL_AUTO_IS_NULL=0;SET autocommit=1",
+            asks,
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "SET time_zone = '+01:00'",
+            "SELECT @@tx_isolation, @@time_zone, @@sql_auto_is_null",
+            "SET time_zone = '+02:00', tx_isolation = 'SERIALIZABLE'",
+            "USE app",
+            "SELECT 1 UNION SELECT 2",
+            "SET session_track_schema=0, session_track_system_variables='time_zone'",
+            "SELECT ROW_COUNT()",
+            "USE app",
+            "SET time_zone = '+03:00', tx_isolation = 'READ-COMMITTED'",
+            asks,
+            "SET autocommit=0",
+        ] {
+            seen.push(raw.query(sql).await);
+        }
+        // From here on the tracker is the client's own.
+        seen.push(raw.query("SET session_track_system_variables='sql_mode'").await);
+        seen.push(raw.query("USE app").await);
+        seen.push(raw.query("SET sql_mode='ANSI', time_zone='+04:00'").await);
+        seen
+    })
+    .await;
+    selkie.logs.check();
+}
