@@ -17,6 +17,9 @@ use crate::settings::Offer;
 pub const SERVER_SOCKET: &str = "m.sock";
 /// The name of the agent's unix socket inside [`Spec::run_dir`].
 pub const AGENT_SOCKET: &str = "a.sock";
+/// Statements that a server executes before it greets, inside [`Spec::run_dir`]. The agent takes the file away at the greeting: as
+/// long as it is there the server is starting, and has told nobody anything.
+pub const INIT_FILE: &str = "init.sql";
 /// The longest socket path that control hands out; Linux ends at 107 bytes, the rest is for suffixes that servers add.
 pub const SOCKET_PATH_BYTES_MAX: usize = 100;
 
@@ -98,6 +101,11 @@ impl Spec {
     /// Where mariadbd listens.
     pub fn server_socket(&self) -> PathBuf {
         self.run_dir.join(SERVER_SOCKET)
+    }
+
+    /// What a starting server executes; see [`INIT_FILE`].
+    pub fn init_file(&self) -> PathBuf {
+        self.run_dir.join(INIT_FILE)
     }
 
     /// Where the agent listens.

@@ -16,7 +16,7 @@ use control_api::{
     agent::{AgentStatus, Phase},
     life::{End, Life},
     settings::Offer,
-    spec::{Spec, SpecError, Template},
+    spec::{INIT_FILE, Spec, SpecError, Template},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -474,6 +474,7 @@ impl Inner {
         Traits {
             spec: self.paths.spec(id),
             dirs: vec![self.paths.project(id), self.paths.run(id)],
+            init_file: self.paths.run(id).join(INIT_FILE),
         }
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn start(server: &Server, spec: &Spec, agent_password: &str) -> Resul
     let error_log = spec.log_dir.join("mariadbd.err");
     let files_dir = beside(&spec.data_dir, "files");
     let tmp_dir = beside(&spec.data_dir, "tmp");
-    let (init_file, options_file) = (spec.run_dir.join("init.sql"), spec.run_dir.join("my.cnf"));
+    let (init_file, options_file) = (spec.init_file(), spec.run_dir.join("my.cnf"));
     for dir in [&files_dir, &tmp_dir] {
         make_dir(dir, spec)?;
     }
@@ -180,6 +180,16 @@ impl Process {
                 self.ended().await
             }
         }
+    }
+
+    /// The same for one that may not have greeted yet. A SIGTERM before that can hang it for good: it ends a thread that its
+    /// main thread goes on to wait for (`init_slave` in 10.11). So it is let come up first, which takes a fraction of a
+    /// second, and is killed where its `patience` is over: who has greeted nobody has promised nothing.
+    pub(crate) async fn stop_starting(&mut self, patience: Duration) -> Ended {
+        let began = Instant::now();
+        // Whether it greets, ends or is late: what follows knows.
+        let _ = self.greeted(patience).await;
+        self.stop(patience.saturating_sub(began.elapsed())).await
     }
 
     fn signal(&self, signal: Signal) {

@@ -157,7 +157,7 @@ impl Compute {
             status.server_pid = process.pid;
             status.executed_ms = since;
         });
-        let stop_patience = match self.spec.stop_timeout() {
+        let mut stop_patience = match self.spec.stop_timeout() {
             Duration::ZERO => STOP_PATIENCE,
             patience => patience,
         };
@@ -168,11 +168,14 @@ impl Compute {
                 () = shutdown.cancelled() => None,
                 _ = terminate.recv() => None,
                 _ = interrupt.recv() => None,
-                patience = stop_asked(&mut self.asked) => { let _ = patience; None }
+                patience = stop_asked(&mut self.asked) => {
+                    stop_patience = patience.unwrap_or(stop_patience);
+                    None
+                }
             }
         };
         let Some((conn, said)) = ready else {
-            return Ok(asked_for(process.stop(stop_patience).await));
+            return Ok(asked_for(process.stop_starting(stop_patience).await));
         };
         self.conn = Some(conn);
         self.publish(|status, since| {

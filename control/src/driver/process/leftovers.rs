@@ -24,17 +24,24 @@ pub(super) struct Traits {
     pub(super) spec: PathBuf,
     /// A server was started with something in one of these directories.
     pub(super) dirs: Vec<PathBuf>,
+    /// There while the server has not greeted yet.
+    pub(super) init_file: PathBuf,
 }
 
-/// Ends all of them: asks first, and after `patience` does not ask. Answers how many there were, or the ids of those
-/// that would not go.
+/// Ends all of them: asks first, and after `patience` does not ask. A server that is starting is not asked at all: a SIGTERM
+/// can hang it, and it has promised nobody anything. Answers how many there were, or the ids of those that would not go.
 pub(super) async fn end(traits: &Traits, patience: Duration) -> Result<usize, Vec<u32>> {
     let found = find(traits);
     if found.is_empty() {
         return Ok(0);
     }
     tracing::warn!(pids = ?found, spec = %traits.spec.display(), "ending processes that were left behind");
-    signal(traits, &found, Signal::TERM);
+    let (first, patience) = if traits.init_file.exists() {
+        (Signal::KILL, KILL_PATIENCE)
+    } else {
+        (Signal::TERM, patience)
+    };
+    signal(traits, &found, first);
     if gone(traits, patience).await {
         return Ok(found.len());
     }
@@ -129,7 +136,27 @@ mod tests {
         Traits {
             spec: dir.join("spec.json"),
             dirs: vec![dir.into()],
+            init_file: dir.join("init.sql"),
         }
+    }
+
+    /// A server that goes on after a SIGTERM.
+    fn deaf(dir: &Path) -> std::process::Child {
+        let script = "trap '' TERM; echo on; while :; do read -t 1 x < /dev/zero || :; done";
+        let mut child = Command::new("bash")
+            .arg0("mariadbd")
+            .args([
+                "-c",
+                script,
+                "mariadbd",
+                &format!("--datadir={}", dir.join("data").display()),
+            ])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = [0; 2];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+        child
     }
 
     #[test]
@@ -167,26 +194,24 @@ mod tests {
     #[tokio::test]
     async fn ends_a_process_that_does_not_want_to() {
         let dir = tempfile::tempdir().unwrap();
-        let script = "trap '' TERM; echo on; while :; do read -t 1 x < /dev/zero || :; done";
-        let mut child = Command::new("bash")
-            .arg0("mariadbd")
-            .args([
-                "-c",
-                script,
-                "mariadbd",
-                &format!("--datadir={}", dir.path().join("data").display()),
-            ])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut first = [0; 2];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
-
+        let mut child = deaf(dir.path());
         let waiter = std::thread::spawn(move || child.wait().unwrap());
         let ended = end(&traits(dir.path()), Duration::from_millis(100)).await;
         assert_eq!(ended, Ok(1));
         let status = waiter.join().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         assert_eq!(end(&traits(dir.path()), Duration::ZERO).await, Ok(0));
+    }
+    #[tokio::test]
+    async fn who_has_not_greeted_yet_is_killed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("init.sql"), "").unwrap();
+        let mut child = deaf(dir.path());
+        let waiter = std::thread::spawn(move || child.wait().unwrap());
+        let began = Instant::now();
+        assert_eq!(end(&traits(dir.path()), Duration::from_secs(60)).await, Ok(1));
+        assert!(began.elapsed() < KILL_PATIENCE, "it was asked first");
+        let status = waiter.join().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     }
 }

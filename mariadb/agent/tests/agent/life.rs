@@ -222,6 +222,52 @@ async fn a_stop_while_it_starts_ends_it() {
     stage.ready().await.stop().await;
 }
 
+/// A SIGTERM in the middle of its start hangs mariadbd until it is killed, in two of three tries of these.
+#[tokio::test]
+async fn a_stop_at_any_moment_of_the_start_ends_it_soon_and_cleanly() {
+    let stage = Stage::new().await;
+    let log = stage.spec.log_dir.join("mariadbd.err");
+    // What a start says one after the other; the last two before its main thread waits for others.
+    for said in [
+        "Completed initialization of buffer pool",
+        "log sequence number",
+        "Plugin 'FEEDBACK' is disabled",
+        "log sequence number",
+        "Plugin 'FEEDBACK' is disabled",
+        "Plugin 'FEEDBACK' is disabled",
+    ] {
+        let _ = std::fs::remove_file(&log);
+        let compute = stage.start();
+        let says = async {
+            while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(said)) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), says)
+            .await
+            .expect("it starts");
+        let exit = tokio::time::timeout(std::time::Duration::from_secs(20), compute.stop())
+            .await
+            .unwrap_or_else(|_| panic!("stopped after {said:?} it does not end"));
+        assert_eq!((exit.status.as_str(), exit.was_asked_for), ("exit status: 0", true));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_of_one_that_never_greets_kills_it_when_the_asker_s_time_is_over() {
+    let mut stage = Stage::new().await;
+    let slow = stage.spec.run_dir.with_file_name("mariadbd");
+    std::fs::write(&slow, "#!/bin/sh\ntrap '' TERM\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    stage.spec.mariadbd = Some(slow);
+    let compute = stage.start();
+    compute.reaches(Phase::Starting).await;
+    let asked = StopRequest { timeout_ms: 200 };
+    let stopped = compute.agent().await.stop(asked).await.unwrap().into_inner();
+    assert_eq!((stopped.exit_signal, stopped.exit_was_asked_for), (9, true));
+    compute.end().await.unwrap();
+}
+
 #[tokio::test]
 async fn no_secret_is_left_in_files() {
     let mut stage = Stage::new().await;
