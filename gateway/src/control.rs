@@ -33,8 +33,9 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const ACKS_MAX: usize = 64;
 /// Control hears of activity this often; its scheduler works in steps of seconds.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
-/// A connection over which nothing comes is probed, so that a half-open one is noticed.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+/// A connection over which nothing comes is probed after so long, and given up when as long again brings no answer: until then
+/// wakes that were asked for over it wait, and nothing is heard of changes. As control does with its gateways.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 /// A project carries at most its users and databases: 64 MiB is 100,000 users.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 

@@ -4,9 +4,21 @@
 
 mod client_to_gateway;
 mod descriptors;
+mod gateway_to_control;
 mod writer;
+
+use harness::http;
 
 /// File descriptors of a process.
 fn descriptors_of(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count()
+}
+
+/// A figure of a service's `/metrics`; `url` is what comes before that.
+async fn metric(url: &str, name: &str) -> f64 {
+    let metrics = http::request("GET", &format!("{url}/metrics"), None, None).await.body;
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_default()
 }

@@ -22,6 +22,8 @@ impl Service {
         std::fs::write(&file, settings(ports)).expect("the settings file");
         let log = File::create(selkie.dir().join(format!("{service}.log"))).expect("a log file");
         let process = Command::new(binary())
+            // The tests' own; Selkie would take it for a setting.
+            .env_remove("SELKIE_SEED")
             .arg(service)
             .arg("--config")
             .arg(&file)

@@ -9,7 +9,7 @@ use harness::{Endpoint, Raw, Selkie};
 use crate::service::Service;
 
 /// What `selkie certificates` prints is what the settings take.
-fn certificates(dir: &Path) -> String {
+pub(crate) fn certificates(dir: &Path) -> String {
     let made = Command::new(binary())
         .arg("certificates")
         .arg(dir)

@@ -47,6 +47,16 @@ impl Writer {
         self.number
     }
 
+    /// Rows that were sent, once each.
+    pub(super) fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// Rows of which the server said that they are there.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+
     pub(super) async fn writes_for(mut self, time: Duration) -> Self {
         let end = Instant::now() + time;
         while Instant::now() < end {
