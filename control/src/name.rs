@@ -3,6 +3,8 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+use control_api::project_id;
+
 /// Why a name was refused; fit to be shown to who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {name:?} {problem}")]
@@ -75,17 +77,8 @@ fn refuse(what: &'static str, name: &str, problem: &'static str) -> Result<(), N
 }
 
 fn check_project(name: &str) -> Result<(), NameError> {
-    let bytes = name.as_bytes();
-    let first_is_letter = bytes.first().is_some_and(u8::is_ascii_lowercase);
-    let rest_fits = bytes
-        .iter()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
-    if !(3..=40).contains(&bytes.len()) || !first_is_letter || !rest_fits {
-        return refuse(
-            "project id",
-            name,
-            "must be 3 to 40 of a-z, 0-9 and -, and begin with a letter",
-        );
+    if !project_id::fits(name) {
+        return refuse("project id", name, project_id::RULE);
     }
     Ok(())
 }

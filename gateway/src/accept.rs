@@ -1,4 +1,5 @@
-//! Listening for MySQL clients: one SO_REUSEPORT listener per data-plane thread, socket options, the bound on clients.
+//! Listening for MySQL clients: on each address one SO_REUSEPORT listener per data-plane thread, socket options, the bound
+//! on clients.
 //!
 //! The kernel spreads connections over the listeners by a hash, which leaves few long-lived clients lopsided; a thread
 //! with more clients than another hands a new one over before a byte was exchanged.
@@ -6,10 +7,12 @@
 pub(crate) mod proxied;
 pub(crate) mod turnstile;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -36,8 +39,18 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Settings of this step.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    pub(crate) listen: SocketAddr,
+    /// In the order of the settings' listeners.
+    pub(crate) listen: Vec<Listen>,
+    /// On all of them together.
     pub(crate) max_clients: u32,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listen {
+    /// What names it.
+    pub(crate) setting: &'static str,
+    pub(crate) address: SocketAddr,
 }
 
 /// Why an address cannot be listened on.
@@ -78,14 +91,33 @@ impl ListenError {
     }
 }
 
-/// Binds `count` listeners to the configured address; with port 0 all share the port that the first was given.
-pub(crate) fn listeners(
-    config: &Config,
-    count: usize,
-) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ListenError> {
-    let refused = |source| ListenError::new("listen", config.listen, source);
+/// What was bound: where, and for each thread its sockets, one for each address.
+pub(crate) struct Bound {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) by_thread: Vec<Vec<std::net::TcpListener>>,
+}
+
+/// Binds `threads` sockets to each configured address.
+pub(crate) fn listeners(config: &Config, threads: usize) -> Result<Bound, ListenError> {
+    let mut bound = Bound {
+        addresses: Vec::new(),
+        by_thread: (0..threads).map(|_| Vec::new()).collect(),
+    };
+    for listen in &config.listen {
+        let (address, sockets) = sockets(listen, threads)?;
+        bound.addresses.push(address);
+        for (thread, socket) in bound.by_thread.iter_mut().zip(sockets) {
+            thread.push(socket);
+        }
+    }
+    Ok(bound)
+}
+
+/// Binds `count` sockets to one address; with port 0 all share the port that the first was given.
+fn sockets(listen: &Listen, count: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ListenError> {
+    let refused = |source| ListenError::new(listen.setting, listen.address, source);
     // With SO_REUSEPORT two processes of one user share a port silently; without it a taken port is an error.
-    let probe = bind(config.listen, false).map_err(refused)?;
+    let probe = bind(listen.address, false).map_err(refused)?;
     let address = probe
         .local_addr()
         .and_then(|a| a.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into()));
@@ -112,6 +144,8 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// A client that has connected; nothing was exchanged yet.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
+    /// Which of the settings' listeners it has come to.
+    pub(crate) listener: usize,
     /// The client's address: the TCP peer's, or what a trusted proxy says.
     pub(crate) peer: SocketAddr,
     /// A PROXY header was read: whatever `peer` is, the client has come over a network.
@@ -129,6 +163,7 @@ impl Accepted {
         });
         Self {
             stream,
+            listener: 0,
             peer,
             via_proxy: false,
             place: seats.take(0),
@@ -194,12 +229,20 @@ impl Seats {
     }
 }
 
-type HandedOver = (std::net::TcpStream, SocketAddr, Place);
+/// A client on its way to another thread.
+struct HandedOver {
+    stream: std::net::TcpStream,
+    listener: usize,
+    peer: SocketAddr,
+    place: Place,
+}
 
-/// One thread's door: its listener and the clients that other threads hand over.
+/// One thread's door: its listeners and the clients that other threads hand over.
 pub(crate) struct Door {
     thread: usize,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
+    /// Which of them is asked first: none of them can keep the others from being heard.
+    first: usize,
     inbox: mpsc::Receiver<HandedOver>,
     others: Vec<mpsc::Sender<HandedOver>>,
     seats: Arc<Seats>,
@@ -208,20 +251,20 @@ pub(crate) struct Door {
 /// What a door needs to be opened on its thread's runtime.
 pub(crate) struct ClosedDoor {
     thread: usize,
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
     inbox: mpsc::Receiver<HandedOver>,
     others: Vec<mpsc::Sender<HandedOver>>,
     seats: Arc<Seats>,
 }
 
-/// One door per listener, connected to each other.
-pub(crate) fn doors(seats: &Arc<Seats>, listeners: Vec<std::net::TcpListener>) -> Vec<ClosedDoor> {
-    let (others, inboxes): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::channel(INBOX_MAX)).unzip();
-    let doors = listeners.into_iter().zip(inboxes).enumerate();
+/// One door per thread, connected to each other.
+pub(crate) fn doors(seats: &Arc<Seats>, by_thread: Vec<Vec<std::net::TcpListener>>) -> Vec<ClosedDoor> {
+    let (others, inboxes): (Vec<_>, Vec<_>) = by_thread.iter().map(|_| mpsc::channel(INBOX_MAX)).unzip();
+    let doors = by_thread.into_iter().zip(inboxes).enumerate();
     doors
-        .map(|(thread, (listener, inbox))| ClosedDoor {
+        .map(|(thread, (listeners, inbox))| ClosedDoor {
             thread,
-            listener,
+            listeners,
             inbox,
             others: others.clone(),
             seats: Arc::clone(seats),
@@ -234,14 +277,16 @@ impl ClosedDoor {
     pub(crate) fn open(self) -> io::Result<Door> {
         let Self {
             thread,
-            listener,
+            listeners,
             inbox,
             others,
             seats,
         } = self;
+        let listeners = listeners.into_iter().map(TcpListener::from_std);
         Ok(Door {
             thread,
-            listener: TcpListener::from_std(listener)?,
+            listeners: listeners.collect::<io::Result<_>>()?,
+            first: 0,
             inbox,
             others,
             seats,
@@ -277,11 +322,12 @@ impl Door {
     pub(crate) async fn next(&mut self) -> io::Result<Arrival> {
         loop {
             tokio::select! {
-                Some((stream, peer, place)) = self.inbox.recv() => {
+                Some(HandedOver { stream, listener, peer, place }) = self.inbox.recv() => {
                     let Ok(stream) = TcpStream::from_std(stream) else { continue };
-                    return Ok(Arrival::Client(Accepted { stream, peer, via_proxy: false, place }));
+                    return Ok(Arrival::Client(Accepted { stream, listener, peer, via_proxy: false, place }));
                 }
-                accepted = self.listener.accept() => {
+                (listener, accepted) = poll_fn(|cx| accept_any(&self.listeners, self.first, cx)) => {
+                    self.first = (listener + 1) % self.listeners.len();
                     let (stream, peer) = accepted?;
                     // On an IPv6 listener, too, clients of IPv4 are known by their IPv4 addresses.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -294,16 +340,31 @@ impl Door {
                     let thread = self.seats.choose(self.thread);
                     let place = self.seats.take(thread);
                     if thread == self.thread {
-                        return Ok(Arrival::Client(Accepted { stream, peer, via_proxy: false, place }));
+                        return Ok(Arrival::Client(Accepted { stream, listener, peer, via_proxy: false, place }));
                     }
                     // A full inbox or a thread that is gone: the client is dropped, and sees a closed connection.
                     if let Ok(stream) = stream.into_std() {
-                        let _ = self.others[thread].try_send((stream, peer, place));
+                        let _ = self.others[thread].try_send(HandedOver { stream, listener, peer, place });
                     }
                 }
             }
         }
     }
+}
+
+/// A client of any of these listeners, and of which; `first` is asked first.
+fn accept_any(
+    listeners: &[TcpListener],
+    first: usize,
+    cx: &mut Context<'_>,
+) -> Poll<(usize, io::Result<(TcpStream, SocketAddr)>)> {
+    let order = (0..listeners.len()).map(|n| (first + n) % listeners.len());
+    for listener in order {
+        if let Poll::Ready(accepted) = listeners[listener].poll_accept(cx) {
+            return Poll::Ready((listener, accepted));
+        }
+    }
+    Poll::Pending
 }
 
 /// An ERR instead of the greeting, as MariaDB does, for a client that nothing else will be done for. It fits any socket's
@@ -328,8 +389,16 @@ mod tests {
     use super::*;
 
     fn loopback() -> Config {
+        on(&["127.0.0.1:0"])
+    }
+
+    fn on(addresses: &[&str]) -> Config {
+        let listen = addresses.iter().map(|address| Listen {
+            setting: "listen",
+            address: address.parse().unwrap(),
+        });
         Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: listen.collect(),
             max_clients: 3,
         }
     }
@@ -337,11 +406,8 @@ mod tests {
     #[test]
     fn a_taken_port_is_an_error_that_names_the_setting() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = Config {
-            listen: taken.local_addr().unwrap(),
-            ..loopback()
-        };
-        let error = listeners(&config, 1).unwrap_err().to_string();
+        let config = on(&[&taken.local_addr().unwrap().to_string()]);
+        let error = listeners(&config, 1).err().unwrap().to_string();
         assert!(
             error.contains("gateway.listen") && error.contains("already in use"),
             "{error}"
@@ -362,10 +428,10 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_vanished_is_noticed_in_the_time_that_is_documented() {
         let config = loopback();
-        let (address, listeners) = listeners(&config, 1).unwrap();
+        let Bound { addresses, by_thread } = listeners(&config, 1).unwrap();
         let seats = Seats::new(1, config.max_clients);
-        let mut door = doors(&seats, listeners).remove(0).open().unwrap();
-        let _client = std::net::TcpStream::connect(address).unwrap();
+        let mut door = doors(&seats, by_thread).remove(0).open().unwrap();
+        let _client = std::net::TcpStream::connect(addresses[0]).unwrap();
         let Arrival::Client(accepted) = door.next().await.unwrap() else {
             panic!("full")
         };
@@ -376,13 +442,67 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_is_known_by_its_listener_whichever_thread_it_is_given_to() {
+        let config = on(&["127.0.0.1:0", "127.0.0.2:0"]);
+        let Bound {
+            addresses,
+            mut by_thread,
+        } = listeners(&config, 1).unwrap();
+        by_thread.extend(listeners(&loopback(), 1).unwrap().by_thread);
+        let seats = Seats::new(2, config.max_clients);
+        let mut doors = doors(&seats, by_thread).into_iter();
+        let mut first = doors.next().unwrap().open().unwrap();
+        let mut second = doors.next().unwrap().open().unwrap();
+        let (mut clients, mut seated) = (Vec::new(), Vec::new());
+        // The second of them is handed over.
+        for listener in [0, 1] {
+            clients.push(std::net::TcpStream::connect(addresses[listener]).unwrap());
+            let (thread, arrival) = tokio::select! {
+                arrival = first.next() => (0, arrival),
+                arrival = second.next() => (1, arrival),
+            };
+            let Arrival::Client(accepted) = arrival.unwrap() else {
+                panic!("full")
+            };
+            assert_eq!((thread, accepted.listener), (listener, listener));
+            seated.push(accepted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_everybody_comes_to_keeps_no_other_from_being_heard() {
+        let config = Config {
+            max_clients: 100,
+            ..on(&["127.0.0.1:0", "127.0.0.2:0"])
+        };
+        let Bound { addresses, by_thread } = listeners(&config, 1).unwrap();
+        let mut door = doors(&Seats::new(1, config.max_clients), by_thread)
+            .remove(0)
+            .open()
+            .unwrap();
+        let waiting: Vec<_> = [0, 0, 0, 0, 0, 0, 1]
+            .map(|listener| std::net::TcpStream::connect(addresses[listener]).unwrap())
+            .into();
+        let mut came = Vec::new();
+        for _ in &waiting {
+            let Arrival::Client(accepted) = door.next().await.unwrap() else {
+                panic!("full")
+            };
+            came.push(accepted.listener);
+        }
+        // The runtime hears of both at its first look.
+        assert!(came[..3].contains(&1), "{came:?}");
+    }
+
+    #[tokio::test]
     async fn a_lopsided_thread_hands_over_and_the_bound_holds() {
         let config = loopback();
-        let (address, listeners) = listeners(&config, 1).unwrap();
+        let Bound { addresses, by_thread } = listeners(&config, 1).unwrap();
+        let address = addresses[0];
         // The second thread listens elsewhere, so that every client arrives at the first.
-        let (_, others) = super::listeners(&config, 1).unwrap();
+        let elsewhere = listeners(&config, 1).unwrap().by_thread;
         let seats = Seats::new(2, config.max_clients);
-        let mut doors = doors(&seats, listeners.into_iter().chain(others).collect()).into_iter();
+        let mut doors = doors(&seats, by_thread.into_iter().chain(elsewhere).collect()).into_iter();
         let mut first = doors.next().unwrap().open().unwrap();
         let mut second = doors.next().unwrap().open().unwrap();
         let mut kept = Vec::new();

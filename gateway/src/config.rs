@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use control_api::networks::Networks;
+use control_api::project_id;
 use serde::{Deserialize, Serialize};
 
-use crate::accept::{proxied, turnstile};
+use crate::accept::{Listen, proxied, turnstile};
 use crate::auth::throttle;
 use crate::{accept, drain, handshake, meter, relay, tls, wake};
 
@@ -20,6 +21,8 @@ use crate::{accept, drain, handshake, meter, relay, tls, wake};
 pub struct RawConfig {
     /// Where MySQL clients connect.
     pub listen: String,
+    /// Where else they do.
+    pub listeners: Vec<RawListener>,
     /// Data-plane threads, each with a runtime and a listener of its own; 0: one per core.
     pub threads: usize,
     /// Clients at once. Each costs a file descriptor, and a second one while it holds a compute connection.
@@ -51,6 +54,31 @@ pub struct RawConfig {
     pub throttle: RawThrottle,
     /// Proxies in front that say who their clients are.
     pub proxy_protocol: RawProxyProtocol,
+}
+
+/// `[[gateway.listeners]]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawListener {
+    /// Address and port.
+    pub listen: String,
+    /// The one project that clients come here for; the login name is the user's alone. None: as at `gateway.listen`.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// What of `[gateway.tls]` is different here.
+    #[serde(default)]
+    pub tls: RawListenerTls,
+    /// Other proxies than those of `[gateway.proxy_protocol]`.
+    #[serde(default)]
+    pub proxy_protocol: Option<RawProxyProtocol>,
+}
+
+/// `[gateway.listeners.tls]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawListenerTls {
+    /// As `gateway.tls.mode`, which it is when not given.
+    pub mode: Option<String>,
 }
 
 /// `[gateway.proxy_protocol]`.
@@ -156,6 +184,7 @@ impl Default for RawConfig {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:3307".into(),
+            listeners: Vec::new(),
             threads: 0,
             max_clients: 50_000,
             login_timeout: "10s".into(),
@@ -225,7 +254,8 @@ pub struct Config {
     pub(crate) http_listen: SocketAddr,
     pub(crate) control: ControlConfig,
     pub(crate) accept: accept::Config,
-    pub(crate) proxied: proxied::Config,
+    /// In the order of `accept.listen`: that of `gateway.listen` first, then `gateway.listeners`.
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) turnstile: turnstile::Config,
     pub(crate) throttle: throttle::Config,
     pub(crate) tls: tls::Config,
@@ -235,6 +265,15 @@ pub struct Config {
     pub(crate) drain: drain::Config,
     pub(crate) park: relay::Config,
     pub(crate) usage: meter::Config,
+}
+
+/// What is a listener's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    /// The one project that clients come here for.
+    pub(crate) project: Option<Box<str>>,
+    pub(crate) proxied: proxied::Config,
+    pub(crate) tls_mode: tls::Mode,
 }
 
 /// How to reach control.
@@ -278,6 +317,7 @@ impl RawConfig {
         };
         let Self {
             listen,
+            listeners,
             threads,
             max_clients,
             login_timeout,
@@ -293,7 +333,6 @@ impl RawConfig {
             throttle,
             proxy_protocol,
         } = self;
-        let RawProxyProtocol { trusted } = proxy_protocol;
         let RawHttp { listen: http_listen } = http;
         let RawThrottle {
             failures_per_minute,
@@ -319,6 +358,8 @@ impl RawConfig {
         if threads > 1024 {
             return Err(refused("threads", &threads.to_string(), "is more than 1024"));
         }
+        let tls = tls_of(tls, data_dir)?;
+        let (listen, listeners) = listeners_of(&listen, listeners, &proxy_protocol, tls.mode)?;
         Ok(Config {
             written,
             threads: if threads == 0 { available_cores() } else { threads },
@@ -328,20 +369,15 @@ impl RawConfig {
                 address: url_of("control.address", address)?,
                 token_file: token_file.unwrap_or_else(|| data_dir.join("control/gateway.token")),
             },
-            accept: accept::Config {
-                listen: address_of("listen", &listen)?,
-                max_clients,
-            },
-            proxied: proxied::Config {
-                trusted: networks_of("proxy_protocol.trusted", &trusted)?,
-            },
+            accept: accept::Config { listen, max_clients },
+            listeners,
             turnstile: turnstile::Config {
                 max_half_open,
                 max_half_open_per_address,
                 address_failures_per_second,
             },
             throttle: throttle::Config { failures_per_minute },
-            tls: tls_of(tls, data_dir)?,
+            tls,
             sni_domains,
             handshake: handshake::Config {
                 timeout: duration_of("login_timeout", &login_timeout)?,
@@ -372,6 +408,11 @@ impl RawConfig {
 }
 
 impl Config {
+    /// Settings of the listener that a client has come to. There are as many as there were at the start, whatever is reloaded.
+    pub(crate) fn listener(&self, n: usize) -> &Listener {
+        &self.listeners[n]
+    }
+
     /// The certificate authority that a client may trust to verify this gateway, if there is one to give out: that of the
     /// development certificate. It exists once the gateway has started.
     pub fn ca_file(&self) -> Option<PathBuf> {
@@ -461,6 +502,76 @@ fn duration_of(setting: &'static str, value: &str) -> Result<Duration, ConfigErr
     Ok(duration)
 }
 
+/// Where to listen, and what is each listener's own: first that of `gateway.listen`, then the others.
+fn listeners_of(
+    listen: &str,
+    others: Vec<RawListener>,
+    proxy_protocol: &RawProxyProtocol,
+    mode: tls::Mode,
+) -> Result<(Vec<Listen>, Vec<Listener>), ConfigError> {
+    let listen = Listen {
+        setting: "listen",
+        address: address_of("listen", listen)?,
+    };
+    let proxied = proxied_of("proxy_protocol.trusted", proxy_protocol)?;
+    let mut all = (
+        vec![listen],
+        vec![Listener {
+            project: None,
+            proxied: proxied.clone(),
+            tls_mode: mode,
+        }],
+    );
+    for other in others {
+        let RawListener {
+            listen,
+            project,
+            tls: RawListenerTls { mode: own_mode },
+            proxy_protocol: own_proxies,
+        } = other;
+        let setting = "listeners.listen";
+        let address = address_of(setting, &listen)?;
+        if let Some(taken) = all.0.iter().find(|before| overlap(before.address, address)) {
+            let problem = format!("overlaps with gateway.{} {}", taken.setting, taken.address);
+            return Err(refused(setting, &listen, problem));
+        }
+        if let Some(project) = project.as_deref().filter(|id| !project_id::fits(id)) {
+            return Err(refused("listeners.project", project, project_id::RULE));
+        }
+        let own_mode = own_mode.map(|mode| mode_of("listeners.tls.mode", &mode)).transpose()?;
+        let own_proxies = own_proxies.map(|raw| proxied_of("listeners.proxy_protocol.trusted", &raw));
+        all.0.push(Listen { setting, address });
+        all.1.push(Listener {
+            project: project.map(String::into_boxed_str),
+            proxied: own_proxies.transpose()?.unwrap_or_else(|| proxied.clone()),
+            tls_mode: own_mode.unwrap_or(mode),
+        });
+    }
+    Ok(all)
+}
+
+/// Would a client of the one be one of the other? The system chooses another port for every 0.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && (any || one.ip() == other.ip())
+}
+
+fn proxied_of(setting: &'static str, raw: &RawProxyProtocol) -> Result<proxied::Config, ConfigError> {
+    let RawProxyProtocol { trusted } = raw;
+    Ok(proxied::Config {
+        setting,
+        trusted: networks_of(setting, trusted)?,
+    })
+}
+
+fn mode_of(setting: &'static str, mode: &str) -> Result<tls::Mode, ConfigError> {
+    match mode {
+        "required" => Ok(tls::Mode::Required),
+        "optional" => Ok(tls::Mode::Optional),
+        other => Err(refused(setting, other, "is neither \"required\" nor \"optional\"")),
+    }
+}
+
 fn tls_of(raw: RawTls, data_dir: &Path) -> Result<tls::Config, ConfigError> {
     let RawTls {
         mode,
@@ -469,11 +580,7 @@ fn tls_of(raw: RawTls, data_dir: &Path) -> Result<tls::Config, ConfigError> {
         certificates,
         client_ca,
     } = raw;
-    let mode = match mode.as_str() {
-        "required" => tls::Mode::Required,
-        "optional" => tls::Mode::Optional,
-        other => return Err(refused("tls.mode", other, "is neither \"required\" nor \"optional\"")),
-    };
+    let mode = mode_of("tls.mode", &mode)?;
     let source = match (cert, key) {
         (Some(cert), Some(key)) => tls::Source::Operator { cert, key },
         (None, None) => tls::Source::Development {
@@ -528,7 +635,13 @@ mod tests {
     #[test]
     fn defaults_are_the_documented_ports() {
         let config = checked(RawConfig::default()).unwrap();
-        assert_eq!(config.accept.listen.to_string(), "127.0.0.1:3307");
+        let listen: Vec<_> = config
+            .accept
+            .listen
+            .iter()
+            .map(|listen| listen.address.to_string())
+            .collect();
+        assert_eq!(listen, ["127.0.0.1:3307"]);
         assert_eq!(config.http_listen.to_string(), "127.0.0.1:7400");
         assert_eq!(config.control.token_file, Path::new("/data/control/gateway.token"));
     }
@@ -564,6 +677,92 @@ mod tests {
             text.starts_with("setting `gateway.proxy_protocol.trusted`: ") && text.contains("write \"10.1.0.0/16\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_listener_has_what_the_gateway_has_but_for_what_it_says_itself() {
+        let listener = |listen: &str| RawListener {
+            listen: listen.into(),
+            project: None,
+            tls: RawListenerTls::default(),
+            proxy_protocol: None,
+        };
+        let trusting = |network: &str| RawProxyProtocol {
+            trusted: vec![network.into()],
+        };
+        let raw = |listeners| RawConfig {
+            listeners,
+            proxy_protocol: trusting("10.0.0.0/8"),
+            ..RawConfig::default()
+        };
+        let own = RawListener {
+            project: Some("shop".into()),
+            tls: RawListenerTls {
+                mode: Some("optional".into()),
+            },
+            proxy_protocol: Some(trusting("192.0.2.0/24")),
+            ..listener("[::1]:3307")
+        };
+        let config = checked(raw(vec![listener("127.0.0.1:3308"), own.clone()])).unwrap();
+        let seen: Vec<_> = config
+            .listeners
+            .iter()
+            .map(|listener| {
+                let trusts = |ip: [u8; 4]| listener.proxied.trusted.contains(ip.into());
+                let project = listener.project.as_deref();
+                (
+                    project,
+                    listener.tls_mode,
+                    trusts([10, 0, 0, 1]),
+                    trusts([192, 0, 2, 1]),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (None, tls::Mode::Required, true, false),
+                (None, tls::Mode::Required, true, false),
+                (Some("shop"), tls::Mode::Optional, false, true),
+            ]
+        );
+        let with = |adjust: fn(&mut RawListener)| {
+            let mut wrong = own.clone();
+            adjust(&mut wrong);
+            checked(raw(vec![wrong])).unwrap_err()
+        };
+        for (told, expected) in [
+            (
+                with(|raw| raw.listen = "3308".into()),
+                "`gateway.listeners.listen`: \"3308\"",
+            ),
+            (
+                with(|raw| raw.listen = "127.0.0.1:3307".into()),
+                "overlaps with gateway.listen 127.0.0.1:3307",
+            ),
+            (
+                with(|raw| raw.listen = "0.0.0.0:3307".into()),
+                "overlaps with gateway.listen",
+            ),
+            (
+                with(|raw| raw.project = Some("Shop".into())),
+                "`gateway.listeners.project`: \"Shop\" must be 3 to 40",
+            ),
+            (
+                with(|raw| raw.tls.mode = Some("off".into())),
+                "`gateway.listeners.tls.mode`: \"off\"",
+            ),
+            (
+                with(|raw| {
+                    raw.proxy_protocol = Some(RawProxyProtocol {
+                        trusted: vec!["x".into()],
+                    })
+                }),
+                "`gateway.listeners.proxy_protocol.trusted`",
+            ),
+        ] {
+            assert!(told.contains(expected), "{told}");
+        }
     }
 
     #[test]

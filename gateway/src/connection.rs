@@ -85,6 +85,8 @@ struct Client {
     /// Of the greeting.
     nonce: [u8; 20],
     project: Arc<Project>,
+    /// It has come to a listener of this project only, and may become nobody of another.
+    bound: bool,
     session: Session,
     /// Held for as long as the client is here.
     registered: Registered,

@@ -176,6 +176,7 @@ pub(crate) struct Broken {
 pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Result<Introduced, Broken> {
     let Accepted {
         stream: mut tcp,
+        listener: _,
         peer,
         via_proxy,
         place,

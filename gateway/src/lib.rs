@@ -42,7 +42,7 @@ mod source;
 mod stream;
 mod text;
 
-pub use config::{Config, ConfigError, RawConfig, Written};
+pub use config::{Config, ConfigError, RawConfig, RawListener, RawListenerTls, RawProxyProtocol, Written};
 pub use error::Error;
 pub use reload::{ControlAt, Reloading, Reread, SettingsSource, changed as changed_settings};
-pub use run::{Drained, Listening, run};
+pub use run::{Drained, Listener, Listening, run};

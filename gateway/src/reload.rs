@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::config::{Config, ConfigError, RawConfig, Written};
+use crate::config::{Config, ConfigError, RawConfig, RawListener, Written};
 use crate::context::Gateway;
 use crate::tls::TlsError;
 
@@ -136,11 +136,12 @@ impl Reload {
 }
 
 /// The new settings, but for those that only a start can take: they stay what they were.
-fn beside(before: &Config, written: Written) -> Result<(Config, Reloaded), ConfigError> {
+fn beside(before: &Config, mut written: Written) -> Result<(Config, Reloaded), ConfigError> {
     let old = &before.written;
     // Exhaustive: a new setting does not compile until it is decided on.
     let RawConfig {
         listen,
+        listeners,
         threads,
         http,
         control,
@@ -156,9 +157,11 @@ fn beside(before: &Config, written: Written) -> Result<(Config, Reloaded), Confi
         throttle: _,
         proxy_protocol: _,
     } = old.gateway.clone();
+    let listeners = in_place_of(listeners, &mut written.gateway.listeners);
     let merged = Written {
         gateway: RawConfig {
             listen,
+            listeners,
             threads,
             http,
             control,
@@ -174,6 +177,26 @@ fn beside(before: &Config, written: Written) -> Result<(Config, Reloaded), Confi
         reloaded.needs_restart.push("data_dir".into());
     }
     Ok((merged.check()?, reloaded))
+}
+
+/// The listeners that are there, each as it is to be from now on where it is among the new ones; which are put in the same
+/// order, then those that come with a restart. A listener is known by its address.
+fn in_place_of(there: Vec<RawListener>, new: &mut Vec<RawListener>) -> Vec<RawListener> {
+    let mut to_come = std::mem::take(new);
+    let mut merged = Vec::with_capacity(there.len());
+    for listener in there {
+        match to_come.iter().position(|other| other.listen == listener.listen) {
+            Some(at) => {
+                let adjusted = to_come.remove(at);
+                new.push(adjusted.clone());
+                merged.push(adjusted);
+            }
+            // Goes with a restart.
+            None => merged.push(listener),
+        }
+    }
+    new.append(&mut to_come);
+    merged
 }
 
 /// The names of the settings below `section` that differ.
@@ -214,6 +237,50 @@ mod tests {
     }
 
     #[test]
+    fn listeners_are_known_by_their_addresses() {
+        let listener = |listen: &str, project: &str| RawListener {
+            listen: listen.into(),
+            project: Some(project.into()),
+            tls: crate::config::RawListenerTls::default(),
+            proxy_protocol: None,
+        };
+        let with = |listeners: &[RawListener]| written(|raw| raw.listeners = listeners.to_vec());
+        let (one, two, three) = (
+            listener("127.0.0.1:1", "one"),
+            listener("127.0.0.1:2", "two"),
+            listener("127.0.0.1:3", "three"),
+        );
+        let before = with(&[one.clone(), two.clone()]).check().unwrap();
+        let other = listener("127.0.0.1:2", "other");
+        for (new, projects, taken, needs_restart) in [
+            (vec![two.clone(), one.clone()], ["one", "two"], false, false),
+            (vec![other.clone(), one.clone()], ["one", "other"], true, false),
+            (vec![one.clone()], ["one", "two"], false, true),
+            (vec![three.clone(), other.clone()], ["one", "other"], true, true),
+            (vec![three, one, two], ["one", "two"], false, true),
+        ] {
+            let (config, reloaded) = beside(&before, with(&new)).unwrap();
+            let served: Vec<_> = config.listeners[1..]
+                .iter()
+                .map(|l| l.project.as_deref().unwrap())
+                .collect();
+            assert_eq!(served, projects, "{new:?}");
+            let named = |is: bool| {
+                if is {
+                    vec!["gateway.listeners".to_owned()]
+                } else {
+                    vec![]
+                }
+            };
+            assert_eq!(
+                (reloaded.taken, reloaded.needs_restart),
+                (named(taken), named(needs_restart)),
+                "{new:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_only_a_start_can_take_is_named_and_stays() {
         let before = written(|_| {}).check().unwrap();
         let mut new = written(|raw| {
@@ -238,8 +305,8 @@ mod tests {
         );
         assert_eq!(config.accept.max_clients, 7);
         assert_eq!(
-            (config.accept.listen, config.http_listen),
-            (before.accept.listen, before.http_listen)
+            (config.accept.listen[0].address, config.http_listen),
+            (before.accept.listen[0].address, before.http_listen)
         );
         assert_eq!(config.threads, before.threads);
         assert_eq!(config.control.token_file, Path::new("/data/control/gateway.token"));
@@ -301,7 +368,7 @@ mod tests {
             (
                 "tls.mode",
                 |raw| raw.tls.mode = "optional".into(),
-                |c| format!("{:?}", c.tls.mode),
+                |c| format!("{:?}", c.listener(0).tls_mode),
                 "Optional",
             ),
             (
@@ -331,7 +398,13 @@ mod tests {
             (
                 "proxy_protocol.trusted",
                 |raw| raw.proxy_protocol.trusted = vec!["192.0.2.0/24".into()],
-                |c| c.proxied.trusted.contains([192, 0, 2, 9].into()).to_string(),
+                |c| {
+                    c.listener(0)
+                        .proxied
+                        .trusted
+                        .contains([192, 0, 2, 9].into())
+                        .to_string()
+                },
                 "true",
             ),
         ];

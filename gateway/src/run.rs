@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::turnstile::Turnstile;
-use crate::accept::{self, Arrival, ClosedDoor, Complaints, ListenError, Seats};
+use crate::accept::{self, Arrival, Bound, ClosedDoor, Complaints, ListenError, Seats};
 use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::admin;
@@ -40,12 +40,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// Where a gateway listens; with port 0 in the settings, the ports that the system chose.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Listening {
-    /// MySQL clients.
+    /// MySQL clients (`gateway.listen`).
     pub mysql: SocketAddr,
+    /// MySQL clients, too (`gateway.listeners`, in their order).
+    pub listeners: Vec<Listener>,
     /// Metrics and health.
     pub http: SocketAddr,
+}
+
+/// One of `gateway.listeners`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The project that it is bound to.
+    pub project: Option<String>,
 }
 
 /// How a gateway has ended that was told to.
@@ -70,7 +81,7 @@ pub async fn run(
     let routes = Arc::new(Routes::default());
     let meter = Arc::new(Meter::open(&config.usage, meter::wall_ms())?);
     let control = Control::new(&config.control, Arc::clone(&routes))?.counting(Arc::clone(&meter), config.threads);
-    let (mysql, listeners) = accept::listeners(&config.accept, config.threads)?;
+    let Bound { addresses, by_thread } = accept::listeners(&config.accept, config.threads)?;
     let http = TcpListener::bind(config.http_listen)
         .await
         .map_err(|source| ListenError::new("http.listen", config.http_listen, source))?;
@@ -82,7 +93,7 @@ pub async fn run(
         Handle::current(),
     );
     let seats = Seats::new(config.threads, config.accept.max_clients);
-    let doors = accept::doors(&seats, listeners);
+    let doors = accept::doors(&seats, by_thread);
     let metrics = Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?;
     let turned_away = [Throttled::HalfOpen, Throttled::Address].map(|by| metrics.throttled(by));
     let gateway = Arc::new(Gateway {
@@ -122,16 +133,36 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(Drained { cut: 0 }),
     }
     let threads = Threads::start(&gateway, doors)?;
-    tracing::info!(mysql = %mysql, http = %http_address, threads = gateway.config().threads, "gateway is ready");
+    let listening = Listening::of(&gateway.config(), &addresses, http_address);
+    tracing::info!(mysql = %listening.mysql, http = %http_address, threads = gateway.config().threads, "gateway is ready");
+    for Listener { address, project } in &listening.listeners {
+        let project = project.as_deref().unwrap_or_default();
+        tracing::info!(mysql = %address, project, "and listens here");
+    }
     // Whoever started us may have stopped waiting.
-    let _ = ready.send(Listening {
-        mysql,
-        http: http_address,
-    });
+    let _ = ready.send(listening);
     let ended = threads.until(&gateway, shutdown).await;
     telling.abort();
     meter::finish(&meter, control).await;
     ended
+}
+
+impl Listening {
+    /// `addresses`: as bound, that of `gateway.listen` first.
+    fn of(config: &Config, addresses: &[SocketAddr], http: SocketAddr) -> Self {
+        let mut all = addresses
+            .iter()
+            .zip(&config.listeners)
+            .map(|(address, listener)| Listener {
+                address: *address,
+                project: listener.project.as_deref().map(str::to_owned),
+            });
+        Self {
+            mysql: all.next().map_or(config.http_listen, |listener| listener.address),
+            listeners: all.collect(),
+            http,
+        }
+    }
 }
 
 /// The data-plane threads.

@@ -30,6 +30,18 @@ pub(crate) struct Mysql {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) ca: Option<PathBuf>,
+    /// `gateway.listeners`; an earlier version wrote none.
+    #[serde(default)]
+    pub(crate) listeners: Vec<Listener>,
+}
+
+/// Where MySQL clients connect besides.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Listener {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The one project that it is for; clients log in there by the user's name alone.
+    pub(crate) project: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]

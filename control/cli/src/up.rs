@@ -107,6 +107,7 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
                 host: mysql.ip().to_string(),
                 port: mysql.port(),
                 ca,
+                listeners: gateway_at.listeners.into_iter().map(told_of).collect(),
             },
             console: None,
             rest: demo::Rest {
@@ -134,6 +135,15 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
     stop_control.cancel();
     let stopped = control.await.map_err(Failure::from);
     served.and(stopped)
+}
+
+fn told_of(listener: gateway::Listener) -> demo::Listener {
+    let at = reachable(listener.address);
+    demo::Listener {
+        host: at.ip().to_string(),
+        port: at.port(),
+        project: listener.project,
+    }
 }
 
 /// The demo user's password: made with the project at the first start, known from `up.json` afterwards.
@@ -173,6 +183,13 @@ fn announce(told: &UpJson, option_file: Option<PathBuf>, data_dir: &Path) -> Res
     let mut out = std::io::stdout().lock();
     writeln!(out, "\nSelkie is up.\n")?;
     writeln!(out, "  MySQL    {}:{}", told.mysql.host, told.mysql.port)?;
+    for listener in &told.mysql.listeners {
+        write!(out, "           {}:{}", listener.host, listener.port)?;
+        match &listener.project {
+            Some(project) => writeln!(out, "  (project {project} only: log in by the user's name alone)")?,
+            None => writeln!(out)?,
+        }
+    }
     if let Some(path) = option_file {
         writeln!(out, "  demo     mariadb --defaults-extra-file={} -A", path.display())?;
     }

@@ -20,8 +20,10 @@ use crate::error::{ClientFacing, ErrorKind, Told};
 const HEADER_TIME: Duration = Duration::from_secs(3);
 
 /// Settings of this step.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
+    /// What says so, for whoever should not have been taken for a proxy.
+    pub(crate) setting: &'static str,
     /// Where the proxies are.
     pub(crate) trusted: Networks,
 }
@@ -33,10 +35,11 @@ pub(crate) enum ProxiedError {
     #[error("the proxy left without a header")]
     Left,
     #[error("it sent no whole PROXY header within 3 s")]
-    Late { proxy: IpAddr },
+    Late { proxy: IpAddr, setting: &'static str },
     #[error("{error}")]
     Header {
         proxy: IpAddr,
+        setting: &'static str,
         #[source]
         error: ProxyError,
     },
@@ -55,12 +58,10 @@ impl ClientFacing for ProxiedError {
     fn told(&self) -> Option<Told> {
         match self {
             // ER_HOST_NOT_PRIVILEGED. Seen by whoever connects directly from where only proxies should.
-            Self::Late { proxy } | Self::Header { proxy, .. } => Some(Told::new(
+            Self::Late { proxy, setting } | Self::Header { proxy, setting, .. } => Some(Told::new(
                 1130,
                 "HY000",
-                format!(
-                    "Host '{proxy}' is a trusted proxy of this gateway (gateway.proxy_protocol.trusted), but {self}"
-                ),
+                format!("Host '{proxy}' is a trusted proxy of this gateway (gateway.{setting}), but {self}"),
             )),
             Self::Left | Self::Io(_) => None,
         }
@@ -73,8 +74,9 @@ pub(crate) async fn client_of(accepted: &mut Accepted, config: &Config) -> Resul
     if !config.trusted.contains(proxy) {
         return Ok(());
     }
-    let reading = timeout(HEADER_TIME, header(accepted, proxy));
-    let header = reading.await.unwrap_or(Err(ProxiedError::Late { proxy }))?;
+    let setting = config.setting;
+    let reading = timeout(HEADER_TIME, header(accepted, proxy, setting));
+    let header = reading.await.unwrap_or(Err(ProxiedError::Late { proxy, setting }))?;
     // Also where the header says that the connection is the proxy's own: it has come over a network.
     accepted.via_proxy = true;
     if let ProxyHeader::From(client) = header {
@@ -83,13 +85,13 @@ pub(crate) async fn client_of(accepted: &mut Accepted, config: &Config) -> Resul
     Ok(())
 }
 
-async fn header(accepted: &mut Accepted, proxy: IpAddr) -> Result<ProxyHeader, ProxiedError> {
+async fn header(accepted: &mut Accepted, proxy: IpAddr, setting: &'static str) -> Result<ProxyHeader, ProxiedError> {
     let mut bytes = Vec::new();
     loop {
         let more = match decode(&bytes) {
             Ok(Progress::Done(header)) => return Ok(header),
             Ok(Progress::More(more)) => more,
-            Err(error) => return Err(ProxiedError::Header { proxy, error }),
+            Err(error) => return Err(ProxiedError::Header { proxy, setting, error }),
         };
         // At most as many as belong to the header; fewer, where fewer have come, and then it may be refused already.
         let read = (&mut accepted.stream).take(more as u64).read_buf(&mut bytes).await?;

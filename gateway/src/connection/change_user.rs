@@ -16,7 +16,8 @@ use crate::session::Identity;
 
 impl Served {
     /// COM_CHANGE_USER ends here: the client proves itself anew, the session begins anew, no compute hears of it. A name
-    /// without a project stays in the present one. When it fails the session goes on as the old user, reset.
+    /// without a project stays in the present one, and so does every name at a listener of one project. When it fails the
+    /// session goes on as the old user, reset.
     pub(super) async fn change_user(&mut self, packet: &[u8], mut sequence: u8) -> Result<(), Reported> {
         let Client {
             stream,
@@ -25,6 +26,7 @@ impl Served {
             address,
             nonce,
             registered,
+            bound,
             ..
         } = &mut self.client;
         session.reset();
@@ -34,7 +36,7 @@ impl Served {
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let name = text(change.user);
-        let (wanted, user) = match split_name(&name, None) {
+        let (wanted, user) = match split_name(&name, bound.then_some(&*project.id)) {
             (Some(wanted), user) if self.gateway.routes.project(wanted).is_some() => {
                 (self.gateway.routes.project(wanted), user)
             }

@@ -41,7 +41,8 @@ pub(super) async fn log_in(gateway: &Gateway, accepted: Accepted, id: u32) -> Op
 
 async fn introduced(gateway: &Gateway, mut accepted: Accepted, id: u32) -> Option<Client> {
     let began = Instant::now();
-    if let Err(error) = client_of(&mut accepted, &gateway.config().proxied).await {
+    let listener = accepted.listener;
+    if let Err(error) = client_of(&mut accepted, &gateway.config().listener(listener).proxied).await {
         if error.kind() == ErrorKind::Malformed {
             tracing::info!(peer = %accepted.peer, reason = %error, "a trusted proxy does not say who its client is");
         }
@@ -107,6 +108,7 @@ async fn prove_and_welcome(
     id: u32,
     entered: &mut Entered<'_>,
 ) -> Result<Client, Refused> {
+    let listener = accepted.listener;
     let server = gateway.routes.server();
     let welcome = Welcome {
         server: server.as_deref(),
@@ -117,10 +119,12 @@ async fn prove_and_welcome(
         Ok(introduced) => introduced,
         Err(broken) => return Err(tell_broken(broken).await),
     };
-    if let Err(error) = auth::check_transport(&introduced, gateway.config().tls.mode) {
+    let config = gateway.config();
+    let listener = config.listener(listener);
+    if let Err(error) = auth::check_transport(&introduced, listener.tls_mode) {
         return Err(tell(introduced.stream, introduced.sequence, &error).await);
     }
-    let routed = route(gateway, introduced);
+    let routed = route(gateway, listener.project.as_deref(), introduced);
     let known = routed.project.clone();
     let Authenticated {
         introduced,
@@ -177,6 +181,7 @@ async fn prove_and_welcome(
         address: peer,
         nonce,
         project,
+        bound: listener.project.is_some(),
         session,
         registered,
         _place: place,
@@ -212,15 +217,18 @@ pub(super) fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, e
     }
 }
 
-/// Which project the client wants, by server name, by attribute, or by its login name; looked up.
-fn route(gateway: &Gateway, introduced: Introduced) -> Routed {
+/// Which project the client wants, by its listener, by server name, by attribute, or by its login name; looked up. Who comes to
+/// a listener of one project and names another names none.
+fn route(gateway: &Gateway, bound: Option<&str>, introduced: Introduced) -> Routed {
     let server = introduced.stream.server_name();
     let by_server = server.and_then(|server| project_of_server_name(server, &gateway.config().sni_domains));
     let attributes = mysql_wire::login::attributes(&introduced.login.attributes);
     let by_attribute = attributes
         .filter(|(key, value)| *key == PROJECT_ATTRIBUTE && !value.is_empty())
         .find_map(|(_, value)| std::str::from_utf8(value).ok());
-    let (project, user) = split_name(&introduced.login.name, by_server.or(by_attribute));
+    let (project, user) = split_name(&introduced.login.name, bound.or(by_server).or(by_attribute));
+    let strays = bound.is_some_and(|bound| by_server.into_iter().chain(by_attribute).any(|named| named != bound));
+    let project = project.filter(|_| !strays);
     let project = project.and_then(|project| gateway.routes.project(project));
     Routed {
         user: user.to_owned(),

@@ -242,6 +242,7 @@ impl gateway::SettingsSource for Settings {
 pub struct World {
     pub script: Arc<Script>,
     pub mysql: SocketAddr,
+    pub listeners: Vec<gateway::Listener>,
     pub http: SocketAddr,
     pub dir: tempfile::TempDir,
     /// What a reload reads.
@@ -327,6 +328,7 @@ impl World {
         Self {
             script,
             mysql: listening.mysql,
+            listeners: listening.listeners,
             http: listening.http,
             dir,
             settings,

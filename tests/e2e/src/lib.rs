@@ -21,6 +21,7 @@ mod idempotency;
 mod isolation;
 mod keys;
 mod kill;
+mod listeners;
 mod login_asleep;
 mod login_settings;
 mod metrics;

@@ -46,6 +46,16 @@ pub struct UpMysql {
     pub host: String,
     pub port: u16,
     pub ca: Option<PathBuf>,
+    pub listeners: Vec<UpListener>,
+}
+
+/// One of `mysql.listeners` of [`Up`].
+#[derive(Clone, Deserialize)]
+#[allow(missing_docs, reason = "the file's own names")]
+pub struct UpListener {
+    pub host: String,
+    pub port: u16,
+    pub project: Option<String>,
 }
 
 /// `rest` of [`Up`].

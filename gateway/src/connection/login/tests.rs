@@ -22,7 +22,7 @@ use crate::accounts::{AccountSource, Accounts};
 use crate::activity::Clock;
 use crate::auth::throttle::Throttle;
 use crate::auth::{Decoy, native_response};
-use crate::config::RawConfig;
+use crate::config::{RawConfig, RawListener, RawListenerTls};
 use crate::drain::Drain;
 use crate::handshake::write_packet;
 use crate::metrics::{Metrics, Throttled};
@@ -58,15 +58,7 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
     adjust(&mut raw);
     let config = raw.check(dir).unwrap();
     let routes = Arc::new(Routes::default());
-    routes.apply(&proto::Project {
-        id: "p".into(),
-        users: vec![proto::User {
-            name: "u".into(),
-            native_sha1: Sha1::digest(Sha1::digest(b"secret")).to_vec(),
-            ..proto::User::default()
-        }],
-        ..proto::Project::default()
-    });
+    routes.apply(&project("p"));
     let metrics = Metrics::new(1).unwrap();
     let turned_away = [Throttled::HalfOpen, Throttled::Address].map(|by| metrics.throttled(by));
     Gateway {
@@ -92,11 +84,32 @@ fn gateway(dir: &Path, adjust: impl FnOnce(&mut RawConfig)) -> Gateway {
     }
 }
 
-/// Two ends of a connection whose client has this address.
-async fn connected(gateway: &Gateway, peer: Option<&str>, via_proxy: bool) -> (TcpStream, Accepted) {
-    let (address, listeners) = listeners(&gateway.config().accept, 1).unwrap();
-    let mut door = doors(&gateway.seats, listeners).remove(0).open().unwrap();
-    let client = TcpStream::connect(address).await.unwrap();
+fn project(id: &str) -> proto::Project {
+    proto::Project {
+        id: id.into(),
+        users: vec![proto::User {
+            name: "u".into(),
+            native_sha1: Sha1::digest(Sha1::digest(b"secret")).to_vec(),
+            ..proto::User::default()
+        }],
+        ..proto::Project::default()
+    }
+}
+
+fn bound_to(project: &str) -> RawListener {
+    RawListener {
+        listen: "127.0.0.1:0".into(),
+        project: Some(project.into()),
+        tls: RawListenerTls::default(),
+        proxy_protocol: None,
+    }
+}
+
+/// Two ends of a connection to this listener whose client has this address.
+async fn connected(gateway: &Gateway, listener: usize, peer: Option<&str>, via_proxy: bool) -> (TcpStream, Accepted) {
+    let bound = listeners(&gateway.config().accept, 1).unwrap();
+    let mut door = doors(&gateway.seats, bound.by_thread).remove(0).open().unwrap();
+    let client = TcpStream::connect(bound.addresses[listener]).await.unwrap();
     let Arrival::Client(mut accepted) = door.next().await.unwrap() else {
         panic!("no place")
     };
@@ -198,8 +211,19 @@ fn certificate(dir: &Path, servers: &[&str]) -> (std::path::PathBuf, std::path::
 
 /// What a client from there is answered, and whether it was let in.
 async fn log_in_from(gateway: &Gateway, peer: Option<&str>, via_proxy: bool, says: Says) -> (u8, Vec<u8>, bool) {
+    log_in_at(gateway, 0, peer, via_proxy, says).await
+}
+
+/// The same, at one of its listeners.
+async fn log_in_at(
+    gateway: &Gateway,
+    listener: usize,
+    peer: Option<&str>,
+    via_proxy: bool,
+    says: Says,
+) -> (u8, Vec<u8>, bool) {
     let ca = authority(gateway);
-    let (client, accepted) = connected(gateway, peer, via_proxy).await;
+    let (client, accepted) = connected(gateway, listener, peer, via_proxy).await;
     let (served, (sequence, payload)) = tokio::join!(log_in(gateway, accepted, 7), first_answer(client, &ca, says));
     (sequence, payload, served.is_some())
 }
@@ -299,5 +323,98 @@ async fn a_project_may_be_named_by_server_name_or_attribute() {
         };
         let (_, _, served) = log_in_from(&gateway, Some(ELSEWHERE), false, says).await;
         assert_eq!(served, let_in, "at {server}");
+    }
+}
+
+#[tokio::test]
+async fn at_a_listener_of_one_project_nothing_that_a_client_says_names_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(dir.path(), &["p.db.test", "shop.db.test", "localhost"]);
+    let gateway = gateway(dir.path(), |raw| {
+        raw.tls.cert = Some(cert);
+        raw.tls.key = Some(key);
+        raw.sni_domains = vec!["db.test".into()];
+        raw.listeners = vec![bound_to("shop")];
+    });
+    gateway.routes.apply(&project("shop"));
+    let refusal = async |says: Says| {
+        let (sequence, payload, served) = log_in_at(&gateway, 1, Some(ELSEWHERE), false, says).await;
+        if served {
+            return None;
+        }
+        let told = ErrPacket::decode(&payload, Capabilities::PROTOCOL_41).unwrap();
+        let text = String::from_utf8_lossy(told.message).replace(&format!("'{}'", says.name), "'NAME'");
+        Some((sequence, told.code, text))
+    };
+    let here = Says {
+        name: "u",
+        tls: true,
+        ..RIGHT
+    };
+    for let_in in [
+        here,
+        Says { name: "shop.u", ..here },
+        Says {
+            server: "shop.db.test",
+            ..here
+        },
+        Says {
+            attribute: "shop",
+            ..here
+        },
+    ] {
+        assert_eq!(refusal(let_in).await, None, "{} at {}", let_in.name, let_in.server);
+    }
+    let unknown = refusal(Says { name: "nobody", ..here }).await;
+    assert!(unknown.is_some());
+    for strays in [
+        Says { name: "p.u", ..here },
+        Says {
+            name: "nowhere.u",
+            ..here
+        },
+        Says {
+            server: "p.db.test",
+            ..here
+        },
+        Says { attribute: "p", ..here },
+        // It is the listener's own that the name says: what else names a project counts all the same.
+        Says {
+            name: "shop.u",
+            attribute: "p",
+            ..here
+        },
+        Says {
+            server: "shop.db.test",
+            attribute: "nowhere",
+            ..here
+        },
+    ] {
+        let refused = refusal(strays).await;
+        assert_eq!(
+            refused, unknown,
+            "{} at {} with {:?}",
+            strays.name, strays.server, strays.attribute
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_listener_says_for_itself_who_must_come_inside_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = gateway(dir.path(), |raw| {
+        let with = |mode: Option<&str>| RawListener {
+            tls: RawListenerTls {
+                mode: mode.map(str::to_owned),
+            },
+            ..bound_to("shop")
+        };
+        raw.listeners = vec![with(Some("optional")), with(Some("required")), with(None)];
+    });
+    gateway.routes.apply(&project("shop"));
+    let says = Says { name: "u", ..RIGHT };
+    for (listener, let_in) in [(1, true), (2, false), (3, false)] {
+        let (_, _, served) = log_in_at(&gateway, listener, Some(ELSEWHERE), false, says).await;
+        assert_eq!(served, let_in, "{listener}");
     }
 }
