@@ -83,6 +83,7 @@ impl Store {
             id,
             size_cu: 1.0,
             wake_timeout_ms: None,
+            allowed_networks: Networks::default(),
             uids: None,
             user: Some(NewUser {
                 name: UserName::new(user).expect("a simulation knows its names"),

@@ -124,6 +124,8 @@ pub(crate) struct NewProject {
     pub(crate) id: ProjectId,
     pub(crate) size_cu: f64,
     pub(crate) wake_timeout_ms: Option<u32>,
+    /// Where clients may come from; empty: from anywhere.
+    pub(crate) allowed_networks: Networks,
     /// Give it an OS user of its own from here.
     pub(crate) uids: Option<UidRange>,
     pub(crate) user: Option<NewUser>,

@@ -22,6 +22,11 @@ pub struct CreateProject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "60s")]
     pub wake_timeout: Option<String>,
+    /// Networks that clients may come from, such as "10.0.0.0/8" or "192.0.2.7", 1 to 256 of them, from the project's first
+    /// moment on; from anywhere where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["10.0.0.0/8"]))]
+    pub allowed_networks: Option<Vec<String>>,
     /// A first user, made together with the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<CreateUser>,

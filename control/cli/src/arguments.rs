@@ -142,6 +142,9 @@ pub(crate) enum ProjectVerb {
         /// How long a client's command waits for the database, such as 30s
         #[arg(long)]
         wake_timeout: Option<String>,
+        /// Let clients in from these networks only, such as 10.0.0.0/8 or an address, from the first moment on
+        #[arg(long, value_name = "NETWORK", num_args = 1..)]
+        allow_network: Option<Vec<String>>,
     },
     /// Everything of a project, and what sleeping loses
     Show { project: String },

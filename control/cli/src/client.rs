@@ -194,11 +194,13 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
                 project,
                 size_cu,
                 wake_timeout,
+                allow_network,
             } => {
                 let body = CreateProject {
                     id: project.clone(),
                     size_cu: *size_cu,
                     wake_timeout: wake_timeout.clone(),
+                    allowed_networks: allow_network.clone(),
                     user: None,
                     database: None,
                 };

@@ -166,6 +166,7 @@ async fn demo_password(rest: &RestClient, earlier: Option<UpJson>, up: &Up) -> R
             id: DEMO.into(),
             size_cu: None,
             wake_timeout: None,
+            allowed_networks: None,
             user: Some(user),
             database: Some(DEMO.into()),
         };

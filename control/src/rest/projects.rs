@@ -49,6 +49,7 @@ pub(super) async fn create(
         id,
         size_cu,
         wake_timeout,
+        allowed_networks,
         user,
         database,
     } = body;
@@ -57,6 +58,7 @@ pub(super) async fn create(
         id: ProjectId::new(&id)?,
         size_cu: check_size(size_cu.unwrap_or(state.default_size_cu))?,
         wake_timeout_ms: wake_timeout.as_deref().map(check_wake_timeout).transpose()?,
+        allowed_networks: sleep::checked_networks(allowed_networks)?,
         uids: state.uids,
         user: user.as_ref().map(|checked| checked.user.clone()),
         database: database.as_deref().map(DatabaseName::new).transpose()?,

@@ -51,9 +51,7 @@ pub(super) async fn change(
     let pinned_idle_timeout = pinned_idle_timeout
         .map(|wanted| wanted.as_deref().map(check_pinned_idle_timeout).transpose())
         .transpose()?;
-    let allowed_networks = allowed_networks
-        .map(|wanted| wanted.map_or_else(|| Ok(Networks::default()), |texts| check_networks(&texts)))
-        .transpose()?;
+    let allowed_networks = allowed_networks.map(checked_networks).transpose()?;
     let changed = decided(
         &state,
         || find(&state, &id),
@@ -89,6 +87,11 @@ pub(super) fn told(sleep: Sleep) -> (Option<String>, Option<String>) {
     });
     let pinned = sleep.pinned_idle_timeout_ms;
     (suspend_after, pinned.map(|ms| text(Duration::from_millis(ms.into()))))
+}
+
+/// Where clients may come from; from anywhere where nothing is said.
+pub(super) fn checked_networks(wanted: Option<Vec<String>>) -> Result<Networks, Problem> {
+    wanted.map_or_else(|| Ok(Networks::default()), |texts| check_networks(&texts))
 }
 
 /// An empty list could be meant for nobody as well as for everybody.

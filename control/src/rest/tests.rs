@@ -613,6 +613,36 @@ async fn where_clients_may_come_from_is_changed_and_told_to_gateways() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_project_may_be_made_closed_to_all_networks_but_some() {
+    let api = Api::new().await;
+    let create = async |id: &str, networks: Value| {
+        let body = json!({"id": id, "allowed_networks": networks});
+        api.post("/api/v1/projects", body).await
+    };
+    let (status, made) = create("closed", json!(["192.0.2.7/32", "10.0.0.0/8"])).await;
+    assert_eq!(
+        (status, &made["allowed_networks"]),
+        (201, &json!(["10.0.0.0/8", "192.0.2.7"]))
+    );
+    for (bad, part) in [
+        (json!([]), "null lets in from anywhere"),
+        (json!(["10.1.2.3/8"]), "write \"10.0.0.0/8\""),
+    ] {
+        let (status, refused) = create("refused", bad).await;
+        assert_eq!((status, refused["code"].as_str()), (400, Some("invalid_network")));
+        assert!(refused["detail"].as_str().unwrap().contains(part), "{refused}");
+        assert_eq!(api.get("/api/v1/projects/refused").await.0, 404, "and is not there");
+    }
+    let (_, open) = create("open", Value::Null).await;
+    assert!(open.get("allowed_networks").is_none());
+    let closed = crate::name::ProjectId::new("closed").unwrap();
+    assert_eq!(
+        api.plane.publisher().message(&closed).unwrap().allowed_networks.len(),
+        2
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_keeps_a_compute_awake_and_what_it_did_are_told() {
     let api = Api::new().await;
     api.post("/api/v1/projects", json!({"id": "demo"})).await;

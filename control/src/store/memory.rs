@@ -275,7 +275,7 @@ impl Store for MemoryStore {
             size_cu: new.size_cu,
             wake_timeout_ms: new.wake_timeout_ms,
             sleep: Sleep::default(),
-            allowed_networks: Networks::default(),
+            allowed_networks: new.allowed_networks,
             uid,
             created: new.now,
             compute,

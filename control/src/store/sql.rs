@@ -194,11 +194,12 @@ impl Store for SqlStore {
             None => None,
         };
         sqlx::query(
-            "INSERT INTO projects (id, size_cu, wake_timeout_ms, os_uid, created_ms) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO projects (id, size_cu, wake_timeout_ms, allowed_networks, os_uid, created_ms) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(new.id.as_str())
         .bind(new.size_cu)
         .bind(new.wake_timeout_ms.map(i64::from))
+        .bind(rows::allowed_networks(&new.allowed_networks)?)
         .bind(uid)
         .bind(new.now)
         .execute(&mut *tx)

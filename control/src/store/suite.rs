@@ -26,6 +26,7 @@ pub(crate) fn new_project(id: &str) -> NewProject {
         id: ProjectId::new(id).unwrap(),
         size_cu: 0.25,
         wake_timeout_ms: None,
+        allowed_networks: Networks::default(),
         uids: None,
         user: None,
         database: None,
@@ -438,6 +439,13 @@ async fn keeps_where_clients_may_come_from(store: &impl Store) {
         .await
         .unwrap();
     assert!(store.project(&id("demo")).await.unwrap().allowed_networks.is_empty());
+    let closed = NewProject {
+        allowed_networks: allowed.clone(),
+        ..new_project("closed")
+    };
+    let made = store.create_project(closed).await.unwrap().record;
+    assert_eq!(made.allowed_networks.texts(), allowed.texts());
+    assert_eq!(store.project(&id("closed")).await.unwrap(), made);
 }
 
 async fn forgets_databases_dropped_in_sql(store: &impl Store) {
