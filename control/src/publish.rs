@@ -24,7 +24,7 @@ use crate::{
     accounts, clock,
     name::ProjectId,
     secret::GatewaySecret,
-    store::{Access, ComputeRecord, Observed, Sleep, WholeProject},
+    store::{Access, ComputeRecord, EpochMs, Observed, Sleep, WholeProject},
 };
 
 /// Changes that a watcher may lag behind. A snapshot of many projects takes a while to send, and changes go on meanwhile.
@@ -56,6 +56,7 @@ struct Watcher {
 /// One project, in the parts that different owners change: REST the access, the agent what was observed, the keeper of
 /// its compute the rest.
 struct Entry {
+    created: EpochMs,
     size_cu: f64,
     wake_timeout_ms: Option<u32>,
     sleep: Sleep,
@@ -134,6 +135,7 @@ impl Publisher {
     pub(crate) fn put(&self, whole: WholeProject) -> u64 {
         let mut inner = self.lock();
         let entry = Entry {
+            created: whole.record.created,
             size_cu: whole.record.size_cu,
             wake_timeout_ms: whole.record.wake_timeout_ms,
             sleep: whole.record.sleep,
@@ -447,6 +449,7 @@ fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInf
         wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),
         pinned_idle_timeout_ms: entry.sleep.pinned_idle_timeout_ms.unwrap_or_default(),
         allowed_networks: entry.allowed_networks.clone(),
+        created_ms: entry.created,
     }
 }
 

@@ -55,7 +55,9 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, acce
         return;
     };
     tracing::debug!(session = id, project = %client.project.id, user = client.session.identity.user, peer = %client.address, "logged in");
-    let tally = gateway.meter.tally(&client.project.id, metrics.thread);
+    let tally = gateway
+        .meter
+        .tally(&client.project.id, client.project.created_ms, metrics.thread);
     tally.add(Counter::Logins, 1);
     let mut served = Served {
         gateway,

@@ -295,7 +295,7 @@ impl ComputeSource for Control {
                 // 0: it was awake.
                 if let Some((meter, thread)) = self.meter.as_ref().filter(|_| reply.ready_ms > 0) {
                     meter
-                        .tally(&ask.project, *thread)
+                        .tally(&ask.project, ask.created_ms, *thread)
                         .add(wake_counter(ask.cause.command), 1);
                 }
                 Ok(reply)

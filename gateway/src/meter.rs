@@ -177,7 +177,8 @@ type Step<'a> = &'a mut dyn FnMut(&'static str) -> io::Result<()>;
 
 /// All tallies.
 struct Tallies {
-    by_key: HashMap<(Box<str>, usize), Arc<Tally>>,
+    /// By project, when it was made, and thread.
+    by_key: HashMap<(Box<str>, i64, usize), Arc<Tally>>,
     /// Rows of the file that are nobody's; the one that was never used comes last.
     free: Vec<usize>,
     overflowed: bool,
@@ -283,15 +284,16 @@ impl Meter {
         self.spool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a project is counted on this thread. Takes a lock: once a login, not once a command.
-    pub(crate) fn tally(&self, project: &str, thread: usize) -> Arc<Tally> {
+    /// Where a project is counted on this thread; one that is made again under its name is another. Takes a lock: once a
+    /// login, not once a command.
+    pub(crate) fn tally(&self, project: &str, created_ms: i64, thread: usize) -> Arc<Tally> {
         let mut tallies = self.tallies();
-        let key = (project.into(), thread);
+        let key = (project.into(), created_ms, thread);
         if let Some(tally) = tallies.by_key.get(&key) {
             return Arc::clone(tally);
         }
         let tally = match tallies.free.pop() {
-            Some(row) => Tally::new(Slot::take(&self.cells, row, project), Some(row)),
+            Some(row) => Tally::new(Slot::take(&self.cells, row, project, created_ms), Some(row)),
             None => {
                 if !std::mem::replace(&mut tallies.overflowed, true) {
                     tracing::warn!(
@@ -311,11 +313,12 @@ impl Meter {
     fn collect(&self) -> Vec<Collected> {
         let closed = self.cells.closed();
         let tallies = self.tallies();
-        let collected = tallies.by_key.iter().map(|((project, _), tally)| {
+        let collected = tallies.by_key.iter().map(|((project, created_ms, _), tally)| {
             tally.accrue(0);
             let (counted, told) = (tally.slot.counted(), tally.slot.told(closed));
             Collected {
                 project: project.clone(),
+                created_ms: *created_ms,
                 tally: Arc::clone(tally),
                 new: std::array::from_fn(|counter| counted[counter].saturating_sub(told[counter])),
                 counted,
@@ -332,7 +335,7 @@ impl Meter {
 
     fn window(&self, collected: &[Collected], end_ms: i64) -> Option<proto::UsageWindow> {
         let start_ms = self.cells.began_ms();
-        let new = collected.iter().map(|one| (&*one.project, &one.new));
+        let new = collected.iter().map(|one| ((&*one.project, one.created_ms), &one.new));
         window(self.cells.closed() + 1, start_ms, end_ms, new)
     }
 
@@ -435,6 +438,7 @@ impl Meter {
 /// One tally, read once.
 struct Collected {
     project: Box<str>,
+    created_ms: i64,
     tally: Arc<Tally>,
     counted: Counts,
     new: Counts,
@@ -449,9 +453,9 @@ fn window<'a>(
     sequence: u64,
     start_ms: i64,
     end_ms: i64,
-    counts: impl Iterator<Item = (&'a str, &'a Counts)>,
+    counts: impl Iterator<Item = ((&'a str, i64), &'a Counts)>,
 ) -> Option<proto::UsageWindow> {
-    let mut by_project: BTreeMap<&str, Counts> = BTreeMap::new();
+    let mut by_project: BTreeMap<(&str, i64), Counts> = BTreeMap::new();
     for (project, new) in counts.filter(|(_, new)| **new != [0; COUNTERS]) {
         let sum = by_project.entry(project).or_default();
         sum.iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
@@ -462,14 +466,14 @@ fn window<'a>(
         end_ms,
         projects: by_project
             .into_iter()
-            .map(|(project, counts)| usage(project, &counts))
+            .map(|((project, created_ms), counts)| usage(project, created_ms, &counts))
             .collect(),
     })
 }
 
 /// The window that a killed gateway had open: what it counted, less what it had put into the spool and not yet ticked off.
 fn last_window(left: rows::Left, spool: &Spool, now_ms: i64) -> io::Result<Option<proto::UsageWindow>> {
-    let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, i64), Counts> = BTreeMap::new();
     for (project, new) in left.counts {
         let sum = counts.entry(project).or_default();
         sum.iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
@@ -478,7 +482,7 @@ fn last_window(left: rows::Left, spool: &Spool, now_ms: i64) -> io::Result<Optio
     for window in spool.after(left.closed)? {
         (sequence, start_ms) = (window.sequence, window.end_ms);
         for project in &window.projects {
-            if let Some(counts) = counts.get_mut(&project.project) {
+            if let Some(counts) = counts.get_mut(&(project.project.clone(), project.created_ms)) {
                 let told = counts_of(project);
                 counts
                     .iter_mut()
@@ -488,14 +492,17 @@ fn last_window(left: rows::Left, spool: &Spool, now_ms: i64) -> io::Result<Optio
         }
     }
     let end_ms = now_ms.clamp(start_ms, window_end(start_ms).max(start_ms));
-    let counts = counts.iter().map(|(project, counts)| (project.as_str(), counts));
+    let counts = counts
+        .iter()
+        .map(|((project, created_ms), counts)| ((project.as_str(), *created_ms), counts));
     Ok(window(sequence + 1, start_ms, end_ms, counts))
 }
 
-fn usage(project: &str, counts: &Counts) -> proto::ProjectUsage {
+fn usage(project: &str, created_ms: i64, counts: &Counts) -> proto::ProjectUsage {
     let of = |counter: Counter| counts[counter as usize];
     proto::ProjectUsage {
         project: project.to_owned(),
+        created_ms,
         selects: of(Counter::Select),
         inserts: of(Counter::Insert),
         updates: of(Counter::Update),

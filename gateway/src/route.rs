@@ -37,6 +37,8 @@ pub(crate) struct Routes {
 /// A project as this gateway knows it.
 pub(crate) struct Project {
     pub(crate) id: Box<str>,
+    /// When it was made, milliseconds since 1970, which tells it from others of its name; 0: control has not said.
+    pub(crate) created_ms: i64,
     access: ArcSwap<Access>,
     server: ArcSwapOption<Server>,
     compute: RwLock<Known>,
@@ -83,9 +85,10 @@ pub(crate) struct Server {
 }
 
 impl Project {
-    fn new(id: &str) -> Self {
+    fn new(id: &str, created_ms: i64) -> Self {
         Self {
             id: id.into(),
+            created_ms,
             access: ArcSwap::default(),
             server: ArcSwapOption::empty(),
             compute: RwLock::default(),
@@ -200,10 +203,17 @@ impl Routes {
     /// Takes over what control says of a project. Returns a compute that is to be emptied for a suspend.
     pub(crate) fn apply(&self, said: &proto::Project) -> Option<Arc<Running>> {
         let server = said.server.as_ref().map(|server| self.intern(server));
+        // A control plane of an older version does not say.
+        let is_another =
+            |known: &Project| known.created_ms != said.created_ms && known.created_ms != 0 && said.created_ms != 0;
+        if self.project(&said.id).is_some_and(|known| is_another(&known)) {
+            // It was deleted and made again while nobody told this gateway: sessions of the one that is gone end.
+            self.remove(&said.id);
+        }
         let project = Arc::clone(
             self.projects
                 .entry(said.id.as_str().into())
-                .or_insert_with(|| Arc::new(Project::new(&said.id)))
+                .or_insert_with(|| Arc::new(Project::new(&said.id, said.created_ms)))
                 .value(),
         );
         if server.is_some() {
@@ -312,7 +322,7 @@ mod tests {
 
     #[test]
     fn an_older_incarnation_never_comes_back() {
-        let project = Project::new("p");
+        let project = Project::new("p", 1);
         project.apply_compute(&said(2, Ready));
         project.apply_compute(&said(1, Ready));
         project.apply_compute(&said(1, Draining));
@@ -321,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_late_ready_does_not_undo_draining() {
-        let project = Project::new("p");
+        let project = Project::new("p", 1);
         project.apply_compute(&said(1, Ready));
         let first = running(&project).unwrap();
         let seat = first.seat().unwrap();
@@ -340,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_drain_that_is_called_off_keeps_the_sessions() {
-        let project = Project::new("p");
+        let project = Project::new("p", 1);
         project.apply_compute(&said(1, Ready));
         let first = running(&project).unwrap();
         let _seat = first.seat().unwrap();
@@ -358,11 +368,33 @@ mod tests {
 
     #[test]
     fn hearing_ready_twice_keeps_the_sessions() {
-        let project = Project::new("p");
+        let project = Project::new("p", 1);
         project.apply_compute(&said(1, Ready));
         let first = running(&project).unwrap();
         project.apply_compute(&said(1, Ready));
         assert!(Arc::ptr_eq(&first, &running(&project).unwrap()) && !first.closing().is_raised());
+    }
+
+    #[test]
+    fn a_project_made_again_under_its_name_is_another_and_ends_the_sessions_of_the_one_before() {
+        let routes = Routes::default();
+        let told = |created_ms, incarnation| proto::Project {
+            id: "shop".into(),
+            created_ms,
+            compute: Some(said(incarnation, Ready)),
+            ..Default::default()
+        };
+        routes.apply(&told(1_000, 7));
+        let first = routes.project("shop").unwrap();
+        let at_first = running(&first).unwrap();
+        // Control is told of it by its snapshot: the deletion went by unheard.
+        routes.apply(&told(2_000, 1));
+        let second = routes.project("shop").unwrap();
+        assert!(!Arc::ptr_eq(&first, &second) && second.created_ms == 2_000);
+        assert!(at_first.closing().is_raised() && matches!(first.compute(), ComputeView::Removed));
+        assert_eq!(running(&second).unwrap().incarnation, 1, "its incarnations begin anew");
+        routes.apply(&told(2_000, 2));
+        assert!(Arc::ptr_eq(&second, &routes.project("shop").unwrap()));
     }
 
     #[test]

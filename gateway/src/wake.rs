@@ -42,6 +42,8 @@ pub(crate) struct Cause {
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) project: Box<str>,
+    /// When that one was made.
+    pub(crate) created_ms: i64,
     pub(crate) deadline: Duration,
     /// The incarnation that could not be reached, if one was tried.
     pub(crate) unreachable: Option<u64>,
@@ -201,6 +203,7 @@ impl Wakes {
             Arc::downgrade(project),
             Ask {
                 project: project.id.clone(),
+                created_ms: project.created_ms,
                 deadline: Duration::ZERO,
                 unreachable,
                 cause: cause.clone(),

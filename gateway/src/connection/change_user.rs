@@ -98,7 +98,10 @@ impl Served {
                 registered.handle.changes_hands(&proven.id, user);
                 if !Arc::ptr_eq(&proven, project) {
                     self.client._counted = Counting::client(&proven);
-                    self.tally = self.gateway.meter.tally(&proven.id, self.metrics.thread);
+                    self.tally = self
+                        .gateway
+                        .meter
+                        .tally(&proven.id, proven.created_ms, self.metrics.thread);
                     self.client.project = proven;
                 }
                 self.tally.add(Counter::Logins, 1);

@@ -212,7 +212,9 @@ pub(super) fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, e
         && matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limited)
     {
         // Of no data-plane thread: whoever guesses passwords takes no counters of those that serve.
-        let tally = gateway.meter.tally(&project.id, gateway.config().threads);
+        let tally = gateway
+            .meter
+            .tally(&project.id, project.created_ms, gateway.config().threads);
         tally.add(Counter::LoginsFailed, 1);
     }
 }

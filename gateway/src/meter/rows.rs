@@ -1,7 +1,7 @@
 //! Counters in a file that is mapped into memory: a process that is killed leaves them there, to the last increment.
 //!
 //! The file is an array of 64-bit words in rows of [`ROW_WORDS`]. The first row is the head. Every other belongs to one
-//! project on one thread, or to nobody: its name, its counters, which only grow, and two banks of what was already put into
+//! project on one thread, or to nobody: its name and when it was made, its counters, which only grow, and two banks of what was already put into
 //! windows. The head's count of closed windows tells which bank holds, so that one store closes a window for all rows.
 //! What a power cut leaves is as old as the last [`Cells::sync`], and in order: banks first, then the count.
 
@@ -50,6 +50,8 @@ pub(super) const ROWS: usize = 8192;
 /// A project's id is 40 bytes at most; the first byte is its length.
 const NAME_WORDS: usize = 6;
 const NAME_BYTES_MAX: usize = NAME_WORDS * 8 - 1;
+/// When the project was made, milliseconds since 1970; 0: not known, as in files of gateways that did not ask.
+const CREATED: usize = NAME_WORDS;
 const LIVE: usize = 8;
 const BANKS: [usize; 2] = [LIVE + COUNTERS, LIVE + 2 * COUNTERS];
 /// "selkieU1"; another layout gets another.
@@ -160,7 +162,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Row `row` of the file becomes this project's; it must be nobody's.
-    pub(super) fn take(cells: &Arc<Cells>, row: usize, project: &str) -> Self {
+    pub(super) fn take(cells: &Arc<Cells>, row: usize, project: &str, created_ms: i64) -> Self {
         let slot = Self {
             cells: Arc::clone(cells),
             at: row * ROW_WORDS,
@@ -169,6 +171,7 @@ impl Slot {
         let len = project.len().min(NAME_BYTES_MAX);
         name[0] = len as u8;
         name[1..=len].copy_from_slice(&project.as_bytes()[..len]);
+        slot.word(CREATED).store(created_ms.cast_unsigned(), Release);
         // The length last: a row with one is a row with a name.
         for (word, bytes) in name.as_chunks::<8>().0.iter().enumerate().rev() {
             slot.word(word).store(u64::from_le_bytes(*bytes), Release);
@@ -226,8 +229,8 @@ fn bank(closed: u64) -> usize {
 pub(super) struct Left {
     pub(super) closed: u64,
     pub(super) began_ms: i64,
-    /// Counted and in none of the closed windows.
-    pub(super) counts: Vec<(String, Counts)>,
+    /// Counted and in none of the closed windows, by project and when it was made.
+    pub(super) counts: Vec<((String, i64), Counts)>,
 }
 
 /// None: there is no file, or it is none of ours.
@@ -255,7 +258,8 @@ pub(super) fn left(path: &Path) -> io::Result<Option<Left>> {
         let name: Vec<u8> = row[..NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
         let name = name.get(1..=usize::from(name[0])).filter(|name| !name.is_empty())?;
         let counts = std::array::from_fn(|counter| row[LIVE + counter].saturating_sub(row[bank + counter]));
-        Some((String::from_utf8_lossy(name).into_owned(), counts))
+        let name = String::from_utf8_lossy(name).into_owned();
+        Some(((name, row[CREATED].cast_signed()), counts))
     };
     Ok(Some(Left {
         closed: head[head::CLOSED],

@@ -45,7 +45,7 @@ async fn what_was_counted_before_a_kill_is_a_window_of_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let meter = Meter::open(&config(&dir), NOON).unwrap();
     let id = meter.gateway_id.clone();
-    let (here, there) = (meter.tally("demo", 0), meter.tally("demo", 1));
+    let (here, there) = (meter.tally("demo", 1, 0), meter.tally("demo", 1, 1));
     here.statement(Class::Select);
     there.statement(Class::Select);
     there.add(Counter::Rows, 7);
@@ -60,6 +60,7 @@ async fn what_was_counted_before_a_kill_is_a_window_of_the_next_start() {
     );
     let usage = proto::ProjectUsage {
         project: "demo".into(),
+        created_ms: 1,
         selects: 2,
         rows: 7,
         ..Default::default()
@@ -74,7 +75,7 @@ async fn what_was_counted_before_a_kill_is_a_window_of_the_next_start() {
 async fn a_window_of_a_gateway_that_was_away_ends_with_its_minute() {
     let dir = tempfile::tempdir().unwrap();
     let meter = Meter::open(&config(&dir), NOON + 10_000).unwrap();
-    meter.tally("demo", 0).add(Counter::Logins, 1);
+    meter.tally("demo", 1, 0).add(Counter::Logins, 1);
     drop(meter);
     let again = Meter::open(&config(&dir), NOON + 86_400_000).unwrap();
     assert_eq!(windows(&again)[0].end_ms, NOON + 60_000);
@@ -85,7 +86,7 @@ async fn open_window_is_what_the_closed_one_will_be() {
     let dir = tempfile::tempdir().unwrap();
     let meter = Meter::open(&config(&dir), NOON).unwrap();
     assert_eq!(meter.open_window(NOON + 1), None, "nothing happened");
-    let tally = meter.tally("demo", 0);
+    let tally = meter.tally("demo", 1, 0);
     tally.add(Counter::BytesOut, 10);
     let open = meter.open_window(NOON + 60_000).unwrap();
     assert!(!meter.is_due(NOON + 59_999));
@@ -105,7 +106,7 @@ async fn open_window_is_what_the_closed_one_will_be() {
 async fn a_clock_that_jumps_closes_the_window_and_each_count_is_in_one() {
     let dir = tempfile::tempdir().unwrap();
     let meter = Meter::open(&config(&dir), NOON).unwrap();
-    let tally = meter.tally("demo", 0);
+    let tally = meter.tally("demo", 1, 0);
     let hour = 3_600_000;
     for now in [NOON + 5 * hour, NOON - 7 * hour, NOON - 6 * hour] {
         tally.add(Counter::Logins, 1);
@@ -154,7 +155,7 @@ async fn a_full_disk_loses_no_count_and_the_window_is_written_down_once_there_is
         return;
     };
     let meter = Meter::open(&config(&disk.0), NOON).unwrap();
-    let tally = meter.tally("demo", 0);
+    let tally = meter.tally("demo", 1, 0);
     tally.add(Counter::Logins, 2);
     let filler = disk.0.path().join("filler");
     let full = std::fs::write(&filler, vec![0; 6 << 20]).unwrap_err();
@@ -179,7 +180,7 @@ async fn a_full_disk_loses_no_count_and_the_window_is_written_down_once_there_is
 async fn attached_time_is_the_sum_over_sessions_up_to_the_moment() {
     let dir = tempfile::tempdir().unwrap();
     let meter = Meter::open(&config(&dir), NOON).unwrap();
-    let tally = meter.tally("demo", 0);
+    let tally = meter.tally("demo", 1, 0);
     let attached_us = || {
         meter
             .open_window(NOON)
@@ -204,12 +205,12 @@ async fn counters_of_projects_that_nobody_uses_are_free_for_others() {
     let meter = Meter::open(&config(&dir), NOON).unwrap();
     for round in 0..3 {
         for number in 0..ROWS - 1 {
-            let tally = meter.tally(&format!("p{number}-of-{round}"), 0);
+            let tally = meter.tally(&format!("p{number}-of-{round}"), 1, 0);
             assert!(tally.row.is_some(), "round {round}: no row for project {number}");
             tally.add(Counter::Logins, 1);
         }
-        assert_eq!(meter.tally("one-too-many", 0).row, None);
-        meter.tally("one-too-many", 0).add(Counter::Logins, 1);
+        assert_eq!(meter.tally("one-too-many", 1, 0).row, None);
+        meter.tally("one-too-many", 1, 0).add(Counter::Logins, 1);
         meter.close_window(NOON + 60_000).unwrap();
         assert_eq!(
             windows(&meter).last().unwrap().projects.len(),
@@ -278,7 +279,8 @@ impl Dice {
 #[derive(Default)]
 struct Ledger {
     taken: BTreeSet<(String, u64, i64)>,
-    sums: HashMap<String, u64>,
+    /// By project and when it was made.
+    sums: HashMap<(String, i64), u64>,
     /// Everything that was ever on the wire, to come again.
     wire: Vec<(String, proto::UsageWindow)>,
 }
@@ -288,7 +290,8 @@ impl Ledger {
         self.wire.push((id.to_owned(), window.clone()));
         if self.taken.insert((id.to_owned(), window.sequence, window.start_ms)) {
             for project in &window.projects {
-                *self.sums.entry(project.project.clone()).or_default() += project.selects;
+                let whose = (project.project.clone(), project.created_ms);
+                *self.sums.entry(whose).or_default() += project.selects;
             }
         }
     }
@@ -324,10 +327,13 @@ async fn sums_are_what_clients_did_whatever_is_killed_repeated_or_overtaken() {
                 continue;
             };
             for _ in 0..dice.below(6) {
-                let project = format!("p{}", dice.below(4));
+                // Two of each name: one was deleted, and made again.
+                let (project, created_ms) = (format!("p{}", dice.below(2)), 1 + dice.below(2) as i64);
                 let n = 1 + dice.below(9);
-                living.tally(&project, dice.below(2) as usize).add(Counter::Select, n);
-                *did.entry(project).or_default() += n;
+                living
+                    .tally(&project, created_ms, dice.below(2) as usize)
+                    .add(Counter::Select, n);
+                *did.entry((project, created_ms)).or_default() += n;
             }
             let survives = match dice.below(3) {
                 0 => living.close_steps(now, &mut step).is_ok(),
@@ -381,7 +387,7 @@ async fn what_another_gateway_has_left_is_told_once_it_is_gone() {
     let stays = Arc::new(Meter::open(&config(&dir), NOON).unwrap());
     let goes = Meter::open(&config(&dir), NOON).unwrap();
     let id = goes.gateway_id.clone();
-    let tally = goes.tally("demo", 0);
+    let tally = goes.tally("demo", 1, 0);
     tally.statement(Class::Select);
     goes.close_window(NOON + WINDOW_MS).unwrap();
     tally.statement(Class::Select);
@@ -415,7 +421,7 @@ async fn what_another_gateway_has_left_is_told_once_it_is_gone() {
     assert_eq!(selects, 2);
     let again = Meter::open(&config(&dir), NOON + 3 * WINDOW_MS).unwrap();
     assert_eq!(again.gateway_id, id, "its place is free");
-    again.tally("demo", 0).statement(Class::Select);
+    again.tally("demo", 1, 0).statement(Class::Select);
     again.close_window(NOON + 4 * WINDOW_MS).unwrap();
     assert_eq!(windows(&again)[0].sequence, 3, "no name is used twice");
 }
