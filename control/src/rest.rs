@@ -36,6 +36,7 @@ mod common;
 mod compute;
 mod databases;
 mod decide;
+mod deleted;
 mod health;
 mod keys;
 mod operations;
@@ -157,6 +158,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .routes(routes!(compute::transitions))
         .routes(routes!(usage::show))
         .routes(routes!(statement::show))
+        .routes(routes!(deleted::list))
         .routes(routes!(wakes::list))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show));

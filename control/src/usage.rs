@@ -17,8 +17,8 @@ use crate::{
     clock,
     name::ProjectId,
     store::{
-        EpochMs, ProjectRecord, Store, StoreError, Transition,
-        usage::{Counts, HOUR_MS, UsageWindow, WindowId},
+        EpochMs, Store, StoreError, Transition,
+        usage::{self, Billed, Counts, HOUR_MS, Share, UsageWindow, WindowId},
     },
 };
 
@@ -57,10 +57,7 @@ impl Used {
     pub(crate) fn add(&mut self, other: &Self) {
         self.compute_ms += other.compute_ms;
         self.cu += other.cu;
-        self.counts
-            .iter_mut()
-            .zip(other.counts)
-            .for_each(|(sum, count)| *sum += count);
+        usage::add(&mut self.counts, &other.counts);
     }
 }
 
@@ -115,43 +112,49 @@ impl Usage {
         Ok(())
     }
 
-    /// What the project used in the hours that begin within `hours`, which are whole ones; up to now.
+    /// What the project used in the hours that begin within `hours`, which are whole ones; up to now, or to its end.
     pub(crate) async fn read(
         &self,
-        project: &ProjectRecord,
+        project: &Billed,
         hours: Range<EpochMs>,
     ) -> Result<BTreeMap<EpochMs, Used>, StoreError> {
         let (id, created) = (&project.id, project.created);
-        // Before the store: what it takes over meanwhile, it says.
+        // Before the store: what it takes over meanwhile, it knows.
         let open: Vec<_> = {
             let kept = self.open();
             let current = kept.values().filter(|open| open.heard.elapsed() < OPEN_KEPT);
-            current.map(|open| open.window.clone()).collect()
+            let windows = current.filter_map(|open| of_name(&open.window, id));
+            windows.collect()
         };
-        let names: Vec<_> = open.iter().map(|window| window.id.clone()).collect();
-        let counted = self.store.usage(id, created, hours.clone(), &names).await?;
+        let counted = self.store.usage(id, created, hours.clone(), &open).await?;
         let mut used: BTreeMap<EpochMs, Used> = BTreeMap::new();
         let mut add = |hour: EpochMs, new: Used| used.entry(hour).or_default().add(&new);
-        let clients_did = |counts| Used {
-            counts,
-            ..Used::default()
-        };
-        for (hour, counts) in counted.hours {
-            add(hour, clients_did(counts));
-        }
-        for window in open.iter().filter(|window| !counted.taken.contains(&window.id)) {
-            let hour = window.id.start.div_euclid(HOUR_MS) * HOUR_MS;
-            let of_project = window.projects.iter().filter(|(project, _)| project == id);
-            for (_, counts) in of_project.filter(|_| hours.contains(&hour)) {
-                add(hour, clients_did(*counts));
-            }
+        for (hour, counts) in counted {
+            let clients_did = Used {
+                counts,
+                ..Used::default()
+            };
+            add(hour, clients_did);
         }
         let transitions = self.store.transitions_within(id, created, hours.clone()).await?;
-        for (hour, ran) in running(&transitions, hours.start..hours.end.min(clock::now())) {
+        // Of a control plane that was killed while it deleted the project nobody has written down when the compute ended.
+        let until = project.deleted.unwrap_or_else(clock::now);
+        for (hour, ran) in running(&transitions, hours.start..hours.end.min(until)) {
             add(hour, ran);
         }
         Ok(used)
     }
+}
+
+/// What projects of that name have of it; None: nothing.
+fn of_name(window: &UsageWindow, id: &ProjectId) -> Option<UsageWindow> {
+    let shares = window.shares.iter().filter(|share| share.project == *id);
+    let shares: Vec<_> = shares.cloned().collect();
+    (!shares.is_empty()).then(|| UsageWindow {
+        id: window.id.clone(),
+        end: window.end,
+        shares,
+    })
 }
 
 /// As the store takes it. What is no project's id is no project's use.
@@ -179,10 +182,16 @@ fn taken_over(gateway_id: &str, window: proto::UsageWindow) -> UsageWindow {
             used.wakes_execute,
             used.wakes_other,
         ];
-        Some((id, counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX))))
+        let counts = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        Some(((id, used.created_ms), counts))
     });
     // In one order everywhere: transactions that meet wait for each other and never in a circle.
     let projects: BTreeMap<_, _> = projects.collect();
+    let share = |((project, created), counts)| Share {
+        project,
+        created,
+        counts,
+    };
     UsageWindow {
         id: WindowId {
             gateway_id: gateway_id.to_owned(),
@@ -190,7 +199,7 @@ fn taken_over(gateway_id: &str, window: proto::UsageWindow) -> UsageWindow {
             start: window.start_ms,
         },
         end: window.end_ms,
-        projects: projects.into_iter().collect(),
+        shares: projects.into_iter().map(share).collect(),
     }
 }
 
@@ -221,7 +230,10 @@ fn running(transitions: &[Transition], time: Range<EpochMs>) -> BTreeMap<EpochMs
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{store::usage::UsageHours, testing::Plane};
+    use crate::{
+        store::{ComputeStates, NewProject, suite, usage::UsageHours},
+        testing::Plane,
+    };
 
     const NOON: i64 = 1_700_000_000_000 / HOUR_MS * HOUR_MS;
 
@@ -306,7 +318,11 @@ mod tests {
     }
 
     async fn selects(plane: &Plane) -> i64 {
-        let project = plane.store.project(&ProjectId::new("demo").unwrap()).await.unwrap();
+        let project = plane
+            .store
+            .billed(&ProjectId::new("demo").unwrap(), None)
+            .await
+            .unwrap();
         let hour = clock::now().div_euclid(HOUR_MS) * HOUR_MS;
         let used = plane
             .projects
@@ -347,6 +363,53 @@ mod tests {
         let set_back = report(vec![window(7, ahead, 4)], Some(window(8, now, 2)));
         usage.report(set_back).await.unwrap();
         assert_eq!(selects(&plane).await, 6);
+    }
+
+    #[tokio::test]
+    async fn a_compute_whose_end_nobody_wrote_down_is_billed_until_its_project_was_gone() {
+        let (plane, demo) = Plane::with_demo().await;
+        let minutes_ago = clock::now() - 5 * 60_000;
+        let mut compute = plane
+            .store
+            .begin_start(&demo, minutes_ago)
+            .await
+            .unwrap()
+            .record
+            .compute;
+        (compute.state, compute.since) = (ComputeState::Ready, minutes_ago);
+        plane.store.set_compute(&demo, &compute).await.unwrap();
+        plane.store.begin_delete(&demo, None).await.unwrap();
+        plane.store.finish_delete(&demo).await.unwrap();
+        let mut billed = plane.store.billed(&demo, None).await.unwrap();
+        let hour = clock::now().div_euclid(HOUR_MS) * HOUR_MS;
+        let ran = async |billed: &Billed| {
+            let used = plane.projects.usage.read(billed, hour - HOUR_MS..hour + HOUR_MS).await;
+            used.unwrap().values().map(|used| used.compute_ms).sum::<i64>()
+        };
+        let deleted = billed.deleted.unwrap();
+        assert_eq!(ran(&billed).await, deleted - minutes_ago);
+        billed.deleted = Some(minutes_ago + 7);
+        assert_eq!(ran(&billed).await, 7, "however long ago that is");
+    }
+
+    #[tokio::test]
+    async fn an_open_window_is_of_the_project_that_it_says() {
+        let (plane, demo) = Plane::with_demo().await;
+        let first = plane.store.billed(&demo, None).await.unwrap();
+        let mut open = window(1, clock::now(), 3);
+        open.projects[0].created_ms = first.created;
+        plane.store.begin_delete(&demo, None).await.unwrap();
+        plane.store.finish_delete(&demo).await.unwrap();
+        let again = NewProject {
+            now: clock::now(),
+            ..suite::new_project("demo")
+        };
+        plane.projects.create(again).await.unwrap();
+        plane.projects.usage.report(report(vec![], Some(open))).await.unwrap();
+        assert_eq!(selects(&plane).await, 0, "the second has nothing of it");
+        let hour = clock::now().div_euclid(HOUR_MS) * HOUR_MS;
+        let used = plane.projects.usage.read(&first, hour - HOUR_MS..hour + HOUR_MS).await;
+        assert_eq!(used.unwrap().values().map(|used| used.counts[0]).sum::<i64>(), 3);
     }
 
     #[tokio::test]

@@ -630,6 +630,29 @@ pub struct Problem {
     pub code: String,
 }
 
+/// A project that is gone; what it used is kept for 400 days after that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeletedProject {
+    /// Its name, which others may have had or have now.
+    pub id: String,
+    /// When it was made, which tells it from those. RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    pub deleted_at: String,
+    /// The last size that it had.
+    pub size_cu: f64,
+}
+
+/// GET /deleted-projects, the latest first. `?after=N&limit=N` as for projects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeletedProjectList {
+    /// This page.
+    pub projects: Vec<DeletedProject>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
 /// What lies within one row of a usage report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -698,7 +721,12 @@ pub struct UsagePeriod {
 pub struct Usage {
     /// The project.
     pub project: String,
-    /// Its size now; `cu_seconds` are reckoned by the size at each start.
+    /// When it was made, which tells it from others of that name. RFC 3339.
+    pub created_at: String,
+    /// When it was gone. RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// Its size now, or the last that it had; `cu_seconds` are reckoned by the size at each start.
     pub size_cu: f64,
     /// What a period is.
     pub granularity: Granularity,
@@ -730,6 +758,9 @@ pub struct Statement {
     pub project: String,
     /// When it was made, which tells it from others of that name. RFC 3339.
     pub created_at: String,
+    /// When it was gone. RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
     /// As 2026-11.
     pub month: String,
     /// RFC 3339.

@@ -132,7 +132,11 @@ pub(crate) enum AgentVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProjectVerb {
     /// All that the API key sees
-    List,
+    List {
+        /// Those that were deleted, the latest first; what they used is kept for 400 days
+        #[arg(long)]
+        deleted: bool,
+    },
     /// Make a project, asleep
     Create {
         project: String,
@@ -339,6 +343,9 @@ pub(crate) struct StatementWish {
     /// As 2026-11, UTC [default: the present one, which is open]
     #[arg(long, value_name = "MONTH")]
     pub(crate) month: Option<String>,
+    /// Where several projects had the name: when it was made, as `selkie project list --deleted` says it
+    #[arg(long, value_name = "TIME")]
+    pub(crate) created_at: Option<String>,
     /// Print a table with commas, for spreadsheets
     #[arg(long, conflicts_with = "json")]
     pub(crate) csv: bool,
@@ -358,6 +365,9 @@ pub(crate) struct UsageWish {
     /// A line for each
     #[arg(long, value_enum, default_value = "hour")]
     pub(crate) by: By,
+    /// Where several projects had the name: when it was made, as `selkie project list --deleted` says it
+    #[arg(long, value_name = "TIME")]
+    pub(crate) created_at: Option<String>,
     /// Print a table with commas, for spreadsheets
     #[arg(long, conflicts_with = "json")]
     pub(crate) csv: bool,

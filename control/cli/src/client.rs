@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use control_api::rest::{
     AuditEntry, AuditList, ChangeProject, ChangeUser, Compute, CreateDatabase, CreateProject, CreateUser, Database,
-    DatabaseList, Key, KeyList, Operation, OperationList, Problem, Project, ProjectCreated, ProjectList, Setting,
-    SettingList, Transition, TransitionList, User, UserCreated, UserList,
+    DatabaseList, DeletedProject, DeletedProjectList, Key, KeyList, Operation, OperationList, Problem, Project,
+    ProjectCreated, ProjectList, Setting, SettingList, Transition, TransitionList, User, UserCreated, UserList,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -184,7 +184,22 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
     let rest = Rest::find(common)?;
     small_runtime()?.block_on(async {
         match verb {
-            ProjectVerb::List => {
+            ProjectVerb::List { deleted: true } => {
+                let gone = all::<DeletedProjectList>(&rest, "/deleted-projects").await?;
+                let row = |project: &DeletedProject| {
+                    let DeletedProject {
+                        id,
+                        created_at,
+                        deleted_at,
+                        size_cu,
+                    } = project.clone();
+                    vec![id, size_cu.to_string(), created_at, deleted_at]
+                };
+                show(common, &gone, || {
+                    table(&["PROJECT", "CU", "CREATED", "DELETED"], gone.iter().map(row))
+                })
+            }
+            ProjectVerb::List { deleted: false } => {
                 let projects = all::<ProjectList>(&rest, "/projects").await?;
                 show(common, &projects, || {
                     table(&["PROJECT", "STATE", "CU", "CREATED"], projects.iter().map(project_row))
@@ -431,6 +446,7 @@ macro_rules! lists {
 
 lists! {
     ProjectList.projects: Project,
+    DeletedProjectList.projects: DeletedProject,
     UserList.users: User,
     DatabaseList.databases: Database,
     SettingList.settings: Setting,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
@@ -14,9 +14,9 @@ use utoipa::IntoParams;
 
 use super::{
     Problem, Rest,
+    auth::Caller,
     problem::Params,
-    projects::find,
-    usage::{Format, moment, period, wants_csv},
+    usage::{Format, billed, moment, period, wants_csv},
 };
 use crate::{
     clock,
@@ -43,9 +43,12 @@ pub(super) struct Wish {
     /// `json` or `csv`; where absent, as the header `Accept` says.
     #[serde(default)]
     format: Option<Format>,
+    /// `created_at` of the project, where several had the name. Where absent, the one that there is, else the last one.
+    created_at: Option<String>,
 }
 
-/// What a project used in a month, by the present prices. The statement of a month that is not over is `open`.
+/// What a project used in a month, by the present prices. The statement of a month that is not over is `open`. Also of a
+/// project that is gone, for a key that is not of one project only.
 #[utoipa::path(
     get, path = "/projects/{id}/usage/statement", tag = "usage",
     params(("id" = String, Path, description = "The project."), Wish),
@@ -57,13 +60,14 @@ pub(super) struct Wish {
 )]
 pub(super) async fn show(
     State(state): State<Rest>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Params(wish): Params<Wish>,
 ) -> Result<Response, Problem> {
     let now = clock::now();
     let (month, time) = month(wish.month, now)?;
-    let project = find(&state, &id).await?;
+    let project = billed(&state, &caller, &id, wish.created_at.as_deref()).await?;
     let mut used = Used::default();
     let hours = state.projects.usage.read(&project, time.clone()).await?;
     hours.values().for_each(|hour| used.add(hour));
@@ -72,6 +76,7 @@ pub(super) async fn show(
     let statement = rest::Statement {
         project: id,
         created_at: clock::rfc3339(project.created),
+        deleted_at: project.deleted.map(clock::rfc3339),
         month,
         from: clock::rfc3339(time.start),
         to: clock::rfc3339(time.end),

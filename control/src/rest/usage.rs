@@ -3,7 +3,7 @@
 use std::{ops::Range, time::SystemTime};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
@@ -12,10 +12,18 @@ use control_api::rest::{self, Granularity, UsagePeriod};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Problem, Rest, problem::Params, projects::find};
+use super::{
+    Problem, Rest,
+    auth::Caller,
+    problem::{Params, no_such},
+};
 use crate::{
     clock,
-    store::{EpochMs, usage::HOUR_MS},
+    name::ProjectId,
+    store::{
+        EpochMs, StoreError,
+        usage::{Billed, HOUR_MS},
+    },
     usage::Used,
 };
 
@@ -38,6 +46,8 @@ pub(super) struct Wish {
     /// `json` or `csv`; where absent, as the header `Accept` says.
     #[serde(default)]
     format: Option<Format>,
+    /// `created_at` of the project, where several had the name. Where absent, the one that there is, else the last one.
+    created_at: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
@@ -47,7 +57,8 @@ pub(super) enum Format {
     Csv,
 }
 
-/// What a project used: what its clients did, and how long its compute ran. Up to five seconds ago.
+/// What a project used: what its clients did, and how long its compute ran. Up to five seconds ago; also of a project that is
+/// gone, for a key that is not of one project only.
 #[utoipa::path(
     get, path = "/projects/{id}/usage", tag = "usage",
     params(("id" = String, Path, description = "The project."), Wish),
@@ -59,12 +70,13 @@ pub(super) enum Format {
 )]
 pub(super) async fn show(
     State(state): State<Rest>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Params(wish): Params<Wish>,
 ) -> Result<Response, Problem> {
     let time = time(&wish, clock::now())?;
-    let project = find(&state, &id).await?;
+    let project = billed(&state, &caller, &id, wish.created_at.as_deref()).await?;
     let periods = periods(&time, wish.granularity)?;
     let hours = state.projects.usage.read(&project, time).await?;
     let periods = periods.into_iter().map(|time| {
@@ -74,6 +86,8 @@ pub(super) async fn show(
     });
     let usage = rest::Usage {
         project: id,
+        created_at: clock::rfc3339(project.created),
+        deleted_at: project.deleted.map(clock::rfc3339),
         size_cu: project.size_cu,
         granularity: wish.granularity,
         periods: periods.collect(),
@@ -82,6 +96,24 @@ pub(super) async fn show(
         true => csv(&usage.periods),
         false => Json(usage).into_response(),
     })
+}
+
+/// The project of a path that there is, or was. A key of one project sees none that is gone: the name may have been another
+/// tenant's.
+pub(super) async fn billed(
+    state: &Rest,
+    caller: &Caller,
+    id: &str,
+    created_at: Option<&str>,
+) -> Result<Billed, Problem> {
+    let none = || no_such("project", id);
+    let created = created_at.map(|text| moment("created_at", text)).transpose()?;
+    let checked = ProjectId::new(id).map_err(|_| none())?;
+    match state.projects.store.billed(&checked, created).await {
+        Err(StoreError::NotFound(_)) => Err(none()),
+        Ok(billed) if billed.deleted.is_some() && caller.project.is_some() => Err(none()),
+        found => Ok(found?),
+    }
 }
 
 /// As it is asked for, else as the header says.

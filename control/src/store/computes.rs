@@ -68,7 +68,7 @@ pub(crate) trait ComputeStates: Sync {
     /// A compute's seconds are those from `ready` to the next state that is neither `ready` nor `draining`.
     async fn transitions(&self, id: &ProjectId, before: Option<i64>, limit: u32)
     -> Result<Vec<Transition>, StoreError>;
-    /// Forgets what was before; of each project that there is all but the last of it, so that what lasts until then keeps
-    /// its beginning. Answers how many.
+    /// Forgets what was before; of each project that there is, or was until then, all but the last of it, so that what lasts
+    /// until then keeps its beginning. Answers how many.
     async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError>;
 }

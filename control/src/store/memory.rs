@@ -67,6 +67,8 @@ struct Inner {
     usage_windows: BTreeSet<super::usage::WindowId>,
     /// By project, when it was made, and hour.
     usage_hours: BTreeMap<(ProjectId, EpochMs, EpochMs), super::usage::Counts>,
+    /// Projects that are gone, in order.
+    past: Vec<super::usage::PastProject>,
     /// Of all projects, in order, with when each project was made.
     transitions: Vec<(ProjectId, EpochMs, Transition)>,
     /// Who woke it, by the transition.
@@ -356,8 +358,10 @@ impl Store for MemoryStore {
 
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
         let mut inner = self.lock_in_term()?;
-        if inner.projects.get(id).is_some_and(|kept| kept.deleting) {
-            inner.projects.remove(id);
+        if inner.projects.get(id).is_some_and(|kept| kept.deleting)
+            && let Some(gone) = inner.projects.remove(id)
+        {
+            inner.was(&gone.whole.record, clock::now());
             inner.keys.retain(|_, (key, _)| key.project.as_ref() != Some(id));
             for kind in OperationKind::ALL {
                 let error = (kind != OperationKind::Delete).then_some("the project was deleted");

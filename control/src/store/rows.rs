@@ -15,6 +15,7 @@ use super::{
     keys::KeyRecord,
     operations::OperationRecord,
     replays::{Answer, NewReplay, Replay},
+    usage::{Billed, PastProject},
 };
 use crate::{
     name::{NameError, ProjectId, UserName},
@@ -242,6 +243,45 @@ impl TryFrom<TransitionRow> for Transition {
             at: row.at_ms,
             reason: row.reason,
             size_ucu: row.size_ucu,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct BilledRow {
+    project_id: String,
+    created_ms: i64,
+    deleted_ms: Option<i64>,
+    size_cu: f64,
+}
+
+impl TryFrom<BilledRow> for Billed {
+    type Error = StoreError;
+
+    fn try_from(row: BilledRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: ProjectId::new(&row.project_id).map_err(corrupt("project_id"))?,
+            created: row.created_ms,
+            deleted: row.deleted_ms,
+            size_cu: row.size_cu,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct PastProjectRow {
+    number: i64,
+    #[sqlx(flatten)]
+    billed: BilledRow,
+}
+
+impl TryFrom<PastProjectRow> for PastProject {
+    type Error = StoreError;
+
+    fn try_from(row: PastProjectRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            number: row.number,
+            billed: row.billed.try_into()?,
         })
     }
 }

@@ -282,6 +282,16 @@ impl Store for SqlStore {
 
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
+        // Where the clock was set back it is not told from one made at the same moment before.
+        sqlx::query(
+            "INSERT INTO past_projects (project_id, project_created_ms, deleted_ms, size_cu) \
+             SELECT id, created_ms, $2, size_cu FROM projects WHERE id = $1 AND deleting \
+             ON CONFLICT (project_id, project_created_ms) DO UPDATE SET deleted_ms = excluded.deleted_ms",
+        )
+        .bind(id.as_str())
+        .bind(clock::now())
+        .execute(&mut *tx)
+        .await?;
         let deleted = sqlx::query("DELETE FROM projects WHERE id = $1 AND deleting")
             .bind(id.as_str())
             .execute(&mut *tx)

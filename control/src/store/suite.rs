@@ -93,6 +93,10 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         usage::a_window_counts_once_however_often_and_in_whatever_order_it_comes,
         usage::of_many_that_bring_a_window_at_once_one_counts,
         usage::usage_outlives_its_project_and_is_not_of_the_next_of_that_name,
+        usage::a_project_of_which_nothing_was_counted_yet_has_what_comes_after_its_end,
+        usage::a_window_counts_for_the_project_that_it_says,
+        usage::projects_that_are_gone_are_known_until_they_are_forgotten,
+        usage::a_compute_that_ran_until_its_project_went_keeps_its_beginning_until_that_is_forgotten,
         usage::old_usage_is_forgotten,
         usage::transitions_of_a_time_begin_with_the_state_it_began_in,
         usage::a_transition_has_the_size_that_the_compute_was_started_with,
@@ -391,10 +395,13 @@ async fn old_transitions_are_forgotten_but_for_the_last_of_each_project(store: &
     store.finish_delete(&id("demo")).await.unwrap();
     store.create_project(made_at(50)).await.unwrap();
     ready_and_asleep(61, 70).await;
+    assert_eq!(store.prune_transitions(65).await.unwrap(), 1);
+    assert_eq!(left().await, [40, 61, 70], "its bill may still be drawn up");
+    store.prune_usage(0, i64::MAX / 2).await.unwrap();
     assert_eq!(
         store.prune_transitions(65).await.unwrap(),
-        2,
-        "of the one that is gone all"
+        1,
+        "of the one that is forgotten all"
     );
     assert_eq!(left().await, [61, 70]);
 }

@@ -1,7 +1,7 @@
 //! What clients did is on the bill, exactly once, whatever is killed.
 
-use harness::{Selkie, eventually};
-use serde_json::Value;
+use harness::{Endpoint, Selkie, eventually};
+use serde_json::{Value, json};
 
 async fn total(selkie: &Selkie, project: &str) -> Value {
     let path = format!("/projects/{project}/usage?granularity=total");
@@ -137,5 +137,113 @@ async fn statement_has_what_a_month_costs() {
     assert!(
         refused.code == Some(1) && refused.stderr.contains("has not begun"),
         "{refused:?}"
+    );
+}
+
+/// Total and statement of the project of that name made then, without the moment at which they were asked for.
+async fn bill(selkie: &Selkie, project: &str, created: &str) -> [Value; 2] {
+    let created = created.replace(':', "%3A");
+    let mut bill = [Value::Null, Value::Null];
+    for (at, path) in ["usage?granularity=total", "usage/statement?format=json"]
+        .iter()
+        .enumerate()
+    {
+        let path = format!("/projects/{project}/{path}&created_at={created}");
+        let answer = selkie.rest("GET", &path, None).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        bill[at] = answer.json();
+        bill[at].as_object_mut().unwrap().remove("as_of");
+    }
+    bill
+}
+
+/// Makes the project and has a client do these; when it was made.
+async fn live(selkie: &Selkie, id: &str, endpoint: &Endpoint, statements: &[&str]) -> String {
+    let user = json!({"name": "app", "password": endpoint.password});
+    let body = json!({"id": id, "user": user, "database": "app", "size_cu": 0.5});
+    let made = selkie.rest("POST", "/projects", Some(&body)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let mut client = endpoint.connect().await;
+    for statement in statements {
+        harness::client::run(&mut client, statement).await;
+    }
+    client.disconnect().await.unwrap();
+    made.json()["created_at"].as_str().unwrap().to_owned()
+}
+
+async fn delete(selkie: &Selkie, id: &str) {
+    let gone = selkie.cli(&["project", "delete", id]).await;
+    assert_eq!(gone.code, Some(0), "{gone:?}");
+}
+
+/// As a clean stop tells all, nothing is to come after it.
+async fn settle(selkie: &mut Selkie) {
+    assert_eq!(selkie.stop(), (true, Some(0)));
+    selkie.restart().await;
+}
+
+#[tokio::test]
+async fn a_bill_outlives_its_project_and_is_not_of_the_next_of_its_name() {
+    let mut selkie = Selkie::start_with("control.prices.currency = \"EUR\"\ncontrol.prices.cu_hour = 3600000\n").await;
+    let id = "again";
+    let endpoint = Endpoint {
+        user: format!("{id}.app"),
+        password: "of every again".into(),
+        database: "app".into(),
+        ..selkie.demo()
+    };
+    let first = live(
+        &selkie,
+        id,
+        &endpoint,
+        &["CREATE TABLE t (a INT)", "INSERT INTO t VALUES (1), (2)"],
+    )
+    .await;
+    let asleep = selkie.cli(&["compute", "suspend", id]).await;
+    assert_eq!(asleep.code, Some(0), "{asleep:?}");
+    settle(&mut selkie).await;
+    let mut before = bill(&selkie, id, &first).await;
+    let ran = |bill: &[Value; 2]| bill[0]["periods"][0]["cu_seconds"].as_f64().unwrap();
+    assert!(ran(&before) > 0.0, "{before:?}");
+
+    delete(&selkie, id).await;
+    let gone = selkie.cli(&["project", "list", "--deleted", "--json"]).await.json();
+    assert_eq!(
+        (&gone[0]["id"], &gone[0]["created_at"]),
+        (&json!(id), &json!(first)),
+        "{gone}"
+    );
+    for of in &mut before {
+        of["deleted_at"] = gone[0]["deleted_at"].clone();
+    }
+    assert_eq!(bill(&selkie, id, &first).await, before);
+
+    // One after the other, in one minute of the gateway as a rule, and each with a compute that its deletion stops.
+    let second = live(&selkie, id, &endpoint, &["SELECT 1", "SELECT 2"]).await;
+    delete(&selkie, id).await;
+    let third = live(&selkie, id, &endpoint, &["DO 1"]).await;
+    delete(&selkie, id).await;
+    settle(&mut selkie).await;
+    let [second, third] = [bill(&selkie, id, &second).await, bill(&selkie, id, &third).await];
+    for (bill, counts) in [(&second, (2, 0)), (&third, (0, 1))] {
+        let total = &bill[0]["periods"][0];
+        assert_eq!(
+            (&total["selects"], &total["others"]),
+            (&json!(counts.0), &json!(counts.1)),
+            "{total}"
+        );
+        assert_eq!(
+            (&total["logins"], &total["wakes"], &total["ddl"]),
+            (&json!(1), &json!(1), &json!(0)),
+            "{total}"
+        );
+        assert!(ran(bill) > 0.0, "{total}");
+    }
+    assert_eq!(bill(&selkie, id, &first).await, before, "to the last unit");
+    let args = ["usage", "statement", id, "--created-at", &first];
+    let said = selkie.cli(&args).await.ok();
+    assert!(
+        said.contains(&format!("created  {first}")) && said.contains("deleted  "),
+        "{said}"
     );
 }

@@ -18,12 +18,12 @@ pub(crate) fn usage(common: &Common, verb: &UsageVerb) -> Result<(), Failure> {
 fn statement(common: &Common, wish: &StatementWish) -> Result<(), Failure> {
     let rest = Rest::find(common)?;
     let mut path = path(&["projects", &wish.project, "usage", "statement"])?;
-    let month = wish.month.as_ref().map(|month| format!("&month={}", escaped(month)));
-    path.push_str(&format!(
-        "?format={}{}",
-        if wish.csv { "csv" } else { "json" },
-        month.unwrap_or_default()
-    ));
+    path.push_str(if wish.csv { "?format=csv" } else { "?format=json" });
+    for (name, wish) in [("month", &wish.month), ("created_at", &wish.created_at)] {
+        if let Some(wish) = wish {
+            path.push_str(&format!("&{name}={}", escaped(wish)));
+        }
+    }
     small_runtime()?.block_on(async {
         if wish.csv {
             return as_it_is(&rest, &path).await;
@@ -38,7 +38,13 @@ fn told(statement: &Statement) -> String {
         true => format!("{}, open: until {}", statement.month, statement.as_of),
         false => statement.month.clone(),
     };
-    let mut text = details(&[("project", statement.project.clone()), ("month", month)]);
+    let mut rows = vec![
+        ("project", statement.project.clone()),
+        ("created", statement.created_at.clone()),
+    ];
+    rows.extend(statement.deleted_at.clone().map(|deleted| ("deleted", deleted)));
+    rows.push(("month", month));
+    let mut text = details(&rows);
     let money = |amount: &Option<String>| match (amount, &statement.currency) {
         (Some(amount), Some(currency)) => format!("{amount} {currency}"),
         _ => "-".into(),
@@ -68,7 +74,7 @@ fn periods(common: &Common, wish: &UsageWish) -> Result<(), Failure> {
     let rest = Rest::find(common)?;
     let mut path = path(&["projects", wish.project.as_deref().unwrap_or_default(), "usage"])?;
     path.push_str(&format!("?granularity={}", wish.by.as_str()));
-    for (name, time) in [("from", &wish.from), ("to", &wish.to)] {
+    for (name, time) in [("from", &wish.from), ("to", &wish.to), ("created_at", &wish.created_at)] {
         if let Some(time) = time {
             path.push_str(&format!("&{name}={}", escaped(time)));
         }

@@ -94,13 +94,19 @@ impl ComputeStates for MemoryStore {
             old.map(|(_, _, made)| made.id)
         };
         let Inner {
-            transitions, projects, ..
+            transitions,
+            projects,
+            past,
+            ..
         } = &mut *inner;
         transitions.retain(|(id, created, made)| {
             let exists = projects
                 .get(id)
                 .is_some_and(|kept| kept.whole.record.created == *created);
-            made.at >= before || exists && last_of(id, *created) == Some(made.id)
+            let existed = past.iter().any(|past| {
+                past.billed.id == *id && past.billed.created == *created && past.billed.deleted >= Some(before)
+            });
+            made.at >= before || (exists || existed) && last_of(id, *created) == Some(made.id)
         });
         Ok((all.len() - transitions.len()) as u64)
     }

@@ -151,7 +151,9 @@ impl ComputeStates for SqlStore {
              AND l.project_created_ms = compute_transitions.project_created_ms \
              AND l.id > compute_transitions.id AND l.at_ms < $1) \
              OR NOT EXISTS (SELECT 1 FROM projects p WHERE p.id = compute_transitions.project_id \
-             AND p.created_ms = compute_transitions.project_created_ms))",
+             AND p.created_ms = compute_transitions.project_created_ms) \
+             AND NOT EXISTS (SELECT 1 FROM past_projects p WHERE p.project_id = compute_transitions.project_id \
+             AND p.project_created_ms = compute_transitions.project_created_ms AND p.deleted_ms >= $1))",
         )
         .bind(before)
         .execute(&mut *tx)

@@ -10,13 +10,23 @@ use crate::{
     name::ProjectId,
     store::{
         EpochMs, StoreError, Transition,
-        rows::TransitionRow,
-        usage::{COLUMNS, CountedHours, Counts, HOUR_MS, UsageHours, UsageWindow, WindowId},
+        rows::{BilledRow, PastProjectRow, TransitionRow},
+        usage::{
+            self, Billed, CLOCKS_APART_MS, COLUMNS, CountedHours, Counts, HOUR_MS, PastProject, Share, UsageHours,
+            UsageWindow, WindowId,
+        },
     },
 };
 
-/// A minute of difference between the clocks of gateway and database.
-const CLOCKS_APART_MS: i64 = 60_000;
+/// When the project was made that a share counts for (`store::usage::Share`). $1: its name. $2: when it was made, as the
+/// gateway says. $3: the end of the window, by a clock that is behind. 0: there never was one.
+const WHOSE: &str = "COALESCE(\
+     (SELECT created_ms FROM projects WHERE id = $1 AND created_ms = $2), \
+     (SELECT project_created_ms FROM past_projects WHERE project_id = $1 AND project_created_ms = $2), \
+     (SELECT created_ms FROM projects WHERE id = $1 AND created_ms <= $3), \
+     (SELECT MAX(project_created_ms) FROM past_projects WHERE project_id = $1 AND project_created_ms <= $3), \
+     (SELECT MIN(project_created_ms) FROM past_projects WHERE project_id = $1), \
+     (SELECT created_ms FROM projects WHERE id = $1), 0)";
 
 async fn is_taken(tx: &mut Tx, window: &WindowId) -> Result<bool, StoreError> {
     let found: Option<i64> = sqlx::query_scalar(
@@ -30,18 +40,25 @@ async fn is_taken(tx: &mut Tx, window: &WindowId) -> Result<bool, StoreError> {
     Ok(found.is_some())
 }
 
+async fn whose(tx: &mut Tx, share: &Share, end: EpochMs) -> Result<EpochMs, StoreError> {
+    let created: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT {WHOSE}")))
+        .bind(share.project.as_str())
+        .bind(share.created)
+        .bind(end + CLOCKS_APART_MS)
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(created)
+}
+
 /// Adds to the hour, whether there is anything in it or not.
 fn add() -> String {
-    let places: Vec<_> = (0..COLUMNS.len()).map(|n| format!("${}", n + 4)).collect();
+    let places: Vec<_> = (0..COLUMNS.len()).map(|n| format!("${}", n + 5)).collect();
     let sums: Vec<_> = COLUMNS
         .iter()
         .map(|column| format!("{column} = usage_hours.{column} + excluded.{column}"))
         .collect();
     format!(
-        "INSERT INTO usage_hours (project_id, project_created_ms, hour_ms, {}) VALUES ($1, \
-         COALESCE((SELECT created_ms FROM projects WHERE id = $1 AND created_ms <= $3), \
-         (SELECT MAX(project_created_ms) FROM usage_hours WHERE project_id = $1), \
-         (SELECT created_ms FROM projects WHERE id = $1), 0), $2, {}) \
+        "INSERT INTO usage_hours (project_id, project_created_ms, hour_ms, {}) VALUES ($1, {WHOSE}, $4, {}) \
          ON CONFLICT (project_id, project_created_ms, hour_ms) DO UPDATE SET {}",
         COLUMNS.join(", "),
         places.join(", "),
@@ -64,14 +81,14 @@ impl UsageHours for SqlStore {
         if named.rows_affected() == 0 {
             return Ok(false);
         }
-        let hour = window.id.start.div_euclid(HOUR_MS) * HOUR_MS;
         let statement = add();
-        for (project, counts) in &window.projects {
+        for share in &window.shares {
             let mut query = sqlx::query(sqlx::AssertSqlSafe(statement.as_str()))
-                .bind(project.as_str())
-                .bind(hour)
-                .bind(window.end + CLOCKS_APART_MS);
-            for count in counts {
+                .bind(share.project.as_str())
+                .bind(share.created)
+                .bind(window.end + CLOCKS_APART_MS)
+                .bind(window.hour());
+            for count in &share.counts {
                 query = query.bind(count);
             }
             query.execute(&mut *tx).await?;
@@ -85,7 +102,7 @@ impl UsageHours for SqlStore {
         id: &ProjectId,
         created: EpochMs,
         hours: Range<EpochMs>,
-        windows: &[WindowId],
+        open: &[UsageWindow],
     ) -> Result<CountedHours, StoreError> {
         let mut tx = self.read().await?;
         let statement = format!(
@@ -106,14 +123,55 @@ impl UsageHours for SqlStore {
             for (at, count) in counts.iter_mut().enumerate() {
                 *count = row.try_get(at + 1)?;
             }
-            counted.hours.push((row.try_get(0)?, counts));
+            counted.insert(row.try_get(0)?, counts);
         }
-        for window in windows {
-            if is_taken(&mut tx, window).await? {
-                counted.taken.push(window.clone());
+        for window in open.iter().filter(|window| hours.contains(&window.hour())) {
+            if is_taken(&mut tx, &window.id).await? {
+                continue;
+            }
+            for share in window.shares.iter().filter(|share| share.project == *id) {
+                if whose(&mut tx, share, window.end).await? == created {
+                    usage::add(counted.entry(window.hour()).or_default(), &share.counts);
+                }
             }
         }
         Ok(counted)
+    }
+
+    async fn billed(&self, id: &ProjectId, created: Option<EpochMs>) -> Result<Billed, StoreError> {
+        let mut tx = self.read().await?;
+        let there = sqlx::query_as::<_, BilledRow>(
+            "SELECT id AS project_id, created_ms, CAST(NULL AS BIGINT) AS deleted_ms, size_cu FROM projects \
+             WHERE id = $1 AND ($2 IS NULL OR created_ms = $2)",
+        )
+        .bind(id.as_str())
+        .bind(created)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(there) = there {
+            return there.try_into();
+        }
+        let was = sqlx::query_as::<_, BilledRow>(
+            "SELECT project_id, project_created_ms AS created_ms, deleted_ms, size_cu FROM past_projects \
+             WHERE project_id = $1 AND ($2 IS NULL OR project_created_ms = $2) ORDER BY number DESC LIMIT 1",
+        )
+        .bind(id.as_str())
+        .bind(created)
+        .fetch_optional(&mut *tx)
+        .await?;
+        was.ok_or(StoreError::NotFound("project"))?.try_into()
+    }
+
+    async fn past_projects(&self, before: Option<i64>, limit: u32) -> Result<Vec<PastProject>, StoreError> {
+        let rows = sqlx::query_as::<_, PastProjectRow>(
+            "SELECT number, project_id, project_created_ms AS created_ms, deleted_ms, size_cu FROM past_projects \
+             WHERE number < $1 ORDER BY number DESC LIMIT $2",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(PastProject::try_from).collect()
     }
 
     async fn transitions_within(
@@ -143,6 +201,7 @@ impl UsageHours for SqlStore {
         for (statement, before) in [
             ("DELETE FROM usage_windows WHERE start_ms < $1", windows),
             ("DELETE FROM usage_hours WHERE hour_ms < $1", hours - HOUR_MS),
+            ("DELETE FROM past_projects WHERE deleted_ms < $1", hours),
         ] {
             pruned += sqlx::query(statement)
                 .bind(before)
