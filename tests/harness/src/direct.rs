@@ -208,7 +208,10 @@ async fn launch(dir: &Path, port: u16) -> Option<u32> {
         if child.try_wait().expect("the state of mariadbd").is_some() {
             return Some(false);
         }
-        TcpStream::connect(("127.0.0.1", port)).await.is_ok().then_some(true)
+        TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        // It is listened at after the port.
+        UnixStream::connect(dir.join("s")).await.ok()?;
+        Some(true)
     })
     .await;
     if started {
