@@ -340,6 +340,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             self.inject(replay, Own::Replay);
             return None;
         }
+        let changes_modes = read.may_hide && may_set_modes(text);
         if !self.around.session.previous.is_there() && is_whole {
             let text = text.to_vec();
             if let Some(answer) = diagnostics::answer(&text, self.around.session) {
@@ -348,7 +349,11 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             }
         }
         if read.may_hide || !is_whole {
-            self.around.session.tracked.hidden();
+            let tracked = &mut self.around.session.tracked;
+            tracked.hidden();
+            if changes_modes {
+                tracked.modes_may_change();
+            }
         }
         Some(look)
     }

@@ -133,6 +133,11 @@ impl Tracked {
         self.unexplained = true;
     }
 
+    /// A statement that may change modes without a report. They must have been read for what was prepared before it.
+    pub(crate) fn modes_may_change(&mut self) {
+        self.modes_version += 1;
+    }
+
     /// The modes have been read as they are now.
     pub(super) fn modes_read(&mut self) {
         self.modes_version_read = self.modes_version;
@@ -294,9 +299,12 @@ pub(crate) fn read_text(text: &[u8]) -> Read {
         at += found + 1;
         let (before, after) = (&text[..at - 1], &text[at..]);
         if text[at - 1] == b'@' {
-            // @@name is a system variable, which is reported.
+            // @@name is a system variable.
             match after.first() {
-                Some(b'@') => at += 1,
+                Some(b'@') => {
+                    read.may_hide |= is_set_untold(&after[1..]);
+                    at += 1;
+                }
                 _ => read.may_hide = true,
             }
         } else if ends_with(before, b"get") && starts_with(after, b"lock") {
@@ -309,6 +317,20 @@ pub(crate) fn read_text(text: &[u8]) -> Read {
         }
     }
     read
+}
+
+/// What follows an `@@` may be set there, and MariaDB's tracker not tell of it: it tells of `@@session.name = 1` and of `name =
+/// 1`, and nothing of `@@name = 1`.
+fn is_set_untold(after: &[u8]) -> bool {
+    let in_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let end = after.iter().position(|byte| !in_a_name(byte)).unwrap_or(after.len());
+    if end == 0 {
+        // Quoted.
+        return true;
+    }
+    // Comments may stand before the sign.
+    let next = after[end..].trim_ascii_start().first();
+    matches!(next, Some(b'=' | b':' | b'/' | b'#' | b'-'))
 }
 
 /// One statement that asks for something.
@@ -555,6 +577,9 @@ mod tests {
             "UPDATE s SET id = LAST_INSERT_ID(id + 1)",
             "select last_insert_id ( 7)",
             "LOAD DATA LOCAL INFILE 'x' INTO TABLE t",
+            "SET @@time_zone = '+01:00'",
+            "SET autocommit=1, @@sql_mode:=''",
+            "set @@`sql_mode`/**/=''",
         ] {
             assert!(read_text(text.as_bytes()).may_hide, "{text}");
         }

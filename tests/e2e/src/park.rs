@@ -305,6 +305,10 @@ async fn sessions_outlive_a_crash_and_are_told_what_they_lost() {
     plain.query("SET NAMES latin1").await.ok();
     let mut variable = Raw::login(&project.endpoint).await;
     variable.query("SET @a=1").await.ok();
+    let mut unreported = Raw::login(&project.endpoint).await;
+    unreported.query("SET @@time_zone='+01:00'").await.ok();
+    unreported.query("SELECT 1 FROM t").await.ok();
+    unreported.query("SET @@time_zone='+02:00'").await.ok();
     let mut id = Raw::login(&project.endpoint).await;
     id.query("CREATE TABLE ids (id INT AUTO_INCREMENT PRIMARY KEY, a INT) AUTO_INCREMENT = 41")
         .await
@@ -344,7 +348,11 @@ async fn sessions_outlive_a_crash_and_are_told_what_they_lost() {
     let told = asks.query("SHOW WARNINGS").await;
     assert_eq!(told.error(), Some(1053), "nobody knows the warnings: {told:?}");
     asks.query("SHOW WARNINGS").await.ok();
-    for (mut lost, what) in [(variable, "a user variable"), (transaction, "a transaction")] {
+    for (mut lost, what) in [
+        (variable, "a user variable"),
+        (unreported, "a variable of whose change the server did not tell"),
+        (transaction, "a transaction"),
+    ] {
         let told = lost.query("SELECT 1").await;
         assert_eq!(told.error(), Some(1053), "{what}: {told:?}");
         assert!(told.error_text().contains("lost"), "{told:?}");

@@ -49,17 +49,19 @@ async fn a_statement_keeps_the_schema_and_modes_it_was_prepared_under() {
     raw.query("SET sql_mode=''").await.ok();
     raw.query("USE second").await.ok();
     let before = run(&mut raw, &execute(select, 0, b""), Kind::Query).await.ok();
-    project.suspend().await;
-    raw.query("SELECT 1").await.ok();
-    raw.query("SET sql_mode='PIPES_AS_CONCAT'").await.ok();
-    let after = run(&mut raw, &execute(select, 0, b""), Kind::Query).await.ok();
-    assert_eq!(after, before);
-    let now = raw
-        .query("SELECT CONCAT(@@sql_mode, DATABASE(), \"x\")")
-        .await
-        .ok()
-        .text();
-    assert_eq!(now, "PIPES_AS_CONCATsecondx", "the session is where it was");
+    // The server reports the first.
+    for (set, mode) in [
+        ("SET sql_mode='PIPES_AS_CONCAT'", "PIPES_AS_CONCAT"),
+        ("SET @@sql_mode='PAD_CHAR_TO_FULL_LENGTH'", "PAD_CHAR_TO_FULL_LENGTH"),
+    ] {
+        project.suspend().await;
+        raw.query("SELECT 1").await.ok();
+        raw.query(set).await.ok();
+        let after = run(&mut raw, &execute(select, 0, b""), Kind::Query).await.ok();
+        assert_eq!(after, before, "{set}");
+        let now = raw.query("SELECT CONCAT(@@sql_mode, DATABASE(), \"x\")").await;
+        assert_eq!(now.ok().text(), format!("{mode}secondx"), "the session is where it was");
+    }
     selkie.logs.check();
 }
 
