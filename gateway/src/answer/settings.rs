@@ -40,6 +40,10 @@ pub(crate) fn recognise_settings(text: &[u8], several: bool) -> Option<Vec<(&[u8
             true => first_statement(rest, false),
             false => (rest, &[][..]),
         };
+        // To the server it ends the text.
+        if first.contains(&0) && !more.is_empty() {
+            return None;
+        }
         match recognise(first)? {
             Recognised::Variables(_) => return None,
             setting => settings.push((first, setting)),
@@ -280,11 +284,13 @@ fn named_value<'a>(words: &mut Words<'a>) -> Option<(String, Word<'a>)> {
 /// `[SESSION] name =`.
 fn variable_to_set(words: &mut Words<'_>) -> Option<String> {
     let mut first = words.next()?;
-    if first.is("SESSION") || first.is("LOCAL") {
+    let scoped = first.is("SESSION") || first.is("LOCAL");
+    if scoped {
         first = words.next()?;
     }
     let Word::Name(name) = first else { return None };
-    let name = session_variable(name)?;
+    // One scope, said in one way.
+    let name = session_variable(name).filter(|_| !scoped || !name.starts_with('@'))?;
     (words.next()? == Word::Symbol('=')).then_some(name)
 }
 
@@ -297,6 +303,10 @@ fn assignment(
         words.next();
         return names(words, effect, tracked);
     }
+    // What is set as `@@name`, MariaDB's tracker does not report by itself.
+    let untold = words
+        .peek()
+        .is_some_and(|word| matches!(word, Word::Name(name) if is_unscoped(name)));
     let name = variable_to_set(words)?;
     let computed = name == "sql_mode" && COMPUTED_MODES.iter().any(|mode| words.take(mode).is_some());
     if computed {
@@ -304,7 +314,32 @@ fn assignment(
     }
     let value = words.next()?;
     ends_here(words)?;
-    known_value(&name, value, effect, tracked)
+    let mut told = Vec::new();
+    known_value(&name, value, effect, &mut told)?;
+    for (name, value) in told {
+        tell(tracked, name, value, untold);
+    }
+    if name == "collation_connection"
+        && let Some((_, charset)) = value.text().and_then(known_collation)
+    {
+        // It brings its character set along.
+        tell(tracked, "character_set_connection", (*charset).to_owned(), true);
+    }
+    Some(())
+}
+
+/// Each variable once, with its last value; where the last is not told, only if one before it was.
+fn tell(tracked: &mut Vec<(&'static str, String)>, name: &'static str, value: String, untold: bool) {
+    match tracked.iter_mut().find(|(known, _)| *known == name) {
+        Some(known) => known.1 = value,
+        None if untold => {}
+        None => tracked.push((name, value)),
+    }
+}
+
+/// `@@name`.
+fn is_unscoped(name: &str) -> bool {
+    name.starts_with("@@") && !name.contains('.')
 }
 
 /// A value such as `a.b` or an expression would go on here.
@@ -332,9 +367,13 @@ fn names(words: &mut Words<'_>, effect: &mut SettingEffect, tracked: &mut Vec<(&
         "character_set_connection",
         "character_set_results",
     ] {
-        tracked.push((variable, charset.to_owned()));
+        tell(tracked, variable, charset.to_owned(), false);
     }
     Some(())
+}
+
+fn known_collation(name: &str) -> Option<&'static (&'static str, &'static str)> {
+    COLLATIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
 /// The canonical name of a character set, and what results in it look like.
@@ -384,15 +423,13 @@ fn known_value(
         "time_zone" => {
             let Word::Quoted(zone) = value else { return None };
             is_offset(zone).then_some(())?;
-            tracked.push(("time_zone", zone.to_owned()));
+            let shown = if zone == "-00:00" { "+00:00" } else { zone };
+            tracked.push(("time_zone", shown.to_owned()));
         }
         // For databases made by this session, and for literals: nothing of what results look like.
         "character_set_server" => drop(charset(value.text()?)?),
         "collation_server" | "collation_connection" => {
-            let collation = value.text()?;
-            COLLATIONS
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(collation))?;
+            known_collation(value.text()?)?;
         }
         "foreign_key_checks" | "unique_checks" | "sql_safe_updates" | "sql_auto_is_null" => {
             switch(value)?;

@@ -66,7 +66,7 @@ impl Kill {
     /// None: no KILL, or one of another shape. `user` is who says it.
     pub(crate) fn read(text: &[u8], user: &str) -> Option<Self> {
         let mut words = Words(text);
-        if !words.next_is_one_of(&[b"kill"]) {
+        if !words.next_is_one_of(&[b"kill"]) || !is_regular(text) {
             return None;
         }
         let mut force = None;
@@ -155,6 +155,66 @@ impl Display for Kill {
     }
 }
 
+/// Whether the server, too, steps over what [`Words`] steps over, which takes anything that might be a comment for one.
+fn is_regular(text: &[u8]) -> bool {
+    // It ends a comment, to the server.
+    if text.contains(&0) {
+        return false;
+    }
+    let mut executes = false;
+    let mut rest = text;
+    while let [first, more @ ..] = rest {
+        rest = match (first, more) {
+            (quote @ (b'\'' | b'"' | b'`'), _) => match memchr::memchr(*quote, more) {
+                Some(end) => &more[end + 1..],
+                None => return false,
+            },
+            (b'/', [b'*', b'!', comment @ ..]) | (b'/', [b'*', b'M' | b'm', b'!', comment @ ..]) => {
+                if executes || !is_executed(comment) {
+                    return false;
+                }
+                executes = true;
+                comment
+            }
+            (b'/', [b'*', comment @ ..]) => match memchr::memmem::find(comment, b"*/") {
+                Some(end) => &comment[end + 2..],
+                None => return false,
+            },
+            (b'*', [b'/', after @ ..]) if executes => {
+                executes = false;
+                after
+            }
+            (b'*', [b'/', ..]) => return false,
+            // Part of a name, where that is one without quotes; [`Words`] ends before it.
+            (b'$' | 0x80.., _) => return false,
+            (b'#', _) => line_end(more),
+            (b'-', [b'-']) => &[],
+            (b'-', [b'-', space, ..]) if space.is_ascii_whitespace() || space.is_ascii_control() => line_end(more),
+            (b'-', [b'-', ..]) => return false,
+            _ => more,
+        };
+    }
+    !executes
+}
+
+/// Of a comment's inside: MariaDB executes it, whichever version it is. It leaves out what is for MySQL 5.7 and later.
+fn is_executed(comment: &[u8]) -> bool {
+    let digits = comment.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let version = std::str::from_utf8(&comment[..digits]).unwrap_or_default();
+    match digits {
+        0 => true,
+        // Of six digits, it is for a MariaDB: those before the oldest that is served here.
+        5 | 6 => version
+            .parse::<u32>()
+            .is_ok_and(|version| version < 50_700 || (100_000..=101_100).contains(&version)),
+        _ => false,
+    }
+}
+
+fn line_end(text: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', text).map_or(&[], |at| &text[at..])
+}
+
 fn number(word: &[u8]) -> Option<u64> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
@@ -194,11 +254,16 @@ fn name(words: &mut Words<'_>, own: &str) -> Option<String> {
     }
     if let Some(host) = words.0.strip_prefix(b"@") {
         words.0 = host;
-        if part(words)?.text != b"%" {
+        // To the server nothing may stand in between.
+        let stands_here = matches!(host.first(), Some(b'\'' | b'"' | b'`'));
+        if !stands_here || part(words)?.text != b"%" {
             return None;
         }
     }
-    String::from_utf8(name.text.to_vec()).ok()
+    // In backquotes the server takes no NUL.
+    String::from_utf8(name.text.to_vec())
+        .ok()
+        .filter(|name| !name.contains('\0'))
 }
 
 struct Part<'a> {
@@ -222,9 +287,14 @@ fn part<'a>(words: &mut Words<'a>) -> Option<Part<'a>> {
             (&inside[..end], rest)
         }
         None => {
-            let in_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+            let in_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
             let end = text.iter().position(|byte| !in_a_name(byte)).unwrap_or(text.len());
-            text.split_at(end)
+            // A number is no name.
+            text.split_at(if text.first().is_some_and(u8::is_ascii_digit) {
+                0
+            } else {
+                end
+            })
         }
     };
     words.0 = rest;

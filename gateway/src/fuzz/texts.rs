@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::accounts::{Change, change, changes_accounts};
-use crate::answer::settings::{Recognised, TEXT_BYTES_MAX, recognise};
+use crate::answer::settings::{Recognised, TEXT_BYTES_MAX, recognise, recognise_settings};
 use crate::cancel::{Kill, Whom};
 use crate::meter::Class;
 use crate::session::previous::asks;
@@ -24,21 +24,33 @@ pub enum Answered {
     Variables(Vec<String>),
 }
 
-/// What a text is answered with where no database is needed for it.
-pub fn recognised(text: &[u8]) -> Option<Answered> {
-    Some(match recognise(text)? {
-        Recognised::Setting { effect, tracked } => Answered::Setting {
+/// What a text is answered with where no database is needed for it, an answer for each of its statements; `several` may stand
+/// in it.
+pub fn recognised(text: &[u8], several: bool) -> Option<Vec<Answered>> {
+    let setting = |setting| match setting {
+        Recognised::Setting { effect, tracked } => Some(Answered::Setting {
             tracked,
             autocommit: effect.autocommit,
-        },
-        Recognised::Tracker(_) => Answered::Setting {
+        }),
+        Recognised::Tracker(_) => Some(Answered::Setting {
             tracked: Vec::new(),
             autocommit: None,
-        },
+        }),
+        Recognised::Variables(_) => None,
+    };
+    if let Some(settings) = recognise_settings(text, several) {
+        return settings
+            .into_iter()
+            .map(|(_, recognised)| setting(recognised))
+            .collect();
+    }
+    match recognise(text)? {
         Recognised::Variables(asked) => {
-            Answered::Variables(asked.iter().map(|asked| asked.expression.to_owned()).collect())
+            let names = asked.iter().map(|asked| asked.expression.to_owned()).collect();
+            Some(vec![Answered::Variables(names)])
         }
-    })
+        _ => None,
+    }
 }
 
 /// The text of the KILL that a text is, as a compute reads it.
@@ -61,6 +73,15 @@ pub fn texts(text: &[u8]) {
 }
 
 fn settings(text: &[u8], other_case: &[u8]) {
+    for several in [false, true] {
+        let read = recognise_settings(text, several);
+        let statements = read.iter().flatten().map(|(statement, _)| *statement);
+        assert!(
+            statements.clone().all(|statement| recognise(statement).is_some()),
+            "{text:?}"
+        );
+        assert!(several || statements.count() < 2, "{text:?}");
+    }
     let Some(read) = recognise(text) else {
         return;
     };

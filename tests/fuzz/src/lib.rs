@@ -11,7 +11,7 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-pub use mutate::Mutator;
+pub use mutate::{Mutator, Words};
 
 /// One of them.
 #[derive(Debug)]

@@ -72,3 +72,79 @@ impl Mutator {
         }
     }
 }
+
+/// An endless row of statements, made of the words of others.
+#[derive(Debug)]
+pub struct Words {
+    random: StdRng,
+    seeds: Vec<Vec<String>>,
+}
+
+/// What may stand between words.
+const SPACES: [&str; 7] = [" ", " ", " ", "", "\t", "\n", "/**/"];
+
+impl Words {
+    /// Makes them of these.
+    pub fn new(seed: u64, texts: &[&str]) -> Self {
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            seeds: texts.iter().map(|text| words(text)).collect(),
+        }
+    }
+
+    fn seed(&mut self) -> Vec<String> {
+        let at = self.random.random_range(0..self.seeds.len());
+        self.seeds[at].clone()
+    }
+
+    /// The next one.
+    pub fn text(&mut self) -> String {
+        let mut words = self.seed();
+        for _ in 0..self.random.random_range(1..3) {
+            let other = self.seed();
+            let word = other[self.random.random_range(0..other.len())].clone();
+            let at = self.random.random_range(0..words.len());
+            match self.random.random_range(0..6) {
+                0 if words.len() > 1 => drop(words.remove(at)),
+                1 => words.insert(at, word),
+                2 => words.extend(other),
+                3 => words[at] = words[at].to_ascii_lowercase(),
+                _ => words[at] = word,
+            }
+        }
+        let odd = self.random.random_range(0..4) == 0;
+        let mut text = String::new();
+        for word in &words {
+            let space = if odd {
+                self.random.random_range(0..SPACES.len())
+            } else {
+                0
+            };
+            text.push_str(SPACES[space]);
+            text.push_str(word);
+        }
+        text.trim_start().to_owned()
+    }
+}
+
+/// Names, numbers, what is in quotes or in comments, and each sign by itself.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let len = match first {
+            '\'' | '`' => rest[1..].find(first).map_or(rest.len(), |end| end + 2),
+            _ if rest.starts_with("/*") && !rest.starts_with("/*!") && !rest.starts_with("/*M") => {
+                rest.find("*/").map_or(rest.len(), |end| end + 2)
+            }
+            _ => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '@' | '.');
+                rest.find(|c| !is_name(c)).unwrap_or(rest.len()).max(first.len_utf8())
+            }
+        };
+        let (word, after) = rest.split_at(len);
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    words
+}

@@ -1,5 +1,7 @@
 //! The targets without a fuzzer: over what fuzzing has found, and over what a seed makes of it.
 
+mod server;
+
 use fuzz::{Mutator, TARGETS, Target};
 
 fn replay(name: &str) {
