@@ -7,6 +7,7 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use control_api::rest::Scope;
@@ -15,7 +16,7 @@ use crate::{
     Config, Error, clock,
     config::StoreConfig,
     secret::{key_hash, random_token},
-    store::{self, keys::KeyRecord},
+    store::{self, Store, StoreError, keys::KeyRecord},
 };
 
 /// What a first start made, or a later one found.
@@ -44,7 +45,7 @@ impl fmt::Debug for Bootstrap {
 pub async fn bootstrap(config: &Config, key_name: &str, known_api_key: Option<&str>) -> Result<Bootstrap, Error> {
     let home = Home::open(config)?;
     let gateway_token = home.gateway_token()?;
-    let store = store::open(&config.store, &home.store_file()).await?;
+    let store = home.open_store(config).await?;
     let known = match known_api_key {
         Some(key) if may_do_everything(store.key(key_hash(key)).await?) => Some(key.to_owned()),
         _ => None,
@@ -106,8 +107,9 @@ impl Home {
         }
     }
 
-    pub(crate) fn store_file(&self) -> PathBuf {
-        self.dir.join("control.sqlite")
+    pub(crate) async fn open_store(&self, config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+        let keys = config.store_keys.clone().unwrap_or_else(|| self.dir.join("store.keys"));
+        store::open(&config.store, &self.dir.join("control.sqlite"), &keys).await
     }
 
     fn token_file(&self) -> PathBuf {

@@ -89,6 +89,8 @@ pub struct Config {
     pub(crate) grpc_advertise: Option<SocketAddr>,
     /// SQLite, because it needs nothing.
     pub(crate) store: StoreConfig,
+    /// The file of the keys that verifiers are sealed by; absent: `store.keys` beside the control plane's other files.
+    pub(crate) store_keys: Option<PathBuf>,
     /// How computes run.
     pub process: ProcessConfig,
     /// 5 min, `None` for never: long enough for the pauses of somebody who works, short enough that a night costs nothing.
@@ -207,6 +209,7 @@ impl Config {
             grpc_tls,
             http_advertise: advertise("control.http.advertise", http_advertise)?,
             grpc_advertise: advertise("control.grpc.advertise", grpc_advertise)?,
+            store_keys: store.key_file.clone(),
             store: StoreConfig::check(store)?,
             process: ProcessConfig::check(process)?,
             suspend_after: suspend_after(after)?,

@@ -22,7 +22,7 @@ use crate::{
     rest::{self, Rest},
     scheduler::Scheduler,
     secret::random_token,
-    store::{self, Holder, Store, StoreError},
+    store::{Holder, Store, StoreError},
     usage::Usage,
 };
 
@@ -51,7 +51,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let grpc = bind("control.grpc.listen", config.grpc_listen).await?;
     let home = Home::open(&config)?;
     let token = home.gateway_token()?;
-    let store = store::open(&config.store, &home.store_file()).await?;
+    let store = home.open_store(&config).await?;
     let listening = Listening {
         http: local(&http, config.http_listen),
         grpc: local(&grpc, config.grpc_listen),
@@ -304,6 +304,16 @@ impl Reign {
 /// Reads what there is and takes over what runs; what is left to [`prepare`].
 pub(crate) async fn begin(projects: &Projects) -> Result<Interrupted, StoreError> {
     let Projects { store, publisher, .. } = projects;
+    let sealed = store.seal().await?;
+    if sealed.values > 0 {
+        tracing::info!(
+            values = sealed.values,
+            "sealed what was in the clear, or sealed by another key"
+        );
+    }
+    for key in sealed.retired {
+        tracing::info!(key, "nothing in the state is sealed by this key any more");
+    }
     let mut after = None;
     loop {
         let page = store.whole_projects(after.as_deref(), LOAD_PAGE).await?;

@@ -78,6 +78,11 @@ async fn measure<'a>(what: &str, call: impl Fn(u32) -> BoxFuture<'a, ()>) {
 async fn figures(name: &str, store: Arc<dyn Store>) {
     println!("{name}: {PROJECTS} projects, {AWAKE} awake");
     let publisher = Arc::new(Publisher::new());
+    for what in ["all sealed after an upgrade", "nothing left to be sealed"] {
+        let began = Instant::now();
+        store.seal().await.unwrap();
+        println!("  {what:<42} {:8.3} s", began.elapsed().as_secs_f64());
+    }
     let began = Instant::now();
     let mut after = None;
     loop {
@@ -139,8 +144,8 @@ async fn figures(name: &str, store: Arc<dyn Store>) {
 #[ignore = "a benchmark: two minutes, prints figures"]
 async fn scale_of_both_stores() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("control.sqlite");
-    let sqlite = store::open(&StoreConfig::Sqlite, &file).await.unwrap();
+    let (file, keys) = (dir.path().join("control.sqlite"), dir.path().join("store.keys"));
+    let sqlite = store::open(&StoreConfig::Sqlite, &file, &keys).await.unwrap();
     let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display()))
         .await
         .unwrap();
@@ -160,7 +165,7 @@ async fn scale_of_both_stores() {
         ..RawConfig::default()
     };
     let config = Config::check(dir.path().into(), config).unwrap();
-    let postgres = store::open(&config.store, &file).await.unwrap();
+    let postgres = store::open(&config.store, &file, &keys).await.unwrap();
     for statement in filling(|bytes| format!("decode('{}', 'hex')", "ab".repeat(bytes))) {
         server.sql(url.rsplit('/').next().unwrap(), &statement);
     }

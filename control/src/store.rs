@@ -24,6 +24,7 @@ pub(crate) mod operations;
 mod postgres;
 pub(crate) mod replays;
 mod rows;
+mod seal;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
@@ -93,11 +94,11 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Opens the store of the settings; `file` is SQLite's.
-pub(crate) async fn open(config: &StoreConfig, file: &Path) -> Result<Arc<dyn Store>, StoreError> {
+/// Opens the store of the settings; `file` is SQLite's, `keys` that of the keys that open what is sealed in it.
+pub(crate) async fn open(config: &StoreConfig, file: &Path, keys: &Path) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match config {
-        StoreConfig::Sqlite => Arc::new(sqlite::open(file).await?),
-        StoreConfig::Postgres(url) => Arc::new(postgres::open(url.options(), &url.to_string()).await?),
+        StoreConfig::Sqlite => Arc::new(sqlite::open(file, keys).await?),
+        StoreConfig::Postgres(url) => Arc::new(postgres::open(url.options(), &url.to_string(), keys).await?),
     })
 }
 
@@ -117,6 +118,15 @@ fn migrated(result: Result<(), MigrateError>, store: &str) -> Result<(), StoreEr
         Err(error) => format!("its tables cannot be brought up to date: {error}"),
     };
     Err(StoreError::unusable(store, problem))
+}
+
+/// What `Store::seal` has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// So many values were in the clear, or sealed by another key.
+    pub(crate) values: u64,
+    /// Nothing in the store is sealed by these keys any more.
+    pub(crate) retired: Vec<String>,
 }
 
 /// A project to be made.
@@ -214,6 +224,9 @@ pub(crate) trait Store:
         sleep: Sleep,
         allowed_networks: &Networks,
     ) -> Result<(), StoreError>;
+    /// Seals by the first key what is sealed by another, or was left in the clear by an earlier version. Call it before
+    /// anything sealed is read and while nobody else writes: when a control plane begins to lead.
+    async fn seal(&self) -> Result<Sealed, StoreError>;
     /// A handle of the same store. Each of its writes is refused with `NotLeader` once that term of `LEADER` is over: a
     /// takeover waits for writes that have begun, and none begins after it.
     fn for_term(&self, term: i64) -> Arc<dyn Store>;

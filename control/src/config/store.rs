@@ -15,6 +15,8 @@ pub struct RawStore {
     pub url: Option<SecretText>,
     /// A file that holds the URL and nothing else.
     pub url_file: Option<PathBuf>,
+    /// The keys that verifiers are sealed by, one a line; made where it is missing and nothing was sealed yet.
+    pub key_file: Option<PathBuf>,
 }
 
 /// A setting that is nobody's business.
@@ -42,6 +44,7 @@ impl<'de> Deserialize<'de> for RawStore {
         struct Table {
             url: Option<SecretText>,
             url_file: Option<PathBuf>,
+            key_file: Option<PathBuf>,
         }
 
         struct Visitor;
@@ -50,7 +53,7 @@ impl<'de> Deserialize<'de> for RawStore {
             type Value = RawStore;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table with `url` or `url_file`")
+                f.write_str("a table with `url`, `url_file` or `key_file`")
             }
 
             fn visit_str<E: de::Error>(self, _hidden: &str) -> Result<RawStore, E> {
@@ -58,8 +61,16 @@ impl<'de> Deserialize<'de> for RawStore {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RawStore, A::Error> {
-                let Table { url, url_file } = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(RawStore { url, url_file })
+                let Table {
+                    url,
+                    url_file,
+                    key_file,
+                } = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(RawStore {
+                    url,
+                    url_file,
+                    key_file,
+                })
             }
         }
 
@@ -108,7 +119,11 @@ const URL_FILE: &str = "control.store.url_file";
 
 impl StoreConfig {
     pub(super) fn check(raw: RawStore) -> Result<Self, ConfigError> {
-        let RawStore { url, url_file } = raw;
+        let RawStore {
+            url,
+            url_file,
+            key_file: _, // Taken as it is; the store looks at it when it is opened.
+        } = raw;
         match (url, url_file) {
             (None, None) => Ok(Self::Sqlite),
             (Some(url), None) => Self::parse(url.0.trim()).map_err(|problem| refuse(URL, "(hidden)", problem)),
@@ -185,6 +200,17 @@ mod tests {
                 .to_string()
                 .contains("set as well")
         );
+    }
+
+    #[test]
+    fn file_of_the_keys_is_a_setting_of_its_own() {
+        let raw = |text: &str| serde_json::from_str::<crate::RawConfig>(text).unwrap();
+        let config =
+            crate::Config::check("/data".into(), raw(r#"{"store": {"key_file": "/elsewhere/keys"}}"#)).unwrap();
+        assert_eq!(config.store_keys.as_deref(), Some("/elsewhere/keys".as_ref()));
+        assert!(matches!(config.store, StoreConfig::Sqlite));
+        let config = crate::Config::check("/data".into(), raw("{}")).unwrap();
+        assert_eq!(config.store_keys, None);
     }
 
     #[test]

@@ -385,6 +385,10 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn seal(&self) -> Result<Sealed, StoreError> {
+        Ok(Sealed::default())
+    }
+
     fn for_term(&self, term: i64) -> Arc<dyn Store> {
         Arc::new(Self {
             term: Some(term),

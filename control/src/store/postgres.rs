@@ -1,7 +1,7 @@
 //! PostgreSQL: the store that several control planes share. Whatever changes a project first locks its row, so that
 //! changes of one project follow one another and those of different projects do not wait.
 
-use std::{io, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use sqlx::{
     Connection,
@@ -31,6 +31,10 @@ const NOW_MS: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGIN
 /// Held to the end of the transaction: a takeover changes the term, which is part of a key, and waits; a renewal does not.
 const LOCK_TERM: &str = "SELECT term FROM leases WHERE name = $1 AND term = $2 FOR KEY SHARE";
 
+/// Outside of any transaction. Tables of a row for each user and project: written anew in seconds. What it held is given back
+/// to the file system, and is in PostgreSQL's own log for as long as that is kept.
+const WIPE: [&str; 2] = ["VACUUM (FULL) users", "VACUUM (FULL) servers"];
+
 /// REST and a wake storm's keepers; PostgreSQL allows 100 by default, and several control planes share them.
 const CONNECTIONS_MAX: u32 = 16;
 /// For a connection from the pool, and for the first one. A caller that waits longer has given up by itself.
@@ -47,8 +51,8 @@ const SESSION: [(&str, &str); 4] = [
     ("synchronous_commit", "on"),
 ];
 
-/// Connects and brings the tables up to date. `name` is the URL without its password.
-pub(super) async fn open(options: PgConnectOptions, name: &str) -> Result<PostgresStore, StoreError> {
+/// Connects and brings the tables up to date. `name` is the URL without its password, `keys` the file of the keys.
+pub(super) async fn open(options: PgConnectOptions, name: &str, keys: &Path) -> Result<PostgresStore, StoreError> {
     let options = options.application_name("selkie-control").options(SESSION);
     check(&options, name).await?;
     let pool = PgPoolOptions::new()
@@ -58,7 +62,7 @@ pub(super) async fn open(options: PgConnectOptions, name: &str) -> Result<Postgr
         .await
         .map_err(|error| unusable(name, &error))?;
     migrated(sqlx::migrate!("migrations/postgres").run(&pool).await, name)?;
-    Ok(PostgresStore::new(pool))
+    PostgresStore::open(pool, keys, name).await
 }
 
 /// One connection outside of the pool first: the pool tries again until its time is over and then forgets why.
@@ -129,23 +133,26 @@ mod tests {
         tokio::task::spawn_blocking(Postgres::shared).await.unwrap()
     }
 
-    async fn open_url(url: &str) -> Result<PostgresStore, StoreError> {
-        open(PgConnectOptions::from_str(url).unwrap(), "the store").await
+    async fn open_url(url: &str, dir: &tempfile::TempDir) -> Result<PostgresStore, StoreError> {
+        let keys = dir.path().join("store.keys");
+        open(PgConnectOptions::from_str(url).unwrap(), "the store", &keys).await
     }
 
-    async fn open_fresh() -> PostgresStore {
-        open_url(&server().await.database()).await.unwrap()
+    async fn open_fresh() -> (tempfile::TempDir, PostgresStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open_url(&server().await.database(), &dir).await.unwrap();
+        (dir, store)
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn behaves_as_a_store_must() {
-        suite::run_all(async || ((), open_fresh().await)).await;
+        suite::run_all(open_fresh).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn two_control_planes_that_start_at_once_make_the_tables_once() {
-        let url = server().await.database();
-        let (one, other) = tokio::join!(open_url(&url), open_url(&url));
+        let (url, dir) = (server().await.database(), tempfile::tempdir().unwrap());
+        let (one, other) = tokio::join!(open_url(&url, &dir), open_url(&url, &dir));
         one.unwrap().create_project(suite::new_project("demo")).await.unwrap();
         assert_eq!(other.unwrap().projects(None, 10).await.unwrap().len(), 1);
     }
@@ -153,7 +160,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_cannot_be_opened_says_why_and_no_secret() {
         let server = server().await;
-        let refused = async |url: &str| open_url(url).await.map(drop).unwrap_err().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        let refused = async |url: &str| open_url(url, &dir).await.map(drop).unwrap_err().to_string();
         let password = refused(&server.url_of("postgres", "sesame", "postgres")).await;
         assert!(
             password.contains("check user and password") && !password.contains("sesame"),
@@ -185,14 +193,16 @@ mod tests {
         let url = tls.database();
         let ca = tls.ca().display().to_string();
         let checked = format!("{url}?sslmode=verify-full&sslrootcert={ca}");
-        let store = open_url(&checked).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = open_url(&checked, &dir).await.unwrap();
         store.create_project(suite::new_project("demo")).await.unwrap();
         let open = "SELECT BOOL_AND(s.ssl) FROM pg_stat_ssl s \
                     JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'selkie-control'";
         assert_eq!(tls.sql("postgres", open), "t");
         store.close().await;
 
-        let refused = async |url: &str| open_url(url).await.map(drop).unwrap_err().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        let refused = async |url: &str| open_url(url, &dir).await.map(drop).unwrap_err().to_string();
         let told = |refused: &str| refused.contains("sslmode") && refused.contains("sslrootcert");
         // The machine's own authorities have not signed it.
         let unknown = refused(&format!("{url}?sslmode=verify-full")).await;
@@ -216,11 +226,11 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn database_of_a_newer_version_is_refused() {
         let server = server().await;
-        let url = server.database();
-        open_url(&url).await.unwrap().close().await;
+        let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+        open_url(&url, &dir).await.unwrap().close().await;
         let name = url.rsplit('/').next().unwrap();
         server.sql(name, "UPDATE _sqlx_migrations SET version = 9000 WHERE version = 1");
-        let refused = open_url(&url).await.map(drop).unwrap_err().to_string();
+        let refused = open_url(&url, &dir).await.map(drop).unwrap_err().to_string();
         assert!(
             refused.contains("the store: it was used by a newer version"),
             "{refused}"
@@ -231,8 +241,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn tables_and_columns_are_those_of_sqlite() {
         let server = server().await;
-        let url = server.database();
-        open_url(&url).await.unwrap();
+        let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+        open_url(&url, &dir).await.unwrap();
         let listed = server.sql(
             url.rsplit('/').next().unwrap(),
             "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'",

@@ -15,6 +15,7 @@ use super::{
     keys::KeyRecord,
     operations::OperationRecord,
     replays::{Answer, NewReplay, Replay},
+    seal::{Keyring, Place, Unopened},
     usage::{Billed, PastProject},
 };
 use crate::{
@@ -57,8 +58,7 @@ pub(super) struct Of<T> {
 #[derive(sqlx::FromRow)]
 pub(super) struct UserRow {
     name: String,
-    native_sha1: Vec<u8>,
-    caching_sha2: Vec<u8>,
+    verifiers: Option<Vec<u8>>,
     admin: bool,
     created_ms: i64,
     known: bool,
@@ -104,7 +104,7 @@ pub(super) struct ServerRow {
     pub(super) version: String,
     pub(super) variables: String,
     pub(super) databases: String,
-    pub(super) accounts: String,
+    pub(super) sealed_accounts: Option<Vec<u8>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -331,21 +331,58 @@ impl TryFrom<&ComputeRecord> for ComputeRow {
     }
 }
 
-impl TryFrom<UserRow> for UserRecord {
-    type Error = StoreError;
+/// Where verifiers and what servers say of their accounts are kept sealed.
+pub(super) const VERIFIERS: &str = "users.verifiers";
+pub(super) const ACCOUNTS: &str = "servers.sealed_accounts";
+/// What stands in the columns in which earlier versions kept verifiers in the clear.
+pub(super) const IN_THE_CLEAR: &[u8] = b"";
 
-    fn try_from(row: UserRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            name: name(UserName::new(&row.name))?,
+/// `place` goes into the error, what stands there does not.
+pub(super) fn opened(keys: &Keyring, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    keys.open(place, sealed).map_err(|unopened| {
+        let problem = match unopened {
+            Unopened::Key(id) => format!("sealed by the key {id}, which is not in {}", keys.file().display()),
+            Unopened::Damaged => "it is damaged, or was put there from elsewhere".into(),
+        };
+        StoreError::Corrupt(format!("{place}: {problem}"))
+    })
+}
+
+/// What `Store::seal` has not come to yet does not count, whoever has put it there.
+fn sealed<'a>(place: Place<'_>, value: Option<&'a Vec<u8>>) -> Result<&'a Vec<u8>, StoreError> {
+    value.ok_or_else(|| StoreError::Corrupt(format!("{place}: it is not sealed")))
+}
+
+fn verifiers_of<'a>(project: &'a str, user: &'a str) -> Place<'a> {
+    Place {
+        column: VERIFIERS,
+        project,
+        row: user,
+    }
+}
+
+pub(super) fn sealed_verifiers(keys: &Keyring, project: &ProjectId, user: &UserName, verifiers: &Verifiers) -> Vec<u8> {
+    let plain = [&verifiers.native_sha1[..], &verifiers.caching_sha2].concat();
+    keys.seal(verifiers_of(project.as_str(), user.as_str()), &plain)
+}
+
+impl UserRow {
+    pub(super) fn opened(self, keys: &Keyring, project: &str) -> Result<UserRecord, StoreError> {
+        let place = verifiers_of(project, &self.name);
+        let plain = opened(keys, place, sealed(place, self.verifiers.as_ref())?)?;
+        let corrupt = || StoreError::Corrupt(format!("{place}: it is of a strange length"));
+        let (native_sha1, caching_sha2) = plain.split_at_checked(20).ok_or_else(corrupt)?;
+        Ok(UserRecord {
             verifiers: Verifiers {
-                native_sha1: row.native_sha1.try_into().map_err(corrupt("users.native_sha1"))?,
-                caching_sha2: row.caching_sha2.try_into().map_err(corrupt("users.caching_sha2"))?,
+                native_sha1: native_sha1.try_into().map_err(|_| corrupt())?,
+                caching_sha2: caching_sha2.try_into().map_err(|_| corrupt())?,
             },
-            admin: row.admin,
-            created: row.created_ms,
-            known: row.known,
-            had: row.had,
-            by_sql: row.by_sql,
+            name: name(UserName::new(&self.name))?,
+            admin: self.admin,
+            created: self.created_ms,
+            known: self.known,
+            had: self.had,
+            by_sql: self.by_sql,
         })
     }
 }
@@ -420,28 +457,33 @@ fn parse<T: DeserializeOwned>(text: &str, column: &'static str) -> Result<T, Sto
     serde_json::from_str(text).map_err(corrupt(column))
 }
 
-impl TryFrom<&Observed> for ServerRow {
-    type Error = StoreError;
+impl ServerRow {
+    fn accounts_of(project: &str) -> Place<'_> {
+        Place {
+            column: ACCOUNTS,
+            project,
+            row: "",
+        }
+    }
 
-    fn try_from(observed: &Observed) -> Result<Self, StoreError> {
+    pub(super) fn sealed(observed: &Observed, keys: &Keyring, project: &ProjectId) -> Result<Self, StoreError> {
+        let accounts = json(&observed.accounts, "servers.accounts")?;
         Ok(Self {
             version: observed.version.clone(),
             variables: json(&observed.variables, "servers.variables")?,
             databases: json(&observed.databases, "servers.databases")?,
-            accounts: json(&observed.accounts, "servers.accounts")?,
+            sealed_accounts: Some(keys.seal(Self::accounts_of(project.as_str()), accounts.as_bytes())),
         })
     }
-}
 
-impl TryFrom<ServerRow> for Observed {
-    type Error = StoreError;
-
-    fn try_from(row: ServerRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            variables: parse(&row.variables, "servers.variables")?,
-            databases: parse(&row.databases, "servers.databases")?,
-            accounts: parse(&row.accounts, "servers.accounts")?,
-            version: row.version,
+    pub(super) fn opened(self, keys: &Keyring, project: &str) -> Result<Observed, StoreError> {
+        let place = Self::accounts_of(project);
+        let accounts = opened(keys, place, sealed(place, self.sealed_accounts.as_ref())?)?;
+        Ok(Observed {
+            variables: parse(&self.variables, "servers.variables")?,
+            databases: parse(&self.databases, "servers.databases")?,
+            accounts: serde_json::from_slice(&accounts).map_err(corrupt(ACCOUNTS))?,
+            version: self.version,
             look: 0,
         })
     }

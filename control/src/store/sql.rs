@@ -2,14 +2,19 @@
 //! differs stands there, and `super::Db` is the database. Statements keep to what both understand: numbered parameters,
 //! `ON CONFLICT`, `RETURNING`, BIGINT for every whole number (a bare `SELECT 1` has another type in each).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    path::Path,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use control_api::{
     networks::Networks,
     rest::{ComputeState, OperationKind},
 };
-use sqlx::{Pool, Transaction};
+use sqlx::{Database, Pool, Transaction};
 
 #[path = "sql/access.rs"]
 mod access;
@@ -25,6 +30,8 @@ mod leases;
 mod operations;
 #[path = "sql/replays.rs"]
 mod replays;
+#[path = "sql/sealing.rs"]
+mod sealing;
 #[path = "sql/usage.rs"]
 mod usage;
 
@@ -34,9 +41,10 @@ use crate::{
     config::UidRange,
     name::ProjectId,
     store::{
-        LEADER, NewProject, Observed, ProjectRecord, Sleep, Store, StoreError, WholeProject,
+        LEADER, NewProject, ProjectRecord, Sealed, Sleep, Store, StoreError, WholeProject,
         operations::BY_API,
         rows::{self, Of, ProjectRow, ServerRow},
+        seal::Keyring,
     },
 };
 
@@ -45,24 +53,34 @@ use access::{insert_database, insert_user, read_accesses};
 /// See the head of this file.
 pub(crate) struct SqlStore {
     pool: Pool<Db>,
+    keys: Arc<Keyring>,
+    /// As in `StoreError::Unusable`.
+    name: Arc<str>,
     /// Writes are refused when it is over.
     term: Option<i64>,
 }
 
 impl SqlStore {
-    pub(super) fn new(pool: Pool<Db>) -> Self {
-        Self { pool, term: None }
+    /// On tables that are up to date. `keys` is the file of the keys, `name` as in `StoreError::Unusable`.
+    pub(super) async fn open(pool: Pool<Db>, keys: &Path, name: &str) -> Result<Self, StoreError> {
+        let keys = Arc::new(sealing::unlock(&pool, keys, name).await?);
+        Ok(Self {
+            pool,
+            keys,
+            name: name.into(),
+            term: None,
+        })
     }
 
     /// A transaction that sees one moment.
     async fn read(&self) -> Result<Tx, StoreError> {
-        Ok(self.pool.begin_with(BEGIN_READ).await?)
+        Ok(self.tx(self.pool.begin_with(BEGIN_READ).await?))
     }
 
     /// A transaction that may write: every write but those of leases begins here, or a control plane that leads no more
     /// could still write. What it changes of a project it does under `lock_project`.
     async fn write(&self) -> Result<Tx, StoreError> {
-        let mut tx = self.pool.begin_with(BEGIN_WRITE).await?;
+        let mut tx = self.tx(self.pool.begin_with(BEGIN_WRITE).await?);
         if let Some(term) = self.term {
             let lasts: Option<i64> = sqlx::query_scalar(LOCK_TERM)
                 .bind(LEADER)
@@ -73,9 +91,40 @@ impl SqlStore {
         }
         Ok(tx)
     }
+
+    fn tx(&self, transaction: Transaction<'static, Db>) -> Tx {
+        Tx {
+            transaction,
+            keys: self.keys.clone(),
+        }
+    }
 }
 
-type Tx = Transaction<'static, Db>;
+/// A transaction, with what opens and seals the values in it. Dropped, it is rolled back.
+struct Tx {
+    transaction: Transaction<'static, Db>,
+    keys: Arc<Keyring>,
+}
+
+impl Tx {
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        self.transaction.commit().await
+    }
+}
+
+impl Deref for Tx {
+    type Target = <Db as Database>::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.transaction
+    }
+}
 
 const PROJECT_COLUMNS: &str = "SELECT p.id, p.size_cu, p.wake_timeout_ms, p.suspend_after_ms, \
      p.pinned_idle_timeout_ms, p.allowed_networks, p.os_uid, p.created_ms, c.state, c.incarnation, c.drain_round, c.drain_forced, c.since_ms, c.reason FROM projects p JOIN computes c ON c.project_id = p.id ";
@@ -108,7 +157,7 @@ async fn read_wholes(tx: &mut Tx, records: Vec<ProjectRecord>) -> Result<Vec<Who
     };
     let mut accesses = read_accesses(tx, &first.id, &last.id).await?;
     let servers = sqlx::query_as::<_, Of<ServerRow>>(
-        "SELECT project_id, version, variables, databases, accounts FROM servers WHERE project_id BETWEEN $1 AND $2",
+        "SELECT project_id, version, variables, databases, sealed_accounts FROM servers WHERE project_id BETWEEN $1 AND $2",
     )
     .bind(first.id.as_str())
     .bind(last.id.as_str())
@@ -122,7 +171,7 @@ async fn read_wholes(tx: &mut Tx, records: Vec<ProjectRecord>) -> Result<Vec<Who
         let id = record.id.as_str();
         Ok(WholeProject {
             access: accesses.remove(id).ok_or(StoreError::NotFound("project"))?,
-            observed: servers.remove(id).map(Observed::try_from).transpose()?,
+            observed: servers.remove(id).map(|row| row.opened(&tx.keys, id)).transpose()?,
             record,
         })
     };
@@ -326,9 +375,15 @@ impl Store for SqlStore {
         Ok(tx.commit().await?)
     }
 
+    async fn seal(&self) -> Result<Sealed, StoreError> {
+        Ok(self.seal_in(u64::MAX, sealing::BATCH).await?.unwrap_or_default())
+    }
+
     fn for_term(&self, term: i64) -> Arc<dyn Store> {
         Arc::new(Self {
             pool: self.pool.clone(),
+            keys: self.keys.clone(),
+            name: self.name.clone(),
             term: Some(term),
         })
     }

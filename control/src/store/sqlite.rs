@@ -27,13 +27,16 @@ const SERIALISE_CREATES: Option<&str> = None;
 const NOW_MS: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 const LOCK_TERM: &str = "SELECT term FROM leases WHERE name = $1 AND term = $2";
 
+/// The file is written anew, and then the log of what was written is emptied; answers whether a reader was in its way.
+const WIPE: [&str; 2] = ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"];
+
 /// Readers beside the one writer; REST is the only one that reads in parallel.
 const CONNECTIONS_MAX: u32 = 4;
 /// A writer waits for the one before it; these are transactions of a few milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens or makes the file and brings its tables up to date.
-pub(super) async fn open(file: &Path) -> Result<SqliteStore, StoreError> {
+/// Opens or makes the file and brings its tables up to date; `keys` is the file of its keys.
+pub(super) async fn open(file: &Path, keys: &Path) -> Result<SqliteStore, StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -48,8 +51,15 @@ pub(super) async fn open(file: &Path) -> Result<SqliteStore, StoreError> {
         .connect_with(options)
         .await?;
     let name = file.display().to_string();
-    migrated(sqlx::migrate!("migrations/sqlite").run(&pool).await, &name)?;
-    Ok(SqliteStore::new(pool))
+    let opened = async {
+        migrated(sqlx::migrate!("migrations/sqlite").run(&pool).await, &name)?;
+        SqliteStore::open(pool.clone(), keys, &name).await
+    };
+    let opened = opened.await;
+    if opened.is_err() {
+        pool.close().await;
+    }
+    opened
 }
 
 #[cfg(test)]
@@ -57,9 +67,13 @@ mod tests {
     use super::*;
     use crate::store::{Store, suite};
 
+    async fn open_in(dir: &tempfile::TempDir) -> Result<SqliteStore, StoreError> {
+        open(&dir.path().join("control.sqlite"), &dir.path().join("store.keys")).await
+    }
+
     async fn open_fresh() -> (tempfile::TempDir, SqliteStore) {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(&dir.path().join("control.sqlite")).await.unwrap();
+        let store = open_in(&dir).await.unwrap();
         (dir, store)
     }
 
@@ -73,7 +87,7 @@ mod tests {
         let (dir, store) = open_fresh().await;
         store.create_project(suite::new_project("demo")).await.unwrap();
         store.close().await;
-        let again = open(&dir.path().join("control.sqlite")).await.unwrap();
+        let again = open_in(&dir).await.unwrap();
         assert_eq!(again.projects(None, 10).await.unwrap().len(), 1);
     }
 
@@ -91,7 +105,7 @@ mod tests {
             .await
             .unwrap();
         pool.close().await;
-        let refused = open(&file).await.map(drop).unwrap_err().to_string();
+        let refused = open_in(&dir).await.map(drop).unwrap_err().to_string();
         assert!(
             refused.contains("control.sqlite") && refused.contains("newer version"),
             "{refused}"

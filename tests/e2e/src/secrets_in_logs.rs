@@ -1,4 +1,4 @@
-//! No secret stands in a log, a command line or an environment, also where everything is logged. What runs at the default
+//! No secret stands in a log, a command line, an environment or a copy of the state, also where everything is logged. What runs at the default
 //! filter is looked through by each test's `logs.check()`; here it is the whole life of a user, at `trace`.
 
 use harness::client::{error_code, run, value};
@@ -62,6 +62,16 @@ async fn nothing_is_told_of_a_secret_when_everything_is_logged() {
     secrets::of_data_dir(&selkie.data_dir());
     project.suspend().await;
     assert_eq!(value(&mut killer, "SELECT 2").await.as_deref(), Some("2"));
+
+    // Who has a copy of the state and not its keys: the database, and the log of what was written to it.
+    let state = selkie.data_dir().join("control/control.sqlite");
+    for kind in ["", "-wal"] {
+        let mut file = state.clone().into_os_string();
+        file.push(kind);
+        let copy = std::fs::read(&file).expect("a file of the state");
+        assert!(!copy.is_empty(), "{file:?}");
+        assert_eq!(secrets::found_in(&copy), [""; 0], "in {file:?}");
+    }
 
     let log = selkie.logs.text();
     assert!(

@@ -79,6 +79,26 @@ impl Postgres {
         finished("psql", &psql.stdin(Stdio::null()).output().expect("psql runs"))
     }
 
+    /// All that is in a database, as its backup has it.
+    pub fn dump(&self, database: &str) -> String {
+        let mut pg_dump = Command::new(self.programs.join("pg_dump"));
+        pg_dump
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-d", database])
+            .args(["-p", &self.port.to_string()])
+            .env("PGPASSWORD", PASSWORD);
+        let dumped = finished("pg_dump", &pg_dump.stdin(Stdio::null()).output().expect("pg_dump runs"));
+        // Recent ones frame a dump with a random word.
+        let framing = |line: &&str| !line.starts_with("\\restrict ") && !line.starts_with("\\unrestrict ");
+        dumped.lines().filter(framing).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The URL of a new database that begins as another one is, which nobody may be connected to.
+    pub fn copy(&self, database: &str) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {database}"));
+        self.url_of("postgres", PASSWORD, &name)
+    }
+
     fn start(tls: bool) -> Self {
         let programs = programs();
         let keeper = Keeper::new("selkie-pg-");

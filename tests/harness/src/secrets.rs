@@ -73,6 +73,10 @@ pub fn of_data_dir(dir: &Path) {
             token(what, text.trim());
         }
     }
+    let keys = fs::read_to_string(dir.join("control/store.keys")).unwrap_or_default();
+    for line in keys.lines().filter(|line| !line.starts_with('#')) {
+        token("a key of the state", line);
+    }
     for project in entries(&dir.join("projects")) {
         let spec = fs::read(project.join("spec.json")).ok();
         let Some(spec) = spec.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else {
@@ -168,6 +172,7 @@ fn verifiers(whose: &str, secret: &[u8]) {
         let name = format!("{kind} of what {whose} logs in with");
         keep(format!("{name}, in hex"), hex(&bytes).as_bytes());
         keep(format!("{name}, in base64"), base64(&bytes).as_bytes());
+        keep(format!("{name}, as they are"), &bytes);
         // As Debug shows a Vec<u8>, and as prost's `bytes` have it.
         let list = format!("{bytes:?}");
         keep(format!("{name}, as numbers"), list.trim_matches(['[', ']']).as_bytes());
@@ -245,6 +250,7 @@ mod tests {
         ] {
             assert!(!found_in(text.as_bytes()).is_empty(), "{text}");
         }
+        assert!(!found_in(&[&b"a row: "[..], &sha1, b"..."].concat()).is_empty());
         let told = found_in(b"se'cret \"of\" all").join(" ");
         assert!(told.contains("somebody") && !told.contains("cret"), "{told}");
         assert!(found_in(b"se'cret of all").is_empty());
@@ -297,10 +303,21 @@ mod tests {
             "b2".repeat(20)
         );
         fs::write(dir.path().join("projects/p/spec.json"), spec).unwrap();
+        fs::create_dir(dir.path().join("control")).unwrap();
+        fs::write(
+            dir.path().join("control/store.keys"),
+            format!("# Keys\n{}\n", "c3".repeat(32)),
+        )
+        .unwrap();
         let key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGfactsOfTheKey\n-----END PRIVATE KEY-----\n";
         fs::write(dir.path().join("tls/gateway.key"), key).unwrap();
         of_data_dir(dir.path());
-        for text in [secret, "B2".repeat(20), "migHAgEAMBMGByqGSM49AgEGfactsOfTheKey".into()] {
+        for text in [
+            secret,
+            "B2".repeat(20),
+            "C3".repeat(32),
+            "migHAgEAMBMGByqGSM49AgEGfactsOfTheKey".into(),
+        ] {
             assert_eq!(found_in(text.as_bytes()).len(), 1, "{text}");
         }
         assert!(found_in(b"-----BEGIN PRIVATE KEY-----").is_empty());

@@ -45,7 +45,7 @@ pub(super) async fn read_accesses(
     };
     let mut accesses: BTreeMap<String, Access> = revisions.into_iter().map(access).collect();
     let users = sqlx::query_as::<_, Of<UserRow>>(
-        "SELECT project_id, name, native_sha1, caching_sha2, admin, created_ms, known, had, by_sql FROM users \
+        "SELECT project_id, name, verifiers, admin, created_ms, known, had, by_sql FROM users \
          WHERE project_id BETWEEN $1 AND $2 ORDER BY project_id, name",
     )
     .bind(first)
@@ -54,7 +54,7 @@ pub(super) async fn read_accesses(
     .await?;
     for Of { project_id, row } in users {
         if let Some(access) = accesses.get_mut(&project_id) {
-            access.users.push(row.try_into()?);
+            access.users.push(row.opened(&tx.keys, &project_id)?);
         }
     }
     let databases: Vec<(String, String, bool)> = sqlx::query_as(
@@ -157,13 +157,13 @@ async fn commit_access(mut tx: Tx, id: &ProjectId, changes: &[(&str, &str)]) -> 
 
 pub(super) async fn insert_user(tx: &mut Tx, id: &ProjectId, user: &NewUser, now: EpochMs) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO users (project_id, name, native_sha1, caching_sha2, admin, created_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO users (project_id, name, verifiers, native_sha1, caching_sha2, admin, created_ms) \
+         VALUES ($1, $2, $3, $4, $4, $5, $6)",
     )
     .bind(id.as_str())
     .bind(user.name.as_str())
-    .bind(&user.verifiers.native_sha1[..])
-    .bind(&user.verifiers.caching_sha2[..])
+    .bind(rows::sealed_verifiers(&tx.keys, id, &user.name, &user.verifiers))
+    .bind(rows::IN_THE_CLEAR)
     .bind(user.admin)
     .bind(now)
     .execute(&mut **tx)
@@ -207,15 +207,12 @@ impl Accesses for SqlStore {
         let mut tx = self.write().await?;
         lock_expected(&mut tx, id, expected).await?;
         // Not known: it counts as it is here until a server has it so, whatever the server has meanwhile.
-        let result = sqlx::query(
-            "UPDATE users SET native_sha1 = $3, caching_sha2 = $4, known = FALSE WHERE project_id = $1 AND name = $2",
-        )
-        .bind(id.as_str())
-        .bind(name.as_str())
-        .bind(&verifiers.native_sha1[..])
-        .bind(&verifiers.caching_sha2[..])
-        .execute(&mut *tx)
-        .await?;
+        let result = sqlx::query("UPDATE users SET verifiers = $3, known = FALSE WHERE project_id = $1 AND name = $2")
+            .bind(id.as_str())
+            .bind(name.as_str())
+            .bind(rows::sealed_verifiers(&tx.keys, id, name, verifiers))
+            .execute(&mut *tx)
+            .await?;
         found(result.rows_affected(), "user")?;
         commit_access(tx, id, &[("user", name.as_str())]).await
     }
@@ -361,19 +358,20 @@ impl Accesses for SqlStore {
     }
 
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {
-        let row = ServerRow::try_from(observed)?;
+        let row = ServerRow::sealed(observed, &self.keys, id)?;
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         sqlx::query(
-            "INSERT INTO servers (project_id, version, variables, databases, accounts) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO servers (project_id, version, variables, databases, sealed_accounts, accounts) \
+             VALUES ($1, $2, $3, $4, $5, '') \
              ON CONFLICT (project_id) DO UPDATE SET version = excluded.version, variables = excluded.variables, \
-             databases = excluded.databases, accounts = excluded.accounts",
+             databases = excluded.databases, sealed_accounts = excluded.sealed_accounts",
         )
         .bind(id.as_str())
         .bind(&row.version)
         .bind(&row.variables)
         .bind(&row.databases)
-        .bind(&row.accounts)
+        .bind(&row.sealed_accounts)
         .execute(&mut *tx)
         .await?;
         let made_here: Vec<(String, bool)> = sqlx::query_as("SELECT name, seen FROM databases WHERE project_id = $1")
