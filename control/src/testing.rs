@@ -203,7 +203,9 @@ impl Driver for FakeDriver {
     async fn adopt(&self, project: &ProjectRecord) -> Result<Found, DriverError> {
         let adopts = *self.adopts.lock().unwrap();
         if adopts {
-            return Ok(Found::Running(self.running(project)));
+            let mut running = self.running(project);
+            running.observed = self.held.lock().unwrap().clone().unwrap_or(running.observed);
+            return Ok(Found::Running(running));
         }
         Ok(Found::Gone(self.ended.lock().unwrap().clone()))
     }

@@ -148,7 +148,10 @@ impl Keeper {
             epoch: 0,
             next: VecDeque::new(),
         };
-        if state == State::Ready {
+        if let Some(running) = &keeper.running {
+            // Adopted: what SQL changed while no control plane was there, first of all whom it took the access from.
+            let observed = running.observed.clone();
+            keeper.parts.publisher.set_observed(&keeper.id, observed);
             keeper.publish();
             keeper.parts.activity.ready(&keeper.id, keeper.record.incarnation);
             // An earlier control plane may have ended before it told the compute.
@@ -162,6 +165,11 @@ impl Keeper {
     pub(super) async fn run(mut self, mut mailbox: mpsc::Receiver<Request>, computes: &Computes) {
         let span = tracing::info_span!("compute", project = %self.id);
         async {
+            if let Some(running) = &self.running {
+                // Gateways know it already; now it is written down.
+                let observed = running.observed.clone();
+                self.observed(observed).await;
+            }
             loop {
                 while let Some((event, reason)) = self.next.pop_front() {
                     self.handle(event, reason).await;

@@ -314,7 +314,12 @@ async fn kill_at(act: Act, step: Option<usize>) -> usize {
     let mortal = step.map_or_else(Mortal::default, Mortal::dies_at);
     let killed = Control::on(&world, &store, mortal.clone());
     // It begins unharmed: what it finds is in order.
-    mortal.spare(async { killed.begin().await }).await;
+    let begins = async {
+        killed.begin().await;
+        // What a keeper writes down of a compute that it adopts is part of it; a look comes after that. No project, no keeper.
+        let _ = killed.projects.computes.look(&demo()).await;
+    };
+    mortal.spare(begins).await;
     drop(tokio::time::timeout(MINUTE, act.run(&killed)).await);
     let steps = mortal.steps();
     // Nothing of it has any effect any more, whatever its tasks still try.

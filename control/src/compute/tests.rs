@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
+    accounts::ObservedAccount,
     driver::{Ended, Quiet, Report},
     name::DatabaseName,
     store::{Accesses, ComputeStates, Observed, Store, operations::Operations, suite::new_user},
@@ -464,6 +465,40 @@ async fn next_control_plane_adopts_what_runs() {
     next.driver.report(&id, Report::Exited("signal: 6".into())).await;
     reaches(&next, &id, ComputeState::Suspended).await;
     assert_eq!(plane.driver.log(), ["start demo 1"]);
+}
+
+/// A password that was changed, an account that was dropped: without this the old ones would go on letting people in.
+#[tokio::test(start_paused = true)]
+async fn next_control_plane_tells_gateways_what_sql_changed_while_there_was_none() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    let account = |user: &str| ObservedAccount {
+        user: user.into(),
+        host: "%".into(),
+        native_sha1: vec!["11".repeat(20)],
+        ..ObservedAccount::default()
+    };
+    let held = |names: &[&str]| Observed {
+        look: 2,
+        accounts: names.iter().map(|name| account(name)).collect(),
+        ..observed(&[])
+    };
+    let users = |plane: &Plane| -> Vec<String> {
+        let message = plane.publisher().message(&id).unwrap();
+        message.users.iter().map(|user| user.name.clone()).collect()
+    };
+    plane.driver.report(&id, Report::Observed(held(&["dropped"]))).await;
+    plane.computes().look(&id).await.unwrap();
+    *plane.driver.adopts.lock().unwrap() = true;
+    *plane.driver.held.lock().unwrap() = Some(held(&["made"]));
+    let next = Plane::on(plane.driver.clone(), plane.store.clone());
+    next.load().await;
+    next.computes().adopt().await;
+    assert_eq!(users(&next), ["made"], "with the first snapshot");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let third = Plane::on(plane.driver.clone(), plane.store.clone());
+    third.load().await;
+    assert_eq!(users(&third), ["made"], "it is written down");
 }
 
 #[tokio::test(start_paused = true)]

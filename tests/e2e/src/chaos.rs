@@ -6,7 +6,7 @@
 //! A seed decides the order of kills and pauses; what each meets depends on the machine. `CHAOS_SEED` and `CHAOS_SECONDS`
 //! choose them.
 
-mod bill;
+pub(crate) mod bill;
 mod client;
 pub(crate) mod service;
 mod witness;

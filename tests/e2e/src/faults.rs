@@ -3,6 +3,7 @@
 //! another's data, nothing hangs beyond the documented times, and afterwards all is as before.
 
 mod client_to_gateway;
+mod control_gone;
 mod descriptors;
 mod gateway_to_control;
 mod writer;

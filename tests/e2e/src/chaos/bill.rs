@@ -16,7 +16,7 @@ pub(super) async fn ends_asleep(selkie: &Selkie, project: &str) -> bool {
 }
 
 /// What is wrong with them; nothing, where all is well.
-pub(super) async fn what_is_wrong(selkie: &Selkie, project: &str) -> Vec<String> {
+pub(crate) async fn what_is_wrong(selkie: &Selkie, project: &str) -> Vec<String> {
     let made = made(selkie, project).await;
     made.windows(2)
         .filter_map(|pair| Some(format!("{} in {pair:?}", misfit(&pair[0], &pair[1])?)))

@@ -38,6 +38,11 @@ impl<'a> Service<'a> {
     /// Starts it and waits until it is ready. Where it was killed or stopped meanwhile, it need not be.
     pub(crate) async fn starts(&self) {
         self.launch();
+        self.is_ready().await;
+    }
+
+    /// Waits until it is; see [`Service::starts`].
+    pub(crate) async fn is_ready(&self) {
         eventually(format_args!("selkie {} is ready", self.name), async || {
             if self.has_ended() {
                 self.launch();
@@ -48,7 +53,8 @@ impl<'a> Service<'a> {
         .await;
     }
 
-    fn launch(&self) {
+    /// Starts it and waits for nothing.
+    pub(crate) fn launch(&self) {
         let mut running = self.running.lock().expect("what runs");
         let dir = self.selkie.dir();
         let log = format!("{}-{}.log", self.name, running.starts);
@@ -97,6 +103,12 @@ impl<'a> Service<'a> {
 
     pub(crate) fn runs(&self) -> bool {
         self.running.lock().expect("what runs").process.is_some()
+    }
+
+    /// Its process id, while it runs.
+    pub(crate) fn pid(&self) -> u32 {
+        let running = self.running.lock().expect("what runs");
+        running.process.as_ref().expect("it runs").id()
     }
 
     /// With SIGTERM; it must end by itself.

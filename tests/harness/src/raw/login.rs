@@ -156,6 +156,11 @@ impl Raw {
 
     /// Sends the login packet, inside TLS where `login` says so.
     pub async fn introduce(&mut self, endpoint: &Endpoint, login: &Login) {
+        self.introduce_to(&endpoint.host, endpoint, login).await;
+    }
+
+    /// The same; inside TLS it asks for the server of that name.
+    pub async fn introduce_to(&mut self, server: &str, endpoint: &Endpoint, login: &Login) {
         let mut seq = 1;
         self.caps = login.caps;
         if !endpoint.database.is_empty() {
@@ -163,9 +168,7 @@ impl Raw {
         }
         if login.tls {
             let config = client_config(endpoint.ca.as_slice(), login.identity.as_ref());
-            self.upgrade(config, &endpoint.host, login)
-                .await
-                .expect("the TLS handshake");
+            self.upgrade(config, server, login).await.expect("the TLS handshake");
             seq = 2;
         }
         let packet = login_packet(endpoint, login, self.caps, &self.greeting.nonce);
