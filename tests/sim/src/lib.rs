@@ -9,6 +9,7 @@ mod oracle;
 mod world;
 
 pub use oracle::{Verdict, excerpt};
+pub use world::Trouble;
 
 /// Runs one simulation, on a thread of its own: what a thread has drawn from its randomness cannot be taken back.
 ///
@@ -18,7 +19,7 @@ pub use oracle::{Verdict, excerpt};
 /// # Panics
 /// If something in the simulation does.
 #[must_use]
-pub fn run(seed: u64) -> Verdict {
+pub fn run(seed: u64, trouble: Trouble) -> Verdict {
     let thread = std::thread::spawn(move || {
         entropy::seed(seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -26,15 +27,16 @@ pub fn run(seed: u64) -> Verdict {
             .start_paused(true)
             .build()
             .expect("a runtime without I/O");
-        runtime.block_on(world::simulate())
+        runtime.block_on(world::simulate(trouble))
     });
     thread.join().expect("a simulation does not panic")
 }
 
 /// What to tell of a seed that failed.
 #[must_use]
-pub fn report(seed: u64, verdict: &Verdict) -> String {
-    let replay = format!("cargo run -p sim -- {seed}");
+pub fn report(seed: u64, trouble: Trouble, verdict: &Verdict) -> String {
+    let gone = if trouble == Trouble::ControlGone { "gone " } else { "" };
+    let replay = format!("cargo run -p sim -- {gone}{seed}");
     format!(
         "seed {seed} breaks:\n  {}\nthe last that happened before:\n{}replay it, with everything that happens: {replay}",
         verdict.broken.join("\n  "),

@@ -1,10 +1,13 @@
 //! `sim SEED` shows everything that happens in one simulation; `sim check SEED` says only which rules it breaks; `sim soak
-//! [FIRST]` runs one seed after the other until one breaks a rule.
+//! [FIRST]` runs one seed after the other until one breaks a rule. With `gone` before the seed there is no control plane
+//! for ten minutes.
 
 #![allow(clippy::print_stdout, reason = "the command line of people")]
 
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use sim::Trouble;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -12,17 +15,21 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["soak"] => soak(rand::random::<u32>().into()),
         ["soak", first] if number(first).is_some() => soak(number(first).unwrap_or_default()),
-        ["check", seed] if number(seed).is_some() => check(number(seed).unwrap_or_default()),
-        [seed] if number(seed).is_some() => show(number(seed).unwrap_or_default()),
+        ["check", seed] if number(seed).is_some() => check(number(seed).unwrap_or_default(), Trouble::Anything),
+        ["check", "gone", seed] if number(seed).is_some() => {
+            check(number(seed).unwrap_or_default(), Trouble::ControlGone)
+        }
+        ["gone", seed] if number(seed).is_some() => show(number(seed).unwrap_or_default(), Trouble::ControlGone),
+        [seed] if number(seed).is_some() => show(number(seed).unwrap_or_default(), Trouble::Anything),
         _ => {
-            println!("usage: sim SEED | sim check SEED | sim soak [FIRST SEED]");
+            println!("usage: sim [gone] SEED | sim check [gone] SEED | sim soak [FIRST SEED]");
             ExitCode::FAILURE
         }
     }
 }
 
-fn show(seed: u64) -> ExitCode {
-    let verdict = sim::run(seed);
+fn show(seed: u64, trouble: Trouble) -> ExitCode {
+    let verdict = sim::run(seed, trouble);
     verdict.trace.iter().for_each(|line| println!("{line}"));
     let (computes, commands) = verdict.figures;
     println!(
@@ -36,12 +43,12 @@ fn show(seed: u64) -> ExitCode {
     }
 }
 
-fn check(seed: u64) -> ExitCode {
-    let verdict = sim::run(seed);
+fn check(seed: u64, trouble: Trouble) -> ExitCode {
+    let verdict = sim::run(seed, trouble);
     if verdict.broken.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("{}", sim::report(seed, &verdict));
+    println!("{}", sim::report(seed, trouble, &verdict));
     ExitCode::FAILURE
 }
 

@@ -157,6 +157,11 @@ impl Oracle {
         }
     }
 
+    /// So far.
+    pub(crate) fn commands_run(&self) -> usize {
+        self.lock().commands.values().filter(|fate| fate.ran > 0).count()
+    }
+
     /// A server is executed.
     pub(crate) fn executed(&self, project: &str, incarnation: u64) {
         self.note(&format!("{project}: {incarnation} is executed"));

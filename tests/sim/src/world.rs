@@ -25,6 +25,10 @@ const SUSPEND_AFTER: Duration = Duration::from_secs(10);
 const PINNED_IDLE: Duration = Duration::from_secs(20);
 const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 /// Whatever was broken by the last fault has been noticed after this.
+/// What a control plane may be away for, as somebody needs who has to be woken for it.
+const AWAY: Duration = Duration::from_secs(600);
+/// Of clients that come and go, before control goes: some projects are awake by then, some asleep.
+const BEFORE: Duration = Duration::from_secs(30);
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 /// Idle for [`SUSPEND_AFTER`], called off once for somebody who only just left, and tried again. What a gateway said that
 /// is gone since the troubles ended counts no more.
@@ -205,6 +209,37 @@ impl World {
         self.oracle.note("nothing goes wrong any more");
     }
 
+    /// Nobody leads for [`AWAY`]; meanwhile servers and agents die, connections break, gateways are started anew.
+    async fn control_goes(self: &Arc<Self>) {
+        sleep(BEFORE).await;
+        for number in 0..self.planes() {
+            if let Some(plane) = self.with_plane(number, Option::take) {
+                plane.kill();
+            }
+        }
+        self.oracle.note("every control plane is killed");
+        let end = Instant::now() + AWAY;
+        let ran = self.oracle.commands_run();
+        loop {
+            sleep(Duration::from_millis(random_range(0..60_000))).await;
+            if Instant::now() >= end {
+                break;
+            }
+            let project = PROJECTS[random_range(0..PROJECTS.len())];
+            match random_range(0..10) {
+                0..2 => self.machine.crash(project),
+                2 => self.machine.crash_agent(project),
+                // One of them is left to take those who come: a new one knows of nobody.
+                3 => self.kill_gateway(0, Duration::ZERO).await,
+                _ => self.links[random_range(0..GATEWAYS)].breaks(),
+            }
+        }
+        let served = self.oracle.commands_run() - ran;
+        self.oracle.note(&format!("{served} commands ran without control"));
+        (0..self.planes()).for_each(|number| self.begin_plane(number));
+        self.oracle.note("nothing goes wrong any more");
+    }
+
     async fn falls_asleep(&self) {
         let asleep = async {
             while !self.machine.is_asleep() {
@@ -240,8 +275,17 @@ impl World {
     }
 }
 
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// This and that, every few seconds of a minute.
+    Anything,
+    /// There is no control plane for ten minutes.
+    ControlGone,
+}
+
 /// See the head of this file.
-pub(crate) async fn simulate() -> Verdict {
+pub(crate) async fn simulate(trouble: Trouble) -> Verdict {
     let world = World::new(random_range(1..=2)).await;
     let town = Arc::new(Town {
         oracle: world.oracle.clone(),
@@ -260,7 +304,10 @@ pub(crate) async fn simulate() -> Verdict {
     }
     let stranger = town.clone();
     clients.spawn(async move { stranger.stranger(UNTOUCHED).await });
-    world.troubles().await;
+    match trouble {
+        Trouble::Anything => world.troubles().await,
+        Trouble::ControlGone => world.control_goes().await,
+    }
     sleep(SETTLES_WITHIN).await;
     // Each of them leaves a fate that nobody knows behind, at most.
     clients.shutdown().await;

@@ -4,7 +4,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use sim::Trouble;
+
 const SEEDS: u64 = 1_000;
+/// Of ten minutes without a control plane: each takes as long as twenty of the others.
+const SEEDS_GONE: u64 = 6;
 /// Enough to see what they have in common.
 const REPORTED_MAX: usize = 5;
 
@@ -18,7 +22,11 @@ fn sim(arguments: &[&str]) -> Output {
 }
 
 fn check(seed: u64) -> Result<(), String> {
-    let checked = sim(&["check", &seed.to_string()]);
+    check_with(&[], seed)
+}
+
+fn check_with(more: &[&str], seed: u64) -> Result<(), String> {
+    let checked = sim(&[&["check"], more, &[&seed.to_string()]].concat());
     if checked.status.success() {
         return Ok(());
     }
@@ -26,8 +34,8 @@ fn check(seed: u64) -> Result<(), String> {
     Err(format!("seed {seed}, {}: {}", checked.status, said.concat()))
 }
 
-#[test]
-fn a_thousand_seeds_hold() {
+/// Plays them side by side; what those tell that fail.
+fn failed(seeds: u64, check: impl Fn(u64) -> Result<(), String> + Sync) -> Vec<String> {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -37,7 +45,7 @@ fn a_thousand_seeds_hold() {
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
                     let failed = || failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    if seed >= SEEDS || failed().len() >= REPORTED_MAX {
+                    if seed >= seeds || failed().len() >= REPORTED_MAX {
                         return;
                     }
                     if let Err(report) = check(seed) {
@@ -47,8 +55,25 @@ fn a_thousand_seeds_hold() {
             });
         }
     });
-    let failed = failed.into_inner().unwrap();
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn a_thousand_seeds_hold() {
+    let failed = failed(SEEDS, check);
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn ten_minutes_without_a_control_plane_lose_nothing_and_all_is_well_after_them() {
+    let failed = failed(SEEDS_GONE, |seed| check_with(&["gone"], seed));
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    let away = sim::run(1, Trouble::ControlGone);
+    let served = away.trace.iter().find_map(|line| {
+        let (before, _) = line.split_once(" commands ran without control")?;
+        before.rsplit(' ').next()?.parse::<u32>().ok()
+    });
+    assert!(served > Some(100), "{served:?} commands ran without control");
 }
 
 #[test]
@@ -63,7 +88,7 @@ fn a_seed_decides_everything_that_happens() {
 
 #[test]
 fn a_simulation_is_worth_its_name() {
-    let (computes, commands) = sim::run(3).figures;
+    let (computes, commands) = sim::run(3, Trouble::Anything).figures;
     assert!(
         computes >= 5 && commands >= 50,
         "{computes} computes and {commands} commands ran"
