@@ -67,7 +67,7 @@ async fn change_user(client: &mut Client, name: &str) -> Result<(), String> {
     if reply[0] == 0 { Ok(()) } else { Err(err(&reply)) }
 }
 
-/// Which projects were asked for, in order.
+/// Which project's database the client's command asks for. The client leaves, and with it the wake: the next one asks anew.
 async fn woken(world: &World, mut client: Client) -> String {
     client.query("SELECT 1").await;
     let asked = async {
@@ -78,7 +78,10 @@ async fn woken(world: &World, mut client: Client) -> String {
             tokio::task::yield_now().await;
         }
     };
-    timeout(GUARD, asked).await.unwrap()
+    let project = timeout(GUARD, asked).await.unwrap();
+    drop(client);
+    timeout(GUARD, world.script.given_up.notified()).await.unwrap();
+    project
 }
 
 #[tokio::test]
