@@ -202,8 +202,13 @@ impl Seats {
         self.max.store(max_clients, Ordering::Relaxed);
     }
 
+    /// How many there may be.
+    pub(crate) fn max(&self) -> u32 {
+        self.max.load(Ordering::Relaxed)
+    }
+
     fn are_taken(&self) -> bool {
-        self.total() >= self.max.load(Ordering::Relaxed)
+        self.total() >= self.max()
     }
 
     fn total(&self) -> u32 {

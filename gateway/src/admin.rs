@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use crate::context::Gateway;
+use crate::metrics::page;
 use crate::reload::Reload;
 
 #[derive(Clone)]
@@ -33,7 +34,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, known: watch::Receiver<bool>, reload
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        admin.gateway.metrics.text() + &admin.gateway.meter.text(),
+        page(&admin.gateway),
     )
 }
 

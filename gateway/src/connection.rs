@@ -304,12 +304,12 @@ impl Served {
                 };
                 let first_row = asked.elapsed();
                 gateway.metrics.woken([
-                    ("asked", waited_before_asking),
-                    ("started", waited_before_asking + started),
-                    ("ready", waited_before_asking + ready),
-                    ("greeting", greeted),
-                    ("logged_in", logged_in),
-                    ("first_row", first_row),
+                    waited_before_asking,
+                    waited_before_asking + started,
+                    waited_before_asking + ready,
+                    greeted,
+                    logged_in,
+                    first_row,
                 ]);
                 tracing::info!(
                     session = id, project = %project.id,

@@ -24,7 +24,9 @@ use crate::accounts::AccountSource;
 use crate::activity::{Changes, Clock};
 use crate::config::{ControlConfig, ControlTls};
 use crate::meter::{Meter, UsageSink, wake_counter};
+use crate::metrics::Link;
 use crate::route::{ComputeView, Routes, Running};
+use crate::tls::{Ends, TlsError, first_end};
 use crate::wake::{Ask, AskError, ComputeSource, jittered};
 
 /// Pause before the watch is tried again, before jitter.
@@ -67,6 +69,9 @@ pub enum ControlError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file of `gateway.control.tls` holds no certificate.
+    #[error(transparent)]
+    Certificate(#[from] TlsError),
 }
 
 type Client = GatewaysClient<InterceptedService<Channel, Credentials>>;
@@ -93,6 +98,8 @@ pub(crate) struct Control {
     version: Arc<Mutex<u64>>,
     /// Where wakes are counted, and on which thread's tallies: those of no data-plane thread.
     meter: Option<(Arc<Meter>, usize)>,
+    /// Where operators see whether control is there.
+    link: Arc<Link>,
 }
 
 impl Control {
@@ -114,7 +121,14 @@ impl Control {
             routes,
             version: Arc::default(),
             meter: None,
+            link: Arc::default(),
         }
+    }
+
+    /// What becomes of the connection is noted there.
+    pub(crate) fn seen_by(mut self, link: Arc<Link>) -> Self {
+        self.link = link;
+        self
     }
 
     /// Wakes are counted there.
@@ -126,7 +140,9 @@ impl Control {
     /// Keeps the routes true for as long as it runs; `known` turns true with the first snapshot. Cancel-safe.
     pub(crate) async fn watch(self, known: watch::Sender<bool>) {
         loop {
-            match self.watch_once(&known).await {
+            let ended = self.watch_once(&known).await;
+            self.link.is_down();
+            match ended {
                 Ok(()) => tracing::info!("control ended the watch"),
                 Err(status) if status.code() == Code::Unauthenticated => {
                     tracing::error!(reason = status.message(), "control refuses this gateway's token");
@@ -159,6 +175,7 @@ impl Control {
                 }
             };
             let Some(event) = event else { return Ok(()) };
+            self.link.heard();
             match event.event {
                 Some(proto::watch_event::Event::Project(project)) => {
                     // A snapshot's version holds when all of it is here.
@@ -178,6 +195,7 @@ impl Control {
                         tracing::info!(projects = named.len(), version = event.version, "snapshot taken over");
                         self.take_over(event.version, |routes| routes.retain(&named));
                         known.send_replace(true);
+                        self.link.is_up();
                     }
                 }
                 None => {}
@@ -226,7 +244,10 @@ impl Control {
             let mut request = Request::new(report);
             request.set_timeout(REPORT_EVERY * 2);
             match self.client.clone().report_activity(request).await {
-                Ok(_) => told = now_told,
+                Ok(_) => {
+                    self.link.heard();
+                    told = now_told;
+                }
                 Err(status) => tracing::debug!(
                     reason = status.message(),
                     "activity not reported; the next report has it all"
@@ -291,6 +312,7 @@ impl ComputeSource for Control {
         request.set_timeout(ask.deadline);
         match self.client.clone().wake(request).await {
             Ok(reply) => {
+                self.link.heard();
                 let reply = reply.into_inner();
                 // 0: it was awake.
                 if let Some((meter, thread)) = self.meter.as_ref().filter(|_| reply.ready_ms > 0) {
@@ -318,7 +340,9 @@ impl UsageSink for Control {
     async fn report_usage(&self, report: proto::UsageReport, within: Duration) -> Result<(), Status> {
         let mut request = Request::new(report);
         request.set_timeout(within);
-        self.client.clone().report_usage(request).await.map(drop)
+        self.client.clone().report_usage(request).await?;
+        self.link.heard();
+        Ok(())
     }
 }
 
@@ -366,6 +390,17 @@ fn certificates(tls: &ControlTls) -> Result<ClientTlsConfig, ControlError> {
     Ok(ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
         .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?)))
+}
+
+/// When the certificates end that the connection is proven with; nothing where there are none.
+pub(crate) fn certificates_end(config: &ControlConfig) -> Result<Ends, ControlError> {
+    let Some(ControlTls { ca, cert, key: _ }) = &config.tls else {
+        return Ok(Ends::new());
+    };
+    Ok(vec![
+        ("gateway.control.tls.ca".into(), first_end(ca)?),
+        ("gateway.control.tls.cert".into(), first_end(cert)?),
+    ])
 }
 
 fn token(path: &Path) -> Result<MetadataValue<Ascii>, ControlError> {

@@ -1,8 +1,12 @@
 //! What the gateway counts. The hot path counts in plain numbers of its own thread ([`CoreMetrics`]); they are added up
-//! when somebody asks for `/metrics`.
+//! when somebody asks for `/metrics` ([`page()`]).
 
-use std::sync::Arc;
+mod link;
+mod page;
+mod process;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -12,6 +16,10 @@ use prometheus::{
 
 use crate::error::ErrorKind;
 use crate::session::life::Pin;
+use crate::tls::Ends;
+
+pub(crate) use link::Link;
+pub(crate) use page::page;
 
 /// From a fast login on loopback to the longest wake anyone waits for.
 const SECONDS_BUCKETS: [f64; 16] = [
@@ -57,6 +65,7 @@ pub(crate) struct CoreMetrics {
     losses: AtomicU64,
     kills: AtomicU64,
     accepts_failed: AtomicU64,
+    refused: AtomicU64,
     pins: [AtomicU64; Pin::ALL.len()],
 }
 
@@ -91,6 +100,11 @@ impl CoreMetrics {
 
     pub(crate) fn accept_failed(&self) {
         self.accepts_failed.fetch_add(1, Relaxed);
+    }
+
+    /// A client came when all places were taken.
+    pub(crate) fn client_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn pinned(&self, pin: Pin) {
@@ -128,7 +142,13 @@ pub(crate) struct Metrics {
     errors: IntCounterVec,
     wakes: IntCounter,
     wake_phases: HistogramVec,
+    pub(crate) link: Arc<Link>,
+    /// Of the connection to control: read once, when it is first made.
+    pub(crate) control_certificates: OnceLock<Ends>,
 }
+
+/// The phases of a wake, in their order.
+const WAKE_PHASES: [&str; 6] = ["asked", "started", "ready", "greeting", "logged_in", "first_row"];
 
 /// A metric that cannot be made or registered is a mistake in this file, found by its test.
 impl Metrics {
@@ -188,6 +208,9 @@ impl Metrics {
         for by in Throttled::ALL {
             throttled.with_label_values(&[by.label()]);
         }
+        for phase in WAKE_PHASES {
+            wake_phases.with_label_values(&[phase]);
+        }
         let core = |thread| CoreMetrics {
             thread,
             ..CoreMetrics::default()
@@ -202,6 +225,8 @@ impl Metrics {
             errors,
             wakes,
             wake_phases,
+            link: Arc::default(),
+            control_certificates: OnceLock::new(),
         })
     }
 
@@ -226,18 +251,18 @@ impl Metrics {
         self.errors.with_label_values(&[kind.label()]).inc();
     }
 
-    /// The phases of one wake, each with its end since the command that needed the database.
-    pub(crate) fn woken<const N: usize>(&self, phases: [(&'static str, Duration); N]) {
+    /// When each phase of one wake ended, since the command that needed the database.
+    pub(crate) fn woken(&self, ended: [Duration; WAKE_PHASES.len()]) {
         self.wakes.inc();
-        for (phase, after) in phases {
+        for (phase, after) in WAKE_PHASES.into_iter().zip(ended) {
             self.wake_phases
                 .with_label_values(&[phase])
                 .observe(after.as_secs_f64());
         }
     }
 
-    /// Everything in Prometheus' text format.
-    pub(crate) fn text(&self) -> String {
+    /// What is counted here, in Prometheus' text format.
+    fn text(&self) -> String {
         let mut out = Vec::new();
         // Writing into memory; an encoder that fails leaves the page short.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
@@ -280,6 +305,12 @@ impl Metrics {
                 "counter",
                 "Tries to accept a client that failed, mostly for want of file descriptors",
                 sum(|c| &c.accepts_failed),
+            ),
+            (
+                "selkie_gateway_clients_refused_total",
+                "counter",
+                "Clients that were told 1040, Too many connections: gateway.max_clients were there",
+                sum(|c| &c.refused),
             ),
             (
                 "selkie_gateway_commands_total",
@@ -333,12 +364,29 @@ mod tests {
         let metrics = Metrics::new(2).unwrap();
         metrics.core(1).bytes_to_client(5);
         metrics.core(0).bytes_to_client(2);
-        metrics.woken([("first_row", Duration::from_millis(90))]);
+        metrics.core(1).client_refused();
+        metrics.woken([10, 20, 30, 40, 50, 90].map(Duration::from_millis));
         let text = metrics.text();
+        let before = Metrics::new(1).unwrap().text();
+        for counter in text
+            .lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(series, _)| series)
+        {
+            let there = before
+                .lines()
+                .any(|line| line.strip_prefix(counter).is_some_and(|rest| rest.starts_with(' ')));
+            assert!(
+                there || counter.starts_with('#'),
+                "{counter} is not there from the start"
+            );
+        }
         for line in [
             "selkie_gateway_bytes_to_client_total 7",
             "selkie_gateway_errors_total{kind=\"wake\"} 0",
             "selkie_gateway_wake_phase_seconds_bucket{phase=\"first_row\",le=\"0.1\"} 1",
+            "selkie_gateway_wake_phase_seconds_bucket{phase=\"logged_in\",le=\"0.05\"} 1",
+            "selkie_gateway_clients_refused_total 1",
             "selkie_gateway_login_seconds_count 0",
             "selkie_gateway_attached 0",
             "selkie_gateway_throttled_total{bound=\"half_open\"} 0",

@@ -24,7 +24,7 @@ use crate::auth::throttle::Throttle;
 use crate::config::Config;
 use crate::connection;
 use crate::context::Gateway;
-use crate::control::Control;
+use crate::control::{Control, certificates_end};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{Error, Told};
 use crate::meter::{self, Meter};
@@ -80,7 +80,12 @@ pub async fn run(
     let tls = Arc::new(Certificates::load(&config.tls)?);
     let routes = Arc::new(Routes::default());
     let meter = Arc::new(Meter::open(&config.usage, meter::wall_ms())?);
-    let control = Control::new(&config.control, Arc::clone(&routes))?.counting(Arc::clone(&meter), config.threads);
+    let metrics = Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?;
+    let control = Control::new(&config.control, Arc::clone(&routes))?
+        .counting(Arc::clone(&meter), config.threads)
+        .seen_by(Arc::clone(&metrics.link));
+    // Set nowhere else.
+    let _ = metrics.control_certificates.set(certificates_end(&config.control)?);
     let Bound { addresses, by_thread } = accept::listeners(&config.accept, config.threads)?;
     let http = TcpListener::bind(config.http_listen)
         .await
@@ -94,7 +99,6 @@ pub async fn run(
     );
     let seats = Seats::new(config.threads, config.accept.max_clients);
     let doors = accept::doors(&seats, by_thread);
-    let metrics = Metrics::new(config.threads).map_err(|e| Error::Thread(std::io::Error::other(e)))?;
     let turned_away = [Throttled::HalfOpen, Throttled::Address].map(|by| metrics.throttled(by));
     let gateway = Arc::new(Gateway {
         tls,
@@ -253,6 +257,7 @@ fn data_plane(
                     });
                 }
                 Ok(Arrival::Full(stream)) => {
+                    metrics.client_refused();
                     accept::tell_at_the_door(&stream, &Told::new(1040, "08004", "Too many connections"));
                 }
                 Err(error) => {

@@ -12,7 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-pub(crate) use certificates::{Certificates, Fingerprint};
+pub(crate) use certificates::{Certificates, Ends, Fingerprint, first_end};
 pub(crate) use shown::Shown;
 
 /// Settings of this step.

@@ -35,6 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// SHA-256 of a certificate.
 pub(crate) type Fingerprint = [u8; 32];
 
+/// For each file of certificates the setting that names it, and when the first of its certificates ends, in seconds since 1970.
+pub(crate) type Ends = Vec<(Box<str>, i64)>;
+
 /// The certificates of a gateway.
 pub(crate) struct Certificates {
     provider: Arc<CryptoProvider>,
@@ -51,6 +54,7 @@ struct Loaded {
     /// What the tickets are sealed with. They carry the client's certificate: they go when who vouches for it does.
     tickets: Arc<dyn ProducesTickets>,
     client_roots: Vec<CertificateDer<'static>>,
+    ends: Ends,
 }
 
 /// Certificates that were read and checked, and are not in use yet.
@@ -132,6 +136,11 @@ impl Certificates {
         self.current.store(Arc::new(prepared.loaded));
     }
 
+    /// When those in use end, whatever is in the files by now.
+    pub(crate) fn ends(&self) -> Ends {
+        self.current.load().ends.clone()
+    }
+
     fn stamps_now(&self) -> Stamps {
         stamps(&self.current.load().config)
     }
@@ -203,8 +212,12 @@ impl Loaded {
             default: Entry::read(&cert, &key, provider)?,
             by_name: HashMap::new(),
         };
-        for named in &config.named {
+        let mut ends: Ends = vec![("gateway.tls.cert".into(), names.default.ends(&cert)?)];
+        for (n, named) in config.named.iter().enumerate() {
             let entry = Entry::read(&named.cert, &named.key, provider)?;
+            // Which of them: their names are the operator's, and a file may be called for a project.
+            let setting = format!("gateway.tls.certificates[{n}].cert");
+            ends.push((setting.into(), entry.ends(&named.cert)?));
             let given = match named.names.as_slice() {
                 [] => entry.names(&named.cert)?,
                 given => given.to_vec(),
@@ -221,6 +234,9 @@ impl Loaded {
         }
         let names = Arc::new(names);
         let client_roots = config.client_ca.as_deref().map(chain).transpose()?.unwrap_or_default();
+        if let Some(path) = &config.client_ca {
+            ends.push(("gateway.tls.client_ca".into(), earliest_end(path, &client_roots)?));
+        }
         // One who no longer vouches for clients does not do so by an old ticket either.
         let tickets = match before.filter(|before| before.client_roots == client_roots) {
             Some(before) => Arc::clone(&before.tickets),
@@ -256,6 +272,7 @@ impl Loaded {
             names,
             tickets,
             client_roots,
+            ends,
         })
     }
 }
@@ -336,6 +353,10 @@ impl Entry {
         Ok(parsed)
     }
 
+    fn ends(&self, path: &Path) -> Result<i64, TlsError> {
+        earliest_end(path, &self.certified.cert)
+    }
+
     /// The server names that the certificate itself is for.
     fn names(&self, path: &Path) -> Result<Vec<String>, TlsError> {
         let nameless = |problem: &str| TlsError::Content {
@@ -358,6 +379,26 @@ impl Entry {
             false => Ok(names),
         }
     }
+}
+
+/// When the first certificate of a PEM file ends, in seconds since 1970.
+pub(crate) fn first_end(path: &Path) -> Result<i64, TlsError> {
+    earliest_end(path, &chain(path)?)
+}
+
+/// A chain holds until the first of its certificates ends.
+fn earliest_end(path: &Path, chain: &[CertificateDer<'_>]) -> Result<i64, TlsError> {
+    let unusable = |problem: String| TlsError::Content {
+        path: path.to_owned(),
+        problem,
+    };
+    let mut earliest: Option<i64> = None;
+    for certificate in chain {
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| unusable(e.to_string()))?;
+        let ends = parsed.validity().not_after.timestamp();
+        earliest = Some(earliest.map_or(ends, |before| before.min(ends)));
+    }
+    earliest.ok_or_else(|| unusable("holds no certificate".into()))
 }
 
 /// The certificates of a PEM file, at least one.

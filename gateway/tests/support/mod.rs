@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use control_api::control as proto;
@@ -34,6 +35,8 @@ pub struct Script {
     /// Wakes asked for.
     pub asked: Mutex<Vec<proto::WakeRequest>>,
     watchers: Mutex<Vec<mpsc::Sender<Result<proto::WatchEvent, Status>>>>,
+    /// Nobody may watch.
+    is_away: AtomicBool,
     version: Mutex<u64>,
     /// Answers to drains that nobody has looked at.
     drained: Mutex<VecDeque<proto::Drained>>,
@@ -89,6 +92,17 @@ impl Script {
 }
 
 impl Script {
+    /// Ends all watches and takes no other.
+    pub fn leave(&self) {
+        self.is_away.store(true, Ordering::Relaxed);
+        self.watchers.lock().unwrap().clear();
+    }
+
+    /// Takes watches again.
+    pub fn come_back(&self) {
+        self.is_away.store(false, Ordering::Relaxed);
+    }
+
     pub async fn remove(&self, id: &str) {
         let version = {
             let mut version = self.version.lock().unwrap();
@@ -123,6 +137,9 @@ impl Gateways for FakeControl {
             .and_then(|value| value.to_str().ok());
         if token != Some(&format!("Bearer {TOKEN}")) {
             return Err(Status::unauthenticated("wrong token"));
+        }
+        if self.0.is_away.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("away"));
         }
         let (sender, events) = mpsc::channel(64);
         let version = *self.0.version.lock().unwrap();

@@ -9,6 +9,8 @@ use harness::client::value;
 use harness::http::request;
 use serde_json::Value;
 
+/// How the names of metrics begin.
+const OURS: [&str; 2] = ["selkie_", "process_"];
 /// Labels that Prometheus itself sets.
 const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 
@@ -90,7 +92,7 @@ struct Matcher {
 fn selectors(text: &str) -> Vec<Selector> {
     let mut found = Vec::new();
     let mut rest = text;
-    while let Some(at) = rest.find("selkie_") {
+    while let Some(at) = OURS.iter().filter_map(|begin| rest.find(begin)).min() {
         let (before, from) = rest.split_at(at);
         let (name, after) = word(from);
         rest = after;

@@ -364,3 +364,48 @@ fn a_development_certificate_is_made_once_and_kept() {
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(dir.path().join("key.pem")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[test]
+fn the_first_end_of_each_files_certificates_is_told_by_the_setting_that_names_it() {
+    let world = World::new();
+    let ending = |year: i32| move |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    world.make_with("main", &["main.test"], ending(2040));
+    world.make_with("later", &["later.test"], ending(2042));
+    // A chain whose second certificate of three ends first.
+    world.make_with("chain", &["chain.test"], ending(2044));
+    world.make_with("above", &["above.test"], ending(2041));
+    let pem = |name: &str| std::fs::read_to_string(world.path(&format!("{name}.pem"))).unwrap();
+    std::fs::write(world.path("chain.pem"), pem("chain") + &pem("above") + &pem("later")).unwrap();
+    world.make_with("clients", &["clients.test"], ending(2043));
+    let config = Config {
+        named: vec![world.named("later", &[]), world.named("chain", &[])],
+        client_ca: Some(world.path("clients.pem")),
+        ..world.config()
+    };
+    let certificates = Certificates::load(&config).unwrap();
+    let first_of = |year: i64| {
+        let leap_days = (year - 1969) / 4;
+        ((year - 1970) * 365 + leap_days) * 86_400
+    };
+    let told = |expected: [i64; 4]| {
+        let settings = [
+            "gateway.tls.cert",
+            "gateway.tls.certificates[0].cert",
+            "gateway.tls.certificates[1].cert",
+            "gateway.tls.client_ca",
+        ];
+        let expected: Ends = settings
+            .map(Into::into)
+            .into_iter()
+            .zip(expected.map(first_of))
+            .collect();
+        assert_eq!(certificates.ends(), expected);
+    };
+    told([2040, 2042, 2041, 2043]);
+    world.make_with("main", &["main.test"], ending(2050));
+    told([2040, 2042, 2041, 2043]);
+    certificates.reload().unwrap();
+    told([2050, 2042, 2041, 2043]);
+    assert_eq!(first_end(&world.path("chain.pem")).unwrap(), first_of(2041));
+    assert!(first_end(&world.path("main.key")).is_err());
+}

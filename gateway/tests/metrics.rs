@@ -1,0 +1,131 @@
+//! What operators see of a gateway at /metrics, as things happen.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::Duration;
+
+use mysql_wire::capabilities::Capabilities;
+use support::client::{BASE, Client};
+use support::{World, project};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// Only against hanging.
+const GUARD: Duration = Duration::from_secs(10);
+
+async fn page(world: &World) -> String {
+    let mut http = TcpStream::connect(world.http).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n";
+    http.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// The one series, with its labels.
+async fn value(world: &World, series: &str) -> f64 {
+    let page = page(world).await;
+    let mut values = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+    let value = values.next().unwrap_or_else(|| panic!("no {series} in\n{page}"));
+    assert_eq!(values.next(), None, "{series} is there twice");
+    value
+}
+
+async fn becomes(world: &World, series: &str, expected: f64) {
+    let waited = timeout(GUARD, async {
+        while value(world, series).await != expected {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{series} never is {expected}");
+}
+
+async fn client(world: &World) -> Result<Client, String> {
+    Client::log_in(world.mysql, "demo.u", "p", BASE | Capabilities::EMPTY).await
+}
+
+#[tokio::test]
+async fn clients_that_find_no_place_are_counted_beside_the_bound_that_holds() {
+    let world = World::start_with([project("demo")], |raw| raw.max_clients = 1).await;
+    assert_eq!(value(&world, "selkie_gateway_max_clients").await, 1.0);
+    assert_eq!(value(&world, "selkie_gateway_clients_refused_total").await, 0.0);
+    let there = client(&world).await.unwrap();
+    for refused in [1.0, 2.0] {
+        assert!(client(&world).await.err().unwrap().starts_with("1040 "));
+        assert_eq!(value(&world, "selkie_gateway_clients_refused_total").await, refused);
+    }
+    world.settings.change(|raw| raw.max_clients = 7);
+    world.reload();
+    becomes(&world, "selkie_gateway_max_clients", 7.0).await;
+    drop(there);
+}
+
+#[tokio::test]
+async fn a_control_plane_that_is_gone_is_seen_and_so_is_its_return() {
+    let world = World::start([project("demo")]).await;
+    let connected = "selkie_gateway_control_connected";
+    assert_eq!(value(&world, connected).await, 1.0);
+    world.script.leave();
+    becomes(&world, connected, 0.0).await;
+    let silence = "selkie_gateway_control_silence_seconds";
+    let before = value(&world, silence).await;
+    timeout(GUARD, async {
+        while value(&world, silence).await <= before + 0.1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(value(&world, connected).await, 0.0, "tried again, in vain");
+    world.script.come_back();
+    becomes(&world, connected, 1.0).await;
+    // The snapshot's end was heard, and then nothing.
+    let grown = timeout(GUARD, async {
+        loop {
+            let grown = value(&world, silence).await;
+            if grown > 0.2 {
+                return grown;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let grown = grown.await.unwrap();
+    world.script.publish(project("another")).await;
+    let heard = timeout(GUARD, async {
+        while value(&world, silence).await >= grown {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    heard.await.unwrap();
+}
+
+#[tokio::test]
+async fn certificates_version_and_process_are_told_without_a_name_of_anybodys() {
+    let world = World::start([project("demo")]).await;
+    let ends = value(
+        &world,
+        "selkie_gateway_certificate_not_after_seconds{setting=\"gateway.tls.cert\"}",
+    )
+    .await;
+    // The development certificate never has to be renewed.
+    assert!(ends > 4e9, "{ends}");
+    let version = format!("selkie_gateway_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(value(&world, &version).await, 1.0);
+    assert!(value(&world, "process_open_fds").await > 3.0);
+    let page = page(&world).await;
+    assert!(
+        !page.contains("demo") && !page.contains(&*world.dir.path().to_string_lossy()),
+        "{page}"
+    );
+    // As Prometheus wants it: each metric announced once.
+    let mut announced: Vec<_> = page.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    announced.sort_unstable();
+    let all = announced.len();
+    announced.dedup();
+    assert_eq!(announced.len(), all);
+}
