@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-use super::client::{Client, Disguise, Heard, Seen};
+use super::client::{Client, Disguise, Heard, STRANGERS, Seen};
 use super::input::Input;
 use super::world::{PROXY, World};
 use super::{client, compute};
@@ -22,8 +22,6 @@ use crate::connection;
 const HANGS: Duration = Duration::from_secs(4 * 3600);
 /// Where clients come from: this machine, elsewhere, and through the trusted proxy.
 const PEERS: [Ipv4Addr; 3] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(203, 0, 113, 7), PROXY];
-/// Names of one length, of which none comes in without the password: a user, none, none of a project, a locked one.
-const STRANGERS: [&[u8]; 4] = [b"demo.u", b"demo.v", b"dem0.u", b"demo.l"];
 
 thread_local! {
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
