@@ -45,9 +45,13 @@ async fn a_listener_of_one_project_takes_bare_user_names_of_that_project_only() 
         panic!("up.json names {} listeners", selkie.up().mysql.listeners.len())
     };
     assert_eq!(listener.project.as_deref(), Some("demo"));
-    let said = std::fs::read_to_string(selkie.dir().join("selkie-0.out")).expect("what it said");
     let expected = format!("{}:{}  (project demo only", listener.host, listener.port);
-    assert!(said.contains(&expected), "{said}");
+    // It is said once up.json is there.
+    eventually("the listener is named", async || {
+        let said = std::fs::read_to_string(selkie.dir().join("selkie-0.out")).expect("what it said");
+        said.contains(&expected).then_some(())
+    })
+    .await;
 
     let demo = selkie.demo();
     let here = Endpoint {
