@@ -76,6 +76,8 @@ pub(super) struct Keeper {
     failures: u32,
     /// Starts in a row that were killed.
     killed: u32,
+    /// Starts in a row that the store did not take down.
+    unwritten: u32,
     back_off_until: Option<Instant>,
     /// The permit to start, held while starting.
     turn: Option<OwnedSemaphorePermit>,
@@ -141,6 +143,7 @@ impl Keeper {
             phases: None,
             failures: 0,
             killed: 0,
+            unwritten: 0,
             back_off_until: None,
             turn: None,
             tasks: JoinSet::new(),
@@ -476,7 +479,7 @@ impl Keeper {
             self.record.round = self.record.round.saturating_add(1);
         }
         if matches!(next, State::Ready | State::Failed | State::Suspended) {
-            self.killed = 0;
+            (self.killed, self.unwritten) = (0, 0);
         }
         match event {
             Event::Started => {
@@ -549,7 +552,13 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(%error, "cannot begin a start");
                 let reason = "the control plane cannot write down its beginning".to_owned();
-                self.next.push_back((Event::StartFailed, Some(reason)));
+                // Nothing has begun, and a store that is away comes back: who waits is served then, where there is time left.
+                let event = match error {
+                    StoreError::NotFound(_) => Event::StartFailed,
+                    _ => Event::StartKilled,
+                };
+                self.unwritten = self.unwritten.saturating_add(1);
+                self.next.push_back((event, Some(reason)));
             }
         }
     }
@@ -613,9 +622,9 @@ impl Keeper {
         }
     }
 
-    /// Before the next try of a start that was killed.
+    /// Before the next try of a start that was killed, or could not be written down.
     fn pause(&self) -> Duration {
-        match self.killed {
+        match self.killed.max(self.unwritten) {
             0 => Duration::ZERO,
             killed => AFTER_KILLED * (1 << (killed - 1).min(KILLED_MAX)),
         }

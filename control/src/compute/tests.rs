@@ -467,6 +467,27 @@ async fn next_control_plane_adopts_what_runs() {
     assert_eq!(plane.driver.log(), ["start demo 1"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn wake_outlives_a_store_that_is_away_for_a_while() {
+    let (plane, id) = Plane::with_demo().await;
+    plane.store.starts_fail.store(5, Ordering::Relaxed);
+    let woken = plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(woken.project.compute.as_ref().unwrap().incarnation, 1);
+    assert_eq!(plane.driver.log(), ["start demo 1"]);
+
+    plane.computes().suspend(&id, "asked").await.unwrap();
+    plane.store.starts_fail.store(u32::MAX, Ordering::Relaxed);
+    let began = Instant::now();
+    let late = plane.computes().wake(&id, None, MINUTE).await.unwrap_err();
+    assert_eq!(
+        (late, began.elapsed()),
+        (WakeError::Deadline, MINUTE),
+        "it waits to its deadline"
+    );
+    plane.store.starts_fail.store(0, Ordering::Relaxed);
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+}
+
 /// A password that was changed, an account that was dropped: without this the old ones would go on letting people in.
 #[tokio::test(start_paused = true)]
 async fn next_control_plane_tells_gateways_what_sql_changed_while_there_was_none() {

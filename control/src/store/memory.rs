@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -50,6 +50,8 @@ pub(crate) struct MemoryStore {
     pub(crate) leases_hang: Arc<AtomicBool>,
     /// Nobody gets a list of projects.
     pub(crate) lists_hang: Arc<AtomicBool>,
+    /// So many starts are not written down.
+    pub(crate) starts_fail: Arc<AtomicU32>,
     /// The control plane that has this handle: once it is dead, it writes nothing.
     pub(crate) mortal: Mortal,
     /// What a keeper writes takes up to so long to arrive, and as long to be answered.

@@ -8,6 +8,14 @@ use super::*;
 impl ComputeStates for MemoryStore {
     async fn begin_start_for(&self, id: &ProjectId, now: EpochMs, by: &WokenBy) -> Result<WholeProject, StoreError> {
         self.travel().await;
+        let fails = |left: u32| left.checked_sub(1);
+        if self
+            .starts_fail
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails)
+            .is_ok()
+        {
+            return Err(StoreError::Backend("the connection was lost".into()));
+        }
         let compute = self.change(id, |kept| {
             let access = kept.whole.access.clone();
             kept.pending_users
