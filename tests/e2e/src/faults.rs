@@ -4,7 +4,10 @@
 
 mod client_to_gateway;
 mod control_gone;
+mod control_to_agent;
+mod control_to_store;
 mod descriptors;
+mod gateway_to_compute;
 mod gateway_to_control;
 mod writer;
 
