@@ -18,6 +18,14 @@ async fn skip(raw: &mut Raw, mut bytes: u64) {
     }
 }
 
+/// An OK that ends rows, and says autocommit; perhaps that no index was used, and on a busy machine that it was slow.
+fn ends_rows(tail: &[u8]) -> bool {
+    const NO_INDEX: u8 = 0x20;
+    const SLOW: u8 = 0x08;
+    let status = tail.strip_suffix(&[0, 0]).and_then(<[u8]>::split_last_chunk::<5>);
+    status.is_some_and(|(_, end)| matches!(end, [0xfe, 0, 0, low, high] if low & !NO_INDEX == 2 && high & !SLOW == 0))
+}
+
 #[tokio::test]
 async fn a_gibibyte_passes_without_staying_in_memory() {
     let selkie = Selkie::start().await;
@@ -32,7 +40,7 @@ async fn a_gibibyte_passes_without_staying_in_memory() {
     skip(&mut raw, GIB).await;
     // What is left of the result ends in an OK packet; its rows' borders are not looked at here.
     let mut tail = Vec::new();
-    while !tail.ends_with(&[0xfe, 0, 0, 2, 0, 0, 0]) && !tail.ends_with(&[0xfe, 0, 0, 0x22, 0, 0, 0]) {
+    while !ends_rows(&tail) {
         let read = raw.read_some(1 << 20).await.expect("the result's end");
         assert!(!read.is_empty(), "ended in {:?}", tail.escape_ascii().to_string());
         tail = [&tail[tail.len().min(tail.len().saturating_sub(16))..], &read].concat();
