@@ -32,6 +32,9 @@ use crate::error::Error;
 pub(crate) const CU_BYTES: f64 = 4.0 * 1024.0 * 1024.0 * 1024.0;
 /// Over what the size gives: what any server has before it holds a row, and the stacks of its threads, which count whole.
 const MEMORY_BASE_BYTES: u64 = 768 << 20;
+/// And for each connection: an implicit temporary table, or an open cursor, sets so much aside and touches a few KiB of it. What
+/// is bounded is what is set aside; docs/decisions/2026-11-25-memory.md.
+const MEMORY_PER_CONNECTION_BYTES: u64 = 2 << 20;
 /// Threads besides one for each connection: InnoDB's, purge, timers, events.
 const THREADS_BESIDES: u64 = 512;
 
@@ -115,7 +118,7 @@ fn give_up(
 }
 
 fn limits(spec: &Spec, own: &Own<'_>) -> Vec<(Resource, u64)> {
-    let memory = (spec.size_cu * CU_BYTES) as u64 + MEMORY_BASE_BYTES;
+    let memory = (spec.size_cu * CU_BYTES) as u64 + MEMORY_BASE_BYTES + own.connections * MEMORY_PER_CONNECTION_BYTES;
     // No core: what it holds in memory goes when it dies.
     let mut limits = vec![(Resource::Core, 0), (Resource::Data, memory)];
     if spec.uid.is_some() {

@@ -24,6 +24,7 @@ mod kill;
 mod listeners;
 mod login_asleep;
 mod login_settings;
+mod memory;
 mod metrics;
 mod park;
 mod park_previous;

@@ -26,7 +26,7 @@ async fn what_passes_direct_passes_through_the_gateway() {
         "GRANT ALL ON {DATABASE}.* TO app@`%`; GRANT CREATE USER ON *.* TO app@`%`"
     ));
     let selkie = Selkie::shared().await;
-    // test_bug21206 opens a thousand cursors of 2 MiB each: more than the memory of the default size.
+    // test_big_packet sends texts that the memory of the default size has no room for.
     let project = selkie.project_of_size("client-test", Some(1.0)).await;
     project.database(DATABASE).await;
     let admin = project.admin("boss", "a password").await;
