@@ -28,6 +28,13 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|e| Failure::of("starting a runtime", e))
 }
 
+/// What whoever starts a service that runs databases should know of this machine.
+pub(crate) fn say_what_is_not_kept_apart() {
+    if let Some(gaps) = agent::not_kept_apart() {
+        tracing::warn!("{gaps}; docs/security.md, \"Between tenants\"");
+    }
+}
+
 /// `selkie gateway`.
 pub(crate) fn gateway(common: &Common) -> Result<(), Failure> {
     let settings = prepare(common)?;
@@ -57,6 +64,7 @@ pub(crate) fn drained(ended: Result<gateway::Drained, gateway::Error>) -> Result
 /// `selkie control`.
 pub(crate) fn control(common: &Common) -> Result<(), Failure> {
     let settings = prepare(common)?;
+    say_what_is_not_kept_apart();
     let source = Source::of_control(common, &settings);
     let config = control::Config::check(settings.data_dir, settings.control)?;
     runtime()?.block_on(async {

@@ -17,7 +17,9 @@ use crate::client::Rest as RestClient;
 use crate::demo::{self, UpJson};
 use crate::failure::Failure;
 use crate::reload::{Source, asked_by_signal};
-use crate::serve::{drained, prepare, reachable, runtime, shutdown_on_signals, until_ready};
+use crate::serve::{
+    drained, prepare, reachable, runtime, say_what_is_not_kept_apart, shutdown_on_signals, until_ready,
+};
 use crate::settings::Settings;
 
 const DEMO: &str = "demo";
@@ -25,6 +27,7 @@ const DEMO: &str = "demo";
 pub(crate) fn up(common: &Common, up: &Up) -> Result<(), Failure> {
     let settings = prepare(common)?;
     let _lock = lock(&settings.data_dir)?;
+    say_what_is_not_kept_apart();
     runtime()?.block_on(run(settings, common, up))
 }
 

@@ -7,6 +7,7 @@ mod accounts;
 mod changes;
 mod clone;
 mod confine;
+mod gaps;
 mod door;
 mod error;
 mod life;
@@ -37,6 +38,12 @@ pub struct TemplateSpec {
     pub uid: Option<u32>,
     /// Goes with `uid`.
     pub gid: Option<u32>,
+}
+
+/// What of this machine, or of who runs this process, keeps its servers from being kept apart as they could be, in one line;
+/// None: nothing does.
+pub fn not_kept_apart() -> Option<String> {
+    gaps::gaps(&gaps::Here::look())
 }
 
 /// How a compute ended.

@@ -425,3 +425,67 @@ async fn a_server_takes_no_more_memory_than_its_size_gives_and_others_go_on() {
     let mut conn = other.project.endpoint.connect().await;
     run(&mut conn, "INSERT INTO secret VALUES ('still here')").await;
 }
+
+#[tokio::test]
+async fn links_in_its_own_directory_lead_to_nothing_of_others() {
+    let selkie = Selkie::start().await;
+    for line in ["theirs", "loot", "error number 13", "Permission denied", "(errno: 13"] {
+        selkie.logs.allow(line);
+    }
+    let (tenant, other) = (Tenant::of(&selkie, "links").await, Tenant::of(&selkie, "linked").await);
+    let makes = |name: &str| {
+        format!("CREATE TABLE app.{name} (a TEXT) ENGINE=MyISAM; INSERT INTO app.{name} VALUES ('loot'); FLUSH TABLES")
+    };
+    for (of, name) in [(&other, "loot"), (&tenant, "own")] {
+        let made = of.sql(&selkie, &makes(name));
+        assert!(made.status.success(), "{}", said(&made));
+    }
+    // A server can make no links, but it may have found a way. They are the best that its OS user could make.
+    let (own, theirs) = (tenant.dir(&selkie), other.dir(&selkie));
+    let link = |to: PathBuf, at: PathBuf| {
+        let made = tenant.process("ln").arg("-s").args([&to, &at]).output().expect("ln");
+        assert!(made.status.success(), "{}", said(&made));
+    };
+    link(own.join("data/app"), own.join("data/again"));
+    link(theirs.join("data/app"), own.join("data/theirs"));
+    for file in ["loot.frm", "loot.MYD", "loot.MYI"] {
+        link(theirs.join("data/app").join(file), own.join("data/app").join(file));
+    }
+    link(theirs.join("data"), own.join("files/theirs"));
+
+    let followed = tenant.sql(&selkie, "SELECT a FROM again.own");
+    assert_eq!(
+        said(&followed).trim(),
+        "loot",
+        "links are followed, where rights let them"
+    );
+    let secret = own.join("files/theirs/app/loot.MYD");
+    let planted = own.join("files/theirs/planted");
+    for sql in [
+        "SELECT a FROM theirs.loot".to_owned(),
+        "SELECT a FROM theirs.secret".to_owned(),
+        "SELECT a FROM app.loot".to_owned(),
+        "INSERT INTO app.loot VALUES ('x')".to_owned(),
+        "CREATE TABLE theirs.planted (a INT)".to_owned(),
+        format!("SELECT a INTO OUTFILE '{}' FROM app.own", planted.display()),
+        format!("LOAD DATA INFILE '{}' INTO TABLE app.own", secret.display()),
+        "DROP DATABASE theirs".to_owned(),
+    ] {
+        let answer = tenant.sql(&selkie, &sql);
+        assert!(
+            !answer.status.success() && answer.stdout.is_empty(),
+            "{sql}: {}",
+            said(&answer)
+        );
+    }
+    let read = said(&tenant.sql(&selkie, &format!("SELECT LOAD_FILE('{}') IS NULL", secret.display())));
+    assert_eq!(read.trim(), "1");
+    let kept = other.sql(
+        &selkie,
+        "SELECT (SELECT a FROM app.loot), (SELECT COUNT(*) FROM app.secret)",
+    );
+    assert_eq!(said(&kept).trim(), "loot\t1", "and nothing of theirs has changed");
+    for dir in ["data/app", "data"] {
+        assert!(!theirs.join(dir).join("planted.frm").exists() && !theirs.join(dir).join("planted").exists());
+    }
+}

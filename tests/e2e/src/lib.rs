@@ -45,6 +45,7 @@ mod tls;
 mod tls_certificates;
 mod two_control_planes;
 mod two_gateways;
+mod unprivileged;
 mod usage;
 mod user_create;
 mod users_in_a_dump;

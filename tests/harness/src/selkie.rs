@@ -1,7 +1,8 @@
 //! `selkie up` as a process of its own: a data directory, ports and settings that no other one has.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -76,6 +77,8 @@ pub struct Selkie {
     process: Mutex<Child>,
     runs: AtomicU32,
     keeper: Keeper,
+    /// Whom it runs as, if not as the tests do.
+    user: Option<u32>,
 }
 
 impl std::fmt::Debug for Selkie {
@@ -104,12 +107,24 @@ impl Selkie {
 
     /// The same with another filter of what is logged; none: the default.
     pub async fn start_logging(settings: &str, filter: Option<&'static str>) -> Self {
+        Self::start_in(Keeper::new("selkie-t-"), settings, filter, None).await
+    }
+
+    /// Starts one with the defaults that runs as another OS user than the tests, which only root can do.
+    pub async fn start_as(user: u32) -> Self {
         let keeper = Keeper::new("selkie-t-");
+        chown(keeper.dir(), Some(user), Some(user)).expect("a directory of its own");
+        // Where the build is, other users may not be let through.
+        std::fs::copy(binary(), keeper.dir().join("selkie")).expect("a copy of the program");
+        Self::start_in(keeper, "", None, Some(user)).await
+    }
+
+    async fn start_in(keeper: Keeper, settings: &str, filter: Option<&'static str>, user: Option<u32>) -> Self {
         let mut run = 0;
         let (http_port, process, up) = loop {
             let http_port = write_settings(keeper.dir(), settings);
             let before = written(keeper.dir());
-            let mut process = launch(keeper.dir(), run, filter);
+            let mut process = launch(keeper.dir(), run, filter, user);
             match ready(keeper.dir(), &mut process, run, before).await {
                 Ok(up) => break (http_port, process, up),
                 Err(said) => assert!(
@@ -128,6 +143,7 @@ impl Selkie {
             process: Mutex::new(process),
             runs: AtomicU32::new(run + 1),
             keeper,
+            user,
         }
     }
 
@@ -262,11 +278,17 @@ impl Selkie {
     pub async fn restart(&mut self) {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let before = written(self.keeper.dir());
-        let mut process = launch(self.keeper.dir(), run, self.filter);
+        let mut process = launch(self.keeper.dir(), run, self.filter, self.user);
         self.up = ready(self.keeper.dir(), &mut process, run, before)
             .await
             .expect("a start on the same data");
         *self.process.lock().expect("the process") = process;
+    }
+
+    /// The same, as the user that the tests run as.
+    pub async fn restart_as_root(&mut self) {
+        self.user = None;
+        self.restart().await;
     }
 
     /// Process ids of the `mariadbd` that run on its data.
@@ -336,9 +358,17 @@ fn data_dir(dir: &Path) -> PathBuf {
     dir.join("data")
 }
 
-fn launch(dir: &Path, run: u32, filter: Option<&str>) -> Child {
+fn launch(dir: &Path, run: u32, filter: Option<&str>, user: Option<u32>) -> Child {
     let out = |kind: &str| File::create(dir.join(format!("selkie-{run}.{kind}"))).expect("a log file");
-    up_command(dir)
+    let mut command = up_command(dir);
+    if let Some(user) = user {
+        let settings = command.get_args().map(ToOwned::to_owned).collect::<Vec<_>>();
+        command = Command::new(dir.join("selkie"));
+        command.args(settings).uid(user).gid(user).current_dir(dir);
+        // Of the tests' user.
+        command.env_remove("SELKIE_SEED").env("HOME", dir);
+    }
+    command
         .envs(filter.map(|filter| ("SELKIE_LOG", filter)))
         .stdin(Stdio::null())
         .stdout(out("out"))
