@@ -30,6 +30,7 @@ mod secret;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod store;
+mod stuck;
 #[cfg(test)]
 mod testing;
 mod usage;

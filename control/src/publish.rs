@@ -19,6 +19,7 @@ use tokio::sync::{
     mpsc::{self, error::TrySendError},
     watch,
 };
+use tokio::time::Instant;
 
 use crate::{
     accounts, clock,
@@ -51,6 +52,8 @@ struct Inner {
 struct Watcher {
     queue: mpsc::Sender<proto::WatchEvent>,
     acknowledged: u64,
+    /// Since when it has not said anything although there is something that it has not acknowledged.
+    owes_since: Option<Instant>,
 }
 
 /// One project, in the parts that different owners change: REST the access, the agent what was observed, the keeper of
@@ -261,6 +264,23 @@ impl Publisher {
         (counts, cu)
     }
 
+    /// Since when the compute is in that state that has been for the longest time; `None`: none is.
+    pub(crate) fn longest_in(&self, state: ComputeState) -> Option<EpochMs> {
+        let inner = self.lock();
+        let computes = inner.entries.values().map(|entry| &entry.compute);
+        computes
+            .filter(|compute| compute.state == state)
+            .map(|compute| compute.since)
+            .min()
+    }
+
+    /// For how long the gateway has owed an acknowledgement and said none at all that has for the longest time.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        let inner = self.lock();
+        let owing = inner.watchers.values().filter_map(|watcher| watcher.owes_since);
+        owing.map(|since| since.elapsed()).max().unwrap_or_default()
+    }
+
     pub(crate) fn watchers(&self) -> usize {
         self.lock().watchers.len()
     }
@@ -271,7 +291,12 @@ impl Publisher {
         let mut inner = self.lock();
         let id = inner.next_watcher;
         inner.next_watcher += 1;
-        inner.watchers.insert(id, Watcher { queue, acknowledged: 0 });
+        let watcher = Watcher {
+            queue,
+            acknowledged: 0,
+            owes_since: Some(Instant::now()),
+        };
+        inner.watchers.insert(id, watcher);
         let snapshot = inner.entries.values().map(|entry| entry.sent.clone()).collect();
         Subscription {
             id,
@@ -371,9 +396,13 @@ pub(crate) struct Acknowledger {
 
 impl Acknowledger {
     pub(crate) fn acknowledge(&self, version: u64) {
-        if let Some(watcher) = self.publisher.lock().watchers.get_mut(&self.id) {
+        let mut inner = self.publisher.lock();
+        let current = inner.version;
+        if let Some(watcher) = inner.watchers.get_mut(&self.id) {
             watcher.acknowledged = watcher.acknowledged.max(version);
+            watcher.owes_since = (watcher.acknowledged < current).then(Instant::now);
         }
+        drop(inner);
         self.publisher.acknowledged.send_replace(());
     }
 
@@ -413,6 +442,7 @@ impl Inner {
             event: Some(event),
         };
         self.watchers.retain(|id, watcher| {
+            watcher.owes_since.get_or_insert_with(Instant::now);
             match watcher.queue.try_send(event.clone()) {
                 Ok(()) => true,
                 // It has left; its subscription ends any moment.

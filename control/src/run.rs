@@ -23,6 +23,7 @@ use crate::{
     scheduler::Scheduler,
     secret::random_token,
     store::{Holder, Store, StoreError},
+    stuck,
     usage::Usage,
 };
 
@@ -66,6 +67,9 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let grpc_tls = plane.config.grpc_tls.as_ref();
     let to_leader = grpc_tls.map(TlsConfig::client).transpose()?;
     let for_gateways = grpc_tls.map(TlsConfig::server).transpose()?;
+    for (setting, not_after) in grpc_tls.map(TlsConfig::ends).unwrap_or_default() {
+        plane.metrics.certificate_ends(setting, not_after);
+    }
     let desk = Desk::new(own.led.rest, &token, to_leader).map_err(|source| Error::Serve { what: "REST", source })?;
     let (desk, end_of_grpc) = (Arc::new(desk), CancellationToken::new());
     // Where nobody shares the store, the first answer comes from a control plane that has read everything.
@@ -73,6 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         StoreConfig::Sqlite => {
             let reign = plane.assemble(plane.store.clone(), Hold::alone(), CancellationToken::new())?;
             let interrupted = plane.begin(&reign).await?;
+            plane.metrics.leads(true);
             plane.prepare(&reign, interrupted, &shutdown);
             plane.schedule(&reign, &shutdown);
             desk.serve(Some(reign.led.clone()));
@@ -220,13 +225,22 @@ impl Plane {
         });
     }
 
-    /// Puts idle computes to sleep for as long as this control plane leads.
+    /// Puts idle computes to sleep, and looks after what does not advance, for as long as this control plane leads.
     fn schedule(&self, reign: &Reign, stop: &CancellationToken) {
         let scheduler = Scheduler::new(reign.projects.clone(), self.config.suspend_after);
         let (over, stop) = (reign.over.clone(), stop.clone());
+        let (led, stopped) = (over.clone(), stop.clone());
         self.tasks.spawn(async move {
             tokio::select! {
-                () = scheduler.run(over) => {}
+                () = scheduler.run(led) => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        let (store, metrics) = (reign.projects.store.clone(), self.metrics.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stuck::watch(&*store, &metrics) => {}
+                () = over.cancelled() => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -249,18 +263,23 @@ impl Plane {
                     continue;
                 }
                 None => {
+                    if !stop.is_cancelled() {
+                        self.metrics.lease_lost();
+                    }
                     reign.leave().await;
                     continue;
                 }
             };
+            self.metrics.leads(true);
             self.prepare(&reign, interrupted, stop);
             self.schedule(&reign, stop);
             desk.serve(Some(reign.led.clone()));
             tracing::info!(term = leadership.term, "this control plane leads");
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = reign.over.cancelled() => {}
+                () = reign.over.cancelled() => self.metrics.lease_lost(),
             }
+            self.metrics.leads(false);
             if stop.is_cancelled() && !candidate.is_followed().await {
                 reign.close().await;
             } else {

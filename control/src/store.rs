@@ -16,6 +16,7 @@ use crate::{
 mod access;
 pub(crate) mod audit;
 mod computes;
+pub(crate) mod counted;
 pub(crate) mod keys;
 mod leases;
 #[cfg(any(test, feature = "sim"))]
@@ -90,6 +91,7 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        counted::failed(&error);
         Self::Backend(Box::new(error))
     }
 }

@@ -3,7 +3,6 @@
 
 mod link;
 mod page;
-mod process;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};

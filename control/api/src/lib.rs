@@ -28,6 +28,7 @@ pub mod agent {
 pub mod incoming;
 pub mod life;
 pub mod networks;
+pub mod process;
 pub mod project_id;
 mod redacted;
 pub mod rest;

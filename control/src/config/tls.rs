@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{ConfigError, refuse};
 
@@ -107,6 +109,17 @@ impl TlsConfig {
             .ca_certificate(self.authority()?))
     }
 
+    /// When the first certificate of each file ends, in seconds since 1970, by the setting that names the file. A file that
+    /// holds none that can be read is left out: whether it serves is decided elsewhere.
+    pub(crate) fn ends(&self) -> Vec<(&'static str, i64)> {
+        let files = [
+            ("control.grpc.tls.cert", &self.cert),
+            ("control.grpc.tls.client_ca", &self.client_ca),
+        ];
+        let ends = files.map(|(setting, path)| Some((setting, first_end(&std::fs::read(path).ok()?)?)));
+        ends.into_iter().flatten().collect()
+    }
+
     fn identity(&self) -> Result<Identity, TlsError> {
         Ok(Identity::from_pem(
             read(&self.cert, "CERTIFICATE")?,
@@ -117,6 +130,16 @@ impl TlsConfig {
     fn authority(&self) -> Result<Certificate, TlsError> {
         Ok(Certificate::from_pem(read(&self.client_ca, "CERTIFICATE")?))
     }
+}
+
+/// `None`: there is no certificate in it.
+fn first_end(pem: &[u8]) -> Option<i64> {
+    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    let ends = certificates.filter_map(|certificate| {
+        let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    });
+    ends.min()
 }
 
 fn read(path: &Path, what: &'static str) -> Result<String, TlsError> {
@@ -136,6 +159,7 @@ fn read(path: &Path, what: &'static str) -> Result<String, TlsError> {
 
 #[cfg(test)]
 mod tests {
+    use super::TlsConfig;
     use crate::config::{Config, RawConfig, RawListen, RawTls};
 
     fn grpc(listen: &str, tls: RawTls) -> Result<Config, String> {
@@ -162,6 +186,29 @@ mod tests {
         };
         assert!(grpc("10.0.0.7:7301", all).unwrap().grpc_tls.is_some());
         assert!(grpc("127.0.0.1:7301", RawTls::default()).unwrap().grpc_tls.is_none());
+    }
+
+    #[test]
+    fn a_file_ends_with_the_first_of_its_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let pem = |year| {
+            let mut parameters = rcgen::CertificateParams::new(["control".to_owned()]).unwrap();
+            parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            parameters.self_signed(&key).unwrap().pem()
+        };
+        let write = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let tls = TlsConfig {
+            cert: write("cert", pem(2040) + &pem(2031)),
+            key: write("key", String::new()),
+            client_ca: write("ca", "none".into()),
+        };
+        // 2031-01-01.
+        assert_eq!(tls.ends(), [("control.grpc.tls.cert", 1_924_992_000)]);
     }
 
     #[test]

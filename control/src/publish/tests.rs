@@ -254,3 +254,51 @@ async fn a_refusal_is_heard_at_once_unless_it_does_not_count() {
     publisher.drained(&id, false, PATIENCE).await;
     assert_eq!(began.elapsed(), PATIENCE);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_is_silent_for_as_long_as_it_owes_an_answer_and_says_nothing() {
+    let second = Duration::from_secs(1);
+    let publisher = Arc::new(Publisher::new());
+    assert_eq!(publisher.longest_silence(), Duration::ZERO, "nobody is there");
+    let subscription = publisher.subscribe();
+    let says = subscription.acknowledger();
+    tokio::time::advance(3 * second).await;
+    assert_eq!(publisher.longest_silence(), 3 * second, "it owes its snapshot");
+    says.acknowledge(subscription.version);
+    tokio::time::advance(100 * second).await;
+    assert_eq!(publisher.longest_silence(), Duration::ZERO, "it owes nothing");
+    let first = publisher.put(whole("one"));
+    tokio::time::advance(2 * second).await;
+    let second_version = publisher.put(whole("two"));
+    tokio::time::advance(second).await;
+    assert_eq!(publisher.longest_silence(), 3 * second, "since the first that it owes");
+    says.acknowledge(first);
+    tokio::time::advance(second).await;
+    assert_eq!(
+        publisher.longest_silence(),
+        second,
+        "it is slow, and has just said something"
+    );
+    says.acknowledge(second_version);
+    assert_eq!(publisher.longest_silence(), Duration::ZERO);
+    publisher.put(whole("three"));
+    tokio::time::advance(second).await;
+    drop(subscription);
+    assert_eq!(publisher.longest_silence(), Duration::ZERO, "it is gone");
+}
+
+#[test]
+fn the_compute_that_is_in_a_state_for_the_longest_time_is_known() {
+    let publisher = Publisher::new();
+    for (name, since) in [("one", 7_000), ("two", 5_000)] {
+        let mut project = whole(name);
+        project.record.compute = ComputeRecord {
+            since,
+            ..compute(ComputeState::Starting)
+        };
+        publisher.put(project);
+    }
+    publisher.put(whole("asleep"));
+    assert_eq!(publisher.longest_in(ComputeState::Starting), Some(5_000));
+    assert_eq!(publisher.longest_in(ComputeState::Draining), None);
+}

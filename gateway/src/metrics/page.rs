@@ -1,6 +1,7 @@
 //! The page that Prometheus reads: what was counted, and what is so at this moment.
 
-use super::process;
+use control_api::process;
+
 use crate::context::Gateway;
 
 /// Everything, in Prometheus' text format.

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
+use harness::http::request;
 use harness::selkie::binary;
 use harness::{Endpoint, Raw, Selkie};
 
@@ -46,6 +48,18 @@ async fn gateways_reach_control_by_certificates_that_selkie_made() {
     };
     for endpoint in [through, selkie.demo()] {
         assert_eq!(Raw::login(&endpoint).await.query("SELECT 1").await.ok().text(), "1");
+    }
+    let page = request("GET", &selkie.api().replace("/api/v1", "/metrics"), None, None).await;
+    let in_a_month = SystemTime::now() + Duration::from_secs(30 * 86_400);
+    let in_a_month = in_a_month
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs_f64();
+    for setting in ["control.grpc.tls.cert", "control.grpc.tls.client_ca"] {
+        let series = format!("selkie_control_certificate_not_after_seconds{{setting=\"{setting}\"}} ");
+        let ends = page.body.lines().find_map(|line| line.strip_prefix(series.as_str()));
+        let ends: f64 = ends.expect("its end").parse().expect("a number");
+        assert!(ends > in_a_month, "{setting} ends at {ends}");
     }
     other.stop();
     selkie.logs.check();

@@ -2,10 +2,21 @@
 //! takes over what runs.
 
 use harness::client::{run, value};
+use harness::http::request;
 use harness::{Endpoint, Postgres, Selkie, eventually};
 use serde_json::json;
 
 use crate::service::Service;
+
+/// Whether the control plane whose page that is says that it leads.
+async fn leads(http: &str) -> bool {
+    let page = request("GET", &format!("{http}/metrics"), None, None).await;
+    let value = page
+        .body
+        .lines()
+        .find_map(|line| line.strip_prefix("selkie_control_leads "));
+    value.expect("a page of a control plane") == "1"
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_leader_is_followed_and_what_ran_goes_on() {
@@ -48,6 +59,9 @@ async fn killed_leader_is_followed_and_what_ran_goes_on() {
     let servers = selkie.servers();
     assert_eq!(servers.len(), 1);
 
+    let of_second = format!("http://127.0.0.1:{}", second.ports[0]);
+    let of_first = selkie.api().replace("/api/v1", "");
+    assert_eq!((leads(&of_first).await, leads(&of_second).await), (true, false));
     selkie.crash();
     // It waits for the next leader for as long as a takeover may take, 10 s, and no longer.
     let woken = second
@@ -55,6 +69,7 @@ async fn killed_leader_is_followed_and_what_ran_goes_on() {
         .await;
     assert_eq!(woken.status, 200, "{woken:?}");
     assert_eq!(woken.json()["incarnation"], 1, "taken over, not started again");
+    assert!(leads(&of_second).await);
     assert_eq!(value(&mut client, "SELECT COUNT(*) FROM t").await.as_deref(), Some("1"));
     assert_eq!(selkie.servers(), servers);
 

@@ -46,6 +46,9 @@ impl Inner {
         } else {
             OperationState::Done
         };
+        if error.is_some() {
+            counted::operation_failed(kind);
+        }
         open.error = error.map(Into::into);
         open.updated = now;
         open.ended = Some(now);

@@ -7,7 +7,7 @@ use super::{SqlStore, Tx};
 use crate::{
     name::ProjectId,
     store::{
-        ComputeRecord, EpochMs, StoreError,
+        ComputeRecord, EpochMs, StoreError, counted,
         operations::{BY_CONTROL, KEPT_PER_PROJECT, OperationRecord, Operations, begun_by, ended_by, new_id},
         rows::OperationRow,
     },
@@ -81,6 +81,9 @@ pub(super) async fn end(
     .execute(&mut **tx)
     .await?;
     if ended.rows_affected() > 0 {
+        if error.is_some() {
+            counted::operation_failed(kind);
+        }
         // Nothing where there are fewer: no id is below NULL.
         sqlx::query(
             "DELETE FROM operations WHERE project_id = $1 AND ended_ms IS NOT NULL AND id <= (SELECT id FROM operations \

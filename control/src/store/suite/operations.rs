@@ -77,11 +77,19 @@ pub(super) async fn operations_follow_a_compute_through_its_life(store: &impl St
     assert_eq!(latest(store).await.state, OperationState::Done);
 
     store.begin_start(&id("demo"), 5_000).await.unwrap();
+    let starts_failed = || {
+        counted::operations_failed()
+            .find_map(|(kind, count)| (kind == "start").then_some(count))
+            .unwrap()
+    };
+    // Of the whole process: others fail as well, none is taken back.
+    let before = starts_failed();
     let failed = ComputeRecord {
         reason: Some("no space left".into()),
         ..compute(ComputeState::Failed, 2, 5_001)
     };
     store.set_compute(&id("demo"), &failed).await.unwrap();
+    assert!(starts_failed() > before);
     assert_eq!(latest(store).await.error.as_deref(), Some("no space left"));
     store
         .set_compute(&id("demo"), &compute(ComputeState::Draining, 1, 6_000))

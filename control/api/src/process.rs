@@ -1,7 +1,7 @@
 //! What the kernel says of this process, by the names that Prometheus' own client libraries give it.
 //!
-//! Read from /proc when somebody asks; what cannot be read is left out. `selkie up` is one process: its gateway tells of all
-//! services in it.
+//! Read from /proc when somebody asks; what cannot be read is left out. `selkie up` is one process: its gateway and its control
+//! plane tell the same, of all services in it.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::path::Path;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// In Prometheus' text format.
-pub(super) fn text() -> String {
+pub fn text() -> String {
     let proc = Path::new("/proc/self");
     let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
     let status = fs::read_to_string(proc.join("status")).unwrap_or_default();

@@ -1,0 +1,47 @@
+//! What stores count for the metrics, over the whole process: it comes to be in the middle of transactions, where nothing but
+//! the transaction is at hand.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use control_api::rest::OperationKind;
+
+static FAILED: [AtomicU64; OperationKind::ALL.len()] = [const { AtomicU64::new(0) }; OperationKind::ALL.len()];
+
+/// What may be wrong when the database does not do what it is asked to.
+const KINDS: [&str; 2] = [AWAY, REFUSED];
+/// It is not reached, or has no connection left.
+const AWAY: &str = "away";
+/// It does not do what the statement says.
+const REFUSED: &str = "refused";
+
+static ERRORS: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
+
+/// A call to the database failed. A name that is taken is no failure.
+pub(super) fn failed(error: &sqlx::Error) {
+    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+    let kind = match error {
+        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => AWAY,
+        _ => REFUSED,
+    };
+    if let Some(at) = KINDS.iter().position(|one| *one == kind) {
+        ERRORS[at].fetch_add(1, Relaxed);
+    }
+}
+
+/// By kind, since the process began.
+pub(crate) fn errors() -> impl Iterator<Item = (&'static str, u64)> {
+    KINDS.into_iter().zip(ERRORS.iter().map(|count| count.load(Relaxed)))
+}
+
+/// An operation of that kind ended with an error; also where the transaction is then rolled back, and made again.
+pub(super) fn operation_failed(kind: OperationKind) {
+    if let Some(at) = OperationKind::ALL.iter().position(|one| *one == kind) {
+        FAILED[at].fetch_add(1, Relaxed);
+    }
+}
+
+/// By kind, since the process began.
+pub(crate) fn operations_failed() -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = FAILED.iter().map(|count| count.load(Relaxed));
+    OperationKind::ALL.into_iter().map(OperationKind::as_str).zip(counts)
+}
