@@ -7,8 +7,10 @@ pub(super) fn setting(w: &mut Writer<'_>) {
     let n = w.below(1000);
     let sql = match w.below(20) {
         0 => "SET sql_mode = ''".into(),
+        // Without a scope the server does not report it.
         1 => format!(
-            "SET sql_mode = '{}'",
+            "SET {}sql_mode = '{}'",
+            if n % 2 == 0 { "@@" } else { "" },
             w.one(&[
                 "ANSI_QUOTES",
                 "ANSI",
@@ -19,7 +21,8 @@ pub(super) fn setting(w: &mut Writer<'_>) {
             ])
         ),
         2 => format!(
-            "SET time_zone = '{}'",
+            "SET {}time_zone = '{}'",
+            if n % 3 == 0 { "@@" } else { "" },
             w.one(&["+00:00", "-11:30", "Europe/Lisbon", "SYSTEM", "Nowhere/Town"])
         ),
         3 => format!("SET timestamp = {}.{n}", 1_000_000_000 + n),
@@ -139,6 +142,7 @@ pub(super) fn set_statement(w: &mut Writer<'_>) {
 pub(super) fn tracker(w: &mut Writer<'_>) {
     w.say(&[
         "SET session_track_schema = OFF",
+        "SET session_track_system_variables = 'autocommit,tx_isolation'",
         "SET session_track_system_variables = 'sql_mode,time_zone'",
         "SET session_track_state_change = ON",
         "SET session_track_transaction_info = 'CHARACTERISTICS'",
@@ -150,6 +154,7 @@ pub(super) fn tracker(w: &mut Writer<'_>) {
             "USE {o}",
             "SET TRANSACTION READ ONLY",
             "SET time_zone = '+01:00'",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         ]);
     }
     w.typed.fill(None);
