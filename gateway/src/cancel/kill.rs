@@ -60,7 +60,9 @@ impl Kill {
 
     /// May the text be a KILL? A look at one byte; comments may stand before it.
     pub(crate) fn may_begin(text: &[u8]) -> bool {
-        matches!(text.trim_ascii_start().first(), Some(b'K' | b'k' | b'/' | b'#' | b'-'))
+        // As the server has it, a vertical tab is a space.
+        let first = text.iter().find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
+        matches!(first, Some(b'K' | b'k' | b'/' | b'#' | b'-'))
     }
 
     /// None: no KILL, or one of another shape. `user` is who says it.
