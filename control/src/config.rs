@@ -15,7 +15,6 @@ pub(crate) use store::StoreConfig;
 pub use store::{RawStore, SecretText};
 pub use tls::RawTls;
 pub(crate) use tls::TlsConfig;
-pub use tls::TlsError;
 
 /// Everything under `control`, unchecked. All fields have defaults.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

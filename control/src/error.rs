@@ -3,7 +3,9 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::{config::TlsError, store::StoreError};
+use control_api::services_tls::UnusableFile;
+
+use crate::store::StoreError;
 
 /// Fatal to the control plane; fit to be shown to the person who started it.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +57,8 @@ pub enum Error {
     #[error("the control plane's state: {0}")]
     Store(#[from] StoreError),
     /// A certificate of ours cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    #[error("control.grpc.tls: {0}")]
+    Tls(#[from] UnusableFile),
     /// Two metrics of one name: a mistake of ours.
     #[error("the metrics: {0}")]
     Metrics(#[from] prometheus::Error),

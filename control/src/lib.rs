@@ -38,7 +38,7 @@ mod usage;
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use config::{
     Config, ConfigError, ProcessConfig, RawConfig, RawListen, RawPrices, RawProcess, RawStore, RawSuspend, RawTls,
-    SecretText, TlsError, UidRange,
+    SecretText, UidRange,
 };
 pub use error::Error;
 pub use run::{Listening, run};

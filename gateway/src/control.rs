@@ -6,9 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use control_api::control as proto;
+use control_api::services_tls::{Files, Texts, UnusableFile};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use proto::gateways_client::GatewaysClient;
@@ -20,6 +21,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
+use crate::accept::Complaints;
 use crate::accounts::AccountSource;
 use crate::activity::{Changes, Clock};
 use crate::config::{ControlConfig, ControlTls};
@@ -61,14 +63,9 @@ pub enum ControlError {
     /// The address is no URL.
     #[error("control's address or certificates: {0}")]
     Address(#[from] tonic::transport::Error),
-    /// A file of `gateway.control.tls` cannot be read.
-    #[error("TLS file {path}: {source}", path = path.display())]
-    Tls {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file of `gateway.control.tls` cannot be used.
+    #[error("gateway.control.tls: {0}")]
+    Tls(#[from] UnusableFile),
     /// A file of `gateway.control.tls` holds no certificate.
     #[error(transparent)]
     Certificate(#[from] TlsError),
@@ -139,11 +136,18 @@ impl Control {
 
     /// Keeps the routes true for as long as it runs; `known` turns true with the first snapshot. Cancel-safe.
     pub(crate) async fn watch(self, known: watch::Sender<bool>) {
+        // It may be away for hours, and is asked every half a second.
+        let mut complaints = Complaints::default();
         loop {
             let ended = self.watch_once(&known).await;
-            self.link.is_down();
+            if self.link.is_down() {
+                complaints = Complaints::default();
+            }
             match ended {
                 Ok(()) => tracing::info!("control ended the watch"),
+                Err(status) if !complaints.is_due() => {
+                    tracing::debug!(reason = status.message(), "control is still away")
+                }
                 Err(status) if status.code() == Code::Unauthenticated => {
                     tracing::error!(reason = status.message(), "control refuses this gateway's token");
                 }
@@ -381,15 +385,15 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Erro
 }
 
 fn certificates(tls: &ControlTls) -> Result<ClientTlsConfig, ControlError> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|source| ControlError::Tls {
-            path: path.to_owned(),
-            source,
-        })
+    let files = Files {
+        cert: &tls.cert,
+        key: &tls.key,
+        authority: &tls.ca,
     };
+    let Texts { cert, key, authority } = files.read(SystemTime::now())?;
     Ok(ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
-        .identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?)))
+        .ca_certificate(Certificate::from_pem(authority))
+        .identity(Identity::from_pem(cert, key)))
 }
 
 /// When the certificates end that the connection is proven with; nothing where there are none.

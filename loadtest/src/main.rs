@@ -13,6 +13,7 @@
 mod client;
 mod connect;
 mod connect_storm;
+mod control_gone;
 mod idle;
 mod login;
 mod point_select;
@@ -44,6 +45,9 @@ struct Arguments {
     /// Cold wakes.
     #[arg(long, default_value_t = 40)]
     wakes: usize,
+    /// Seconds without a control plane.
+    #[arg(long, default_value_t = 600)]
+    away: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,6 +62,8 @@ enum Scenario {
     ConnectStorm,
     Idle,
     Scale,
+    /// Ten minutes; only when it is named.
+    ControlGone,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -79,6 +85,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         if arguments.scenarios == [Scenario::Scale] {
             return Ok(());
         }
+    }
+    if arguments.scenarios == [Scenario::ControlGone] {
+        report::rest_head();
+        return control_gone::measure(std::time::Duration::from_secs(arguments.away)).await;
     }
     let stage = Stage::set().await?;
     if [

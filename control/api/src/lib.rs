@@ -32,5 +32,6 @@ pub mod process;
 pub mod project_id;
 mod redacted;
 pub mod rest;
+pub mod services_tls;
 pub mod settings;
 pub mod spec;

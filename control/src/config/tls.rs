@@ -2,8 +2,9 @@
 //! a leader present goes out. Either all three files or none.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use control_api::services_tls::{Files, Texts, UnusableFile};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
@@ -33,27 +34,6 @@ pub(crate) struct TlsConfig {
     cert: PathBuf,
     key: PathBuf,
     client_ca: PathBuf,
-}
-
-/// A file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// It cannot be read.
-    #[error("TLS file {path}: {source}", path = path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It holds nothing of the kind.
-    #[error("TLS file {path}: holds no {what} in PEM form", path = path.display())]
-    Content {
-        /// Which.
-        path: PathBuf,
-        /// What should be there.
-        what: &'static str,
-    },
 }
 
 /// REST has no TLS of its own.
@@ -95,18 +75,20 @@ impl TlsConfig {
     }
 
     /// For gateways and for those who stand by: whoever shows no certificate of the authority is not heard.
-    pub(crate) fn server(&self) -> Result<ServerTlsConfig, TlsError> {
+    pub(crate) fn server(&self) -> Result<ServerTlsConfig, UnusableFile> {
+        let Texts { cert, key, authority } = self.read()?;
         Ok(ServerTlsConfig::new()
-            .identity(self.identity()?)
-            .client_ca_root(self.authority()?)
+            .identity(Identity::from_pem(cert, key))
+            .client_ca_root(Certificate::from_pem(authority))
             .timeout(HANDSHAKE_PATIENCE))
     }
 
     /// For calls to the control plane that leads, which shows a certificate of the same authority.
-    pub(crate) fn client(&self) -> Result<ClientTlsConfig, TlsError> {
+    pub(crate) fn client(&self) -> Result<ClientTlsConfig, UnusableFile> {
+        let Texts { cert, key, authority } = self.read()?;
         Ok(ClientTlsConfig::new()
-            .identity(self.identity()?)
-            .ca_certificate(self.authority()?))
+            .identity(Identity::from_pem(cert, key))
+            .ca_certificate(Certificate::from_pem(authority)))
     }
 
     /// When the first certificate of each file ends, in seconds since 1970, by the setting that names the file. A file that
@@ -120,15 +102,13 @@ impl TlsConfig {
         ends.into_iter().flatten().collect()
     }
 
-    fn identity(&self) -> Result<Identity, TlsError> {
-        Ok(Identity::from_pem(
-            read(&self.cert, "CERTIFICATE")?,
-            read(&self.key, "PRIVATE KEY")?,
-        ))
-    }
-
-    fn authority(&self) -> Result<Certificate, TlsError> {
-        Ok(Certificate::from_pem(read(&self.client_ca, "CERTIFICATE")?))
+    fn read(&self) -> Result<Texts, UnusableFile> {
+        let files = Files {
+            cert: &self.cert,
+            key: &self.key,
+            authority: &self.client_ca,
+        };
+        files.read(SystemTime::now())
     }
 }
 
@@ -140,21 +120,6 @@ fn first_end(pem: &[u8]) -> Option<i64> {
         Some(parsed.validity().not_after.timestamp())
     });
     ends.min()
-}
-
-fn read(path: &Path, what: &'static str) -> Result<String, TlsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| TlsError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    if text.contains(what) {
-        Ok(text)
-    } else {
-        Err(TlsError::Content {
-            path: path.to_owned(),
-            what,
-        })
-    }
 }
 
 #[cfg(test)]

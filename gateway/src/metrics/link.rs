@@ -35,9 +35,9 @@ impl Link {
         self.connected.store(true, Relaxed);
     }
 
-    /// Nothing more comes until it is tried again.
-    pub(crate) fn is_down(&self) {
-        self.connected.store(false, Relaxed);
+    /// Nothing more comes until it is tried again. Answers whether it was up.
+    pub(crate) fn is_down(&self) -> bool {
+        self.connected.swap(false, Relaxed)
     }
 
     pub(super) fn connected(&self) -> bool {

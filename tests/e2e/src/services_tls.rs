@@ -5,8 +5,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use harness::http::request;
-use harness::selkie::binary;
-use harness::{Endpoint, Raw, Selkie};
+use harness::keeper::Keeper;
+use harness::selkie::{binary, write_settings};
+use harness::{Endpoint, Raw, Selkie, cli};
 
 use crate::service::Service;
 
@@ -63,4 +64,50 @@ async fn gateways_reach_control_by_certificates_that_selkie_made() {
     }
     other.stop();
     selkie.logs.check();
+}
+
+/// One line, with the setting and the file.
+#[tokio::test]
+async fn certificates_that_cannot_be_used_are_named_at_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = certificates(dir.path());
+    let keeper = Keeper::new("selkie-t-");
+    write_settings(keeper.dir(), "");
+    let ports = std::fs::read_to_string(keeper.dir().join("selkie.toml")).expect("the settings");
+    let ports = ports.replace("http://127.0.0.1", "https://127.0.0.1");
+    std::fs::write(keeper.dir().join("selkie.toml"), ports + &settings).expect("the settings");
+    for (setting, file) in [
+        ("gateway.control.tls", "gateway.pem"),
+        ("gateway.control.tls", "gateway.key"),
+        ("control.grpc.tls", "control.pem"),
+        ("control.grpc.tls", "control.key"),
+    ] {
+        let path = dir.path().join(file);
+        let good = std::fs::read(&path).expect("a file");
+        for bad in [Some(b"no PEM".as_slice()), None] {
+            match bad {
+                Some(text) => std::fs::write(&path, text).expect("writing"),
+                None => std::fs::remove_file(&path).expect("removing"),
+            }
+            let service = setting.split('.').next().expect("a service");
+            let mut command = tokio::process::Command::new(binary());
+            command
+                .args([service, "--config"])
+                .arg(keeper.dir().join("selkie.toml"));
+            command.arg("--data-dir").arg(keeper.dir().join("data"));
+            // Where a gateway finds what it proves itself by otherwise.
+            std::fs::create_dir_all(keeper.dir().join("data/control")).expect("a directory");
+            std::fs::write(keeper.dir().join("data/control/gateway.token"), "token").expect("a token");
+            let ended = cli::run(&mut command).await;
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            let lines: Vec<_> = ended.stderr.lines().filter(|line| line.contains(file)).collect();
+            assert_eq!(lines.len(), 1, "{file}: {}", ended.stderr);
+            assert!(
+                lines[0].contains(setting) && lines[0].contains(&path.display().to_string()),
+                "{lines:?}"
+            );
+            assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        }
+        std::fs::write(&path, good).expect("writing");
+    }
 }

@@ -231,6 +231,10 @@ async fn clients_work_on_while_control_is(away: Away) {
     let mut comes = dying.endpoint.connect().await;
     tokio::join!(waits_to_the_deadline(&mut sleeps), waits_to_the_deadline(&mut comes));
 
+    // Kept twice, in a file and on stderr; and the gateway of `selkie up` may have said it when that was stopped.
+    let said = selkie.logs.text().matches("control is away").count();
+    assert!(said <= 4, "it is said {said} times");
+
     let (answer, ()) = tokio::join!(value(&mut waits, "SELECT 41 + 1"), async {
         match away {
             Away::Killed => control.starts().await,
