@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::proxy::{Then, Trouble, seed};
 use harness::{Endpoint, Proxy, Raw, Selkie, eventually};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::descriptors_of;
 use super::writer::Writer;
@@ -86,5 +87,36 @@ async fn what_was_acknowledged_over_a_bad_way_is_there_and_the_gateway_forgets_t
         proxy.connections() > u64::from(CLIENTS) * 3,
         "{proxy:?}: hardly anything was cut"
     );
+    selkie.logs.check();
+}
+
+/// Its machine has lost power, or a firewall has forgotten the connection: no end ever comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transaction_of_a_client_that_is_gone_without_a_word_is_undone_in_time() {
+    const PINNED_IDLE: Duration = Duration::from_secs(3);
+    let selkie = Selkie::start_with("gateway.pinned_idle_timeout = \"3s\"\n").await;
+    let project = selkie.project("half-open").await;
+    let proxy = Proxy::before_port(selkie.up().mysql.port).await;
+    let mut other = Raw::login(&project.endpoint).await;
+    other.query("CREATE TABLE t (a INT PRIMARY KEY)").await.ok();
+    let mut gone = Raw::login(&Endpoint {
+        port: proxy.port,
+        ..project.endpoint.clone()
+    })
+    .await;
+    gone.query("BEGIN").await.ok();
+    gone.query("INSERT INTO t VALUES (1)").await.ok();
+    proxy.strand();
+    let began = Instant::now();
+    // It waits for the lock that the other one holds.
+    other.query("INSERT INTO t VALUES (1)").await.ok();
+    let waited = began.elapsed();
+    assert!(waited < PINNED_IDLE + Duration::from_secs(4), "{waited:?}");
+    assert_eq!(other.query("SELECT COUNT(*) FROM t").await.ok().text(), "1");
+    eventually("the gateway has forgotten it", async || {
+        (selkie.metric("selkie_gateway_clients").await == 1.0).then_some(())
+    })
+    .await;
+    drop((gone, other));
     selkie.logs.check();
 }
