@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use sqlx::{Database, Pool};
+use sqlx::{Database, Pool, QueryBuilder};
 
 use super::{
     super::{BEGIN_WRITE, Db, SERIALISE_CREATES, WIPE},
@@ -167,21 +167,24 @@ impl SqlStore {
         let Some(last) = rows.last().map(|row| (row.project_id.clone(), row.name.clone())) else {
             return Ok(None);
         };
-        for row in &rows {
-            let place = Place {
-                column: kind.column(),
-                project: &row.project_id,
-                row: &row.name,
-            };
-            let plain = match &row.sealed {
-                Some(sealed) => rows::opened(&self.keys, place, sealed)?,
-                None => row.plain(kind)?,
-            };
-            kind.update(&mut tx, row, &self.keys.seal(place, &plain)).await?;
-        }
+        let sealed: Result<Vec<_>, _> = rows.iter().map(|row| self.sealed(kind, row)).collect();
+        kind.update(&mut tx, &rows, sealed?).await?;
         let count = rows.len() as u64;
         tx.commit().await?;
         Ok(Some((last, count)))
+    }
+
+    fn sealed(&self, kind: Kind, row: &Unsealed) -> Result<Vec<u8>, StoreError> {
+        let place = Place {
+            column: kind.column(),
+            project: &row.project_id,
+            row: &row.name,
+        };
+        let plain = match &row.sealed {
+            Some(sealed) => rows::opened(&self.keys, place, sealed)?,
+            None => row.plain(kind)?,
+        };
+        Ok(self.keys.seal(place, &plain))
     }
 
     async fn is_to_be_wiped(&self, first: &str) -> Result<bool, StoreError> {
@@ -297,28 +300,26 @@ impl Kind {
         Ok(rows)
     }
 
-    async fn update(self, tx: &mut Tx, row: &Unsealed, sealed: &[u8]) -> Result<(), StoreError> {
-        match self {
-            Self::Users => {
-                sqlx::query(
-                    "UPDATE users SET verifiers = $3, native_sha1 = $4, caching_sha2 = $4 \
-                     WHERE project_id = $1 AND name = $2",
-                )
-                .bind(&row.project_id)
-                .bind(&row.name)
-                .bind(sealed)
-                .bind(&b""[..])
-                .execute(&mut **tx)
-                .await?
-            }
-            Self::Servers => {
-                sqlx::query("UPDATE servers SET sealed_accounts = $2, accounts = '' WHERE project_id = $1")
-                    .bind(&row.project_id)
-                    .bind(sealed)
-                    .execute(&mut **tx)
-                    .await?
-            }
+    /// One statement for all: each on its way alone would cost PostgreSQL a minute for 100,000 projects.
+    async fn update(self, tx: &mut Tx, rows: &[Unsealed], sealed: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let (before, after) = match self {
+            Self::Users => (
+                "UPDATE users SET verifiers = n.column3, native_sha1 = n.column4, caching_sha2 = n.column4 FROM (",
+                ") n WHERE users.project_id = n.column1 AND users.name = n.column2",
+            ),
+            Self::Servers => (
+                "UPDATE servers SET sealed_accounts = n.column3, accounts = n.column2 FROM (",
+                ") n WHERE servers.project_id = n.column1",
+            ),
         };
+        let mut query = QueryBuilder::<Db>::new(before);
+        query.push_values(rows.iter().zip(sealed), |mut values, (row, sealed)| {
+            // A server's row has no name of its own, and no text is what is left of its accounts.
+            values.push_bind(&row.project_id).push_bind(&row.name).push_bind(sealed);
+            values.push_bind(rows::IN_THE_CLEAR);
+        });
+        query.push(after);
+        query.build().execute(&mut **tx).await?;
         Ok(())
     }
 }
