@@ -194,7 +194,7 @@ async fn renew(store: &dyn Store, term: i64, until: &watch::Sender<Option<Instan
 async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(CALL_PATIENCE, call).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::Backend("the store does not answer".into())),
+        Err(_) => Err(StoreError::silent()),
     }
 }
 

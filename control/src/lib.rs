@@ -42,4 +42,4 @@ pub use config::{
 };
 pub use error::Error;
 pub use run::{Listening, run};
-pub use store::StoreError;
+pub use store::{Fault, StoreError};

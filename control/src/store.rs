@@ -17,6 +17,7 @@ mod access;
 pub(crate) mod audit;
 mod computes;
 pub(crate) mod counted;
+mod fault;
 pub(crate) mod keys;
 mod leases;
 #[cfg(any(test, feature = "sim"))]
@@ -35,6 +36,7 @@ pub(crate) use access::{Access, Accesses, Expected, NewUser, Observed, Touched, 
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use computes::ucu;
 pub(crate) use computes::{ComputeRecord, ComputeStates, Transition};
+pub use fault::Fault;
 pub(crate) use leases::{Holder, LEADER, LeaseRecord, Leases};
 
 use audit::AuditLog;
@@ -75,12 +77,28 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The database itself.
+    /// The database cannot do it now, or not any more.
+    #[error("the state: {fault}: {source}")]
+    Faulty {
+        /// What is wrong.
+        fault: Fault,
+        /// As the database says it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database refuses the statement.
     #[error(transparent)]
     Backend(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl StoreError {
+    /// The store has not answered in the time that its caller gives it.
+    pub(crate) fn silent() -> Self {
+        Self::Faulty {
+            fault: Fault::Away,
+            source: "it did not answer in time".into(),
+        }
+    }
+
     fn unusable(store: &str, problem: impl Into<String>) -> Self {
         Self::Unusable {
             store: store.into(),
@@ -92,7 +110,13 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         counted::failed(&error);
-        Self::Backend(Box::new(error))
+        match Fault::of(&error) {
+            Some(fault) => Self::Faulty {
+                fault,
+                source: Box::new(error),
+            },
+            None => Self::Backend(Box::new(error)),
+        }
     }
 }
 
@@ -116,6 +140,9 @@ fn migrated(result: Result<(), MigrateError>, store: &str) -> Result<(), StoreEr
             format!(
                 "its migration {version} is not the one of this version: it was made by a build that was never released"
             )
+        }
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) if Fault::of(&error).is_some() => {
+            return Err(error.into());
         }
         Err(error) => format!("its tables cannot be brought up to date: {error}"),
     };

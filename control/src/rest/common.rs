@@ -3,12 +3,16 @@
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder, path::Operation};
 
 /// Whatever is asked for.
-const ALL: [(&str, &str); 5] = [
+const ALL: [(&str, &str); 6] = [
     ("400", "The query, a header or the body is wrong."),
     ("401", "The API key is missing, unknown or expired."),
     ("403", "The API key's scope does not allow this."),
     ("500", "The control plane failed; its log says why."),
-    ("503", "No control plane leads at the moment: try again."),
+    (
+        "503",
+        "No control plane leads at the moment, or it does not reach its state: try again.",
+    ),
+    ("507", "No space is left where the control plane keeps its state."),
 ];
 /// Where something may be changed.
 const CHANGES: [(&str, &str); 5] = [

@@ -25,7 +25,9 @@ pub(super) async fn alive() -> &'static str {
 /// The store answers, and computes can be started: what they all have in common is there.
 pub(super) async fn ready(State(state): State<Rest>) -> Result<&'static str, Problem> {
     let read = tokio::time::timeout(STORE_PATIENCE, state.projects.store.projects(None, 1)).await;
-    read.unwrap_or_else(|_| Err(StoreError::Backend("the store does not answer".into())))?;
+    // 500 whatever is wrong with it: alerts tell it by that from computes that cannot start.
+    read.unwrap_or_else(|_| Err(StoreError::silent()))
+        .map_err(|error| problem::internal(&error))?;
     let not_ready = |detail| {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -13,7 +13,13 @@ use axum::{
 use control_api::rest;
 use serde::de::DeserializeOwned;
 
-use crate::{compute::WakeError, name::NameError, projects::ChangeError, secret::PasswordError, store::StoreError};
+use crate::{
+    compute::WakeError,
+    name::NameError,
+    projects::ChangeError,
+    secret::PasswordError,
+    store::{Fault, StoreError},
+};
 
 const CHANGED_MEANWHILE: &str = "changed_meanwhile";
 
@@ -175,9 +181,44 @@ impl From<StoreError> for Problem {
                 "try again",
                 error.to_string(),
             ),
+            StoreError::Faulty { fault, .. } => {
+                tracing::error!(%error, "a REST request failed for the state's sake");
+                faulty(fault)
+            }
             StoreError::Corrupt(_) | StoreError::Unusable { .. } | StoreError::Backend(_) => internal(&error),
         }
     }
+}
+
+/// What its caller may know of it.
+fn faulty(fault: Fault) -> Problem {
+    let (status, code, title, detail) = match fault {
+        Fault::Full => (
+            StatusCode::INSUFFICIENT_STORAGE,
+            "state_full",
+            "no space for the control plane's state",
+            "it was not written down: there is no space left where the control plane keeps its state. It goes on by itself once there is",
+        ),
+        Fault::ReadOnly => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "state_read_only",
+            "the control plane's state cannot be changed",
+            "it was not written down: where the control plane keeps its state, nothing can be written now",
+        ),
+        Fault::Damaged => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "state_damaged",
+            "the control plane's state is damaged",
+            "the control plane cannot read its state; its log says more",
+        ),
+        Fault::Away => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "state_unavailable",
+            "try again",
+            "the control plane does not reach its state; try again",
+        ),
+    };
+    Problem::new(status, code, title, detail)
 }
 
 impl From<WakeError> for Problem {

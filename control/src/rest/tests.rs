@@ -138,6 +138,40 @@ fn kind(headers: &HeaderMap) -> String {
 }
 
 #[tokio::test]
+async fn changes_without_space_for_the_state_are_507_and_the_rest_goes_on() {
+    let api = Api::with_demo().await;
+    let full = |is_full: bool| api.plane.store.is_full.store(is_full, Ordering::Relaxed);
+    full(true);
+    for (method, path, body) in [
+        ("POST", "/api/v1/projects", Some(json!({"id": "late"}))),
+        ("POST", "/api/v1/projects/demo/users", Some(json!({"name": "app"}))),
+        (
+            "PATCH",
+            "/api/v1/projects/demo",
+            Some(json!({"suspend_after": "never"})),
+        ),
+        ("DELETE", "/api/v1/projects/demo", None),
+    ] {
+        let (status, problem) = api.call(method, path, body).await;
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (507, Some("state_full")),
+            "{method} {path}"
+        );
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("no space left") && !detail.contains("as if"),
+            "{detail}"
+        );
+    }
+    assert_eq!(api.get("/api/v1/projects/demo").await.0, 200);
+    let (_, listed) = api.get("/api/v1/projects").await;
+    assert_eq!(listed["projects"].as_array().map(Vec::len), Some(1), "{listed}");
+    full(false);
+    assert_eq!(api.post("/api/v1/projects", json!({"id": "late"})).await.0, 201);
+}
+
+#[tokio::test]
 async fn project_is_made_shown_listed_and_removed() {
     let api = Api::new().await;
     let body = json!({

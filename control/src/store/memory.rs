@@ -52,6 +52,8 @@ pub(crate) struct MemoryStore {
     pub(crate) lists_hang: Arc<AtomicBool>,
     /// So many starts are not written down.
     pub(crate) starts_fail: Arc<AtomicU32>,
+    /// Nothing can be written.
+    pub(crate) is_full: Arc<AtomicBool>,
     /// The control plane that has this handle: once it is dead, it writes nothing.
     pub(crate) mortal: Mortal,
     /// What a keeper writes takes up to so long to arrive, and as long to be answered.
@@ -133,6 +135,12 @@ impl MemoryStore {
     fn lock_in_term(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
         if !self.mortal.lives_on() {
             return Err(StoreError::Backend("its control plane was killed".into()));
+        }
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(StoreError::Faulty {
+                fault: Fault::Full,
+                source: "as if it stood on a full disk".into(),
+            });
         }
         let inner = self.lock();
         let now = inner.leases.get(LEADER).map(|(lease, _)| lease.term);

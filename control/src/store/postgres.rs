@@ -61,8 +61,14 @@ pub(super) async fn open(options: PgConnectOptions, name: &str, keys: &Path) -> 
         .connect_with(options)
         .await
         .map_err(|error| unusable(name, &error))?;
-    migrated(sqlx::migrate!("migrations/postgres").run(&pool).await, name)?;
-    PostgresStore::open(pool, keys, name).await
+    let opened = async {
+        migrated(sqlx::migrate!("migrations/postgres").run(&pool).await, name)?;
+        PostgresStore::open(pool.clone(), keys, name).await
+    };
+    opened.await.map_err(|error| match error {
+        StoreError::Faulty { fault, source } => StoreError::unusable(name, format!("{fault}: {source}")),
+        error => error,
+    })
 }
 
 /// One connection outside of the pool first: the pool tries again until its time is over and then forgets why.
@@ -127,7 +133,7 @@ mod tests {
     use harness::Postgres;
 
     use super::*;
-    use crate::store::{Store, suite};
+    use crate::store::{Fault, Store, suite};
 
     async fn server() -> &'static Postgres {
         tokio::task::spawn_blocking(Postgres::shared).await.unwrap()
@@ -221,6 +227,27 @@ mod tests {
         for text in [unknown, misnamed, missing, without] {
             assert!(!text.contains("harness"), "a password: {text}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_asked_while_the_database_is_away_is_not_done_and_all_goes_on_when_it_is_back() {
+        let server = server().await;
+        let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+        let store = open_url(&url, &dir).await.unwrap();
+        store.create_project(suite::new_project("early")).await.unwrap();
+        let name = url.rsplit('/').next().unwrap();
+        let admit = |who: bool| server.sql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {who}"));
+        admit(false);
+        let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        server.sql("postgres", &cut);
+        for _ in 0..2 {
+            let refused = store.create_project(suite::new_project("late")).await.unwrap_err();
+            let away = matches!(refused, StoreError::Faulty { fault: Fault::Away, .. });
+            assert!(away, "{refused:?}");
+        }
+        admit(true);
+        assert_eq!(store.projects(None, 10).await.unwrap().len(), 1);
+        store.create_project(suite::new_project("late")).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,14 @@
 
 use std::{path::Path, time::Duration};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{
+    Connection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
 
-use super::{StoreError, migrated};
+use super::{Fault, StoreError, migrated};
+
+mod inspect;
 
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for each database")]
 #[path = "sql.rs"]
@@ -35,8 +40,10 @@ const CONNECTIONS_MAX: u32 = 4;
 /// A writer waits for the one before it; these are transactions of a few milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens or makes the file and brings its tables up to date; `keys` is the file of its keys.
+/// Opens or makes the file and brings its tables up to date; `keys` is the file of its keys. What cannot be used stays as
+/// it is.
 pub(super) async fn open(file: &Path, keys: &Path) -> Result<SqliteStore, StoreError> {
+    inspect::inspect(file).await?;
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -48,10 +55,14 @@ pub(super) async fn open(file: &Path, keys: &Path) -> Result<SqliteStore, StoreE
     let pool = SqlitePoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
         .acquire_timeout(BUSY_TIMEOUT)
+        // On a full disk SQLite rolls back by itself; sqlx then fails to, and takes the connection for one in a transaction for
+        // ever after: nothing could begin on it any more.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
-        .await?;
-    let name = file.display().to_string();
+        .await
+        .map_err(|error| refused(file, error.into()))?;
     let opened = async {
+        let name = file.display().to_string();
         migrated(sqlx::migrate!("migrations/sqlite").run(&pool).await, &name)?;
         SqliteStore::open(pool.clone(), keys, &name).await
     };
@@ -59,7 +70,23 @@ pub(super) async fn open(file: &Path, keys: &Path) -> Result<SqliteStore, StoreE
     if opened.is_err() {
         pool.close().await;
     }
-    opened
+    opened.map_err(|error| refused(file, error))
+}
+
+/// At the start: which file, and what to do.
+fn refused(file: &Path, error: StoreError) -> StoreError {
+    let StoreError::Faulty { fault, source } = error else {
+        return error;
+    };
+    let problem = match fault {
+        Fault::Full => format!("no space is left on its file system ({source}): make some"),
+        Fault::ReadOnly => format!("cannot be written ({source}): is it, or its file system, read-only?"),
+        Fault::Damaged => format!("is damaged ({source}): {}", inspect::RESTORE),
+        Fault::Away => format!(
+            "cannot be used ({source}): who owns it and its directory, does another program hold it, is its disk well?"
+        ),
+    };
+    StoreError::unusable(&file.display().to_string(), problem)
 }
 
 #[cfg(test)]

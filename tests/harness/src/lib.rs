@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod client;
 pub mod direct;
+pub mod disk;
 pub mod http;
 pub mod keeper;
 pub mod logs;
@@ -23,6 +24,7 @@ pub mod wait;
 
 pub use client::Endpoint;
 pub use direct::Direct;
+pub use disk::SmallDisk;
 pub use postgres::Postgres;
 pub use project::{Compute, Project};
 pub use proxy::Proxy;
