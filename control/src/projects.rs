@@ -78,9 +78,11 @@ impl Projects {
             self.finish_delete(&whole.record).await?;
             return Err(ChangeError::Prepare(error));
         }
-        self.store
-            .end_operation(&id, OperationKind::Create, None, clock::now())
-            .await?;
+        // It is made, whether or not the store can take this: gateways are told, and the next control plane ends what is open.
+        let ended = self.store.end_operation(&id, OperationKind::Create, None, clock::now());
+        if let Err(error) = ended.await {
+            tracing::warn!(project = %id, %error, "a project is made, and its making is still said to go on");
+        }
         let version = self.publisher.put(whole.clone());
         self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
         tracing::info!(project = %id, "project created");

@@ -42,6 +42,13 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// whoever asked for the suspend will wait.
 const FORCED_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Until the store is asked again for what it did not take: soon enough after a disk has space again, and no load on one that
+/// has none.
+const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Changes of state that wait for the store. Without it nothing can start, so that only suspends that are called off make
+/// many; of those the oldest go.
+const UNSAVED_MAX: usize = 64;
+
 pub(super) struct Keeper {
     id: ProjectId,
     parts: Parts,
@@ -87,6 +94,10 @@ pub(super) struct Keeper {
     epoch: u64,
     /// Happened while an event was handled; next in line.
     next: VecDeque<(Event, Option<String>)>,
+    /// What the store has not taken yet, oldest first, and what the agent said last.
+    unsaved: VecDeque<ComputeRecord>,
+    unsaved_look: Option<Observed>,
+    save_at: Option<Instant>,
 }
 
 /// What a task brings back.
@@ -150,6 +161,9 @@ impl Keeper {
             task_of_state: None,
             epoch: 0,
             next: VecDeque::new(),
+            unsaved: VecDeque::new(),
+            unsaved_look: None,
+            save_at: None,
         };
         if let Some(running) = &keeper.running {
             // Adopted: what SQL changed while no control plane was there, first of all whom it took the access from.
@@ -186,6 +200,7 @@ impl Keeper {
                     Some(done) = self.tasks.join_next() => self.done(done).await,
                     report = next_report(&mut self.running) => self.reported(report).await,
                     Some(request) = mailbox.recv() => self.requested(request),
+                    () = until(self.save_at) => self.save().await,
                     () = all_gone(&mut self.wakers), if may_be_dropped(self.state) => {
                         self.wakers.clear();
                         self.parts.metrics.wake("abandoned");
@@ -205,7 +220,7 @@ impl Keeper {
             State::Failed => self.back_off_until.is_none_or(|until| Instant::now() >= until),
             _ => false,
         };
-        resting && self.tasks.is_empty() && self.appliers.is_empty()
+        resting && self.tasks.is_empty() && self.appliers.is_empty() && self.save_at.is_none()
     }
 
     fn requested(&mut self, request: Request) {
@@ -270,13 +285,21 @@ impl Keeper {
             return self.version;
         }
         self.look = observed.look;
+        // Of two looks the later counts.
+        self.unsaved_look = None;
         match self.parts.store.set_observed(&self.id, &observed).await {
             Ok(access) => {
                 self.parts.publisher.set_access(&self.id, access);
             }
             // Its last word comes while it is being deleted.
             Err(StoreError::NotFound(_)) => return self.version,
-            Err(error) => tracing::error!(%error, "cannot keep what the agent reported"),
+            Err(error) => {
+                tracing::error!(%error, "cannot keep what the agent reported");
+                if may_pass(&error) {
+                    self.unsaved_look = Some(observed.clone());
+                    self.save_later();
+                }
+            }
         }
         self.parts.publisher.set_observed(&self.id, observed)
     }
@@ -528,10 +551,60 @@ impl Keeper {
         self.version = self.parts.publisher.set_compute(&self.id, self.record.clone(), passage);
     }
 
-    async fn persist(&self) {
-        if let Err(error) = self.parts.store.set_compute(&self.id, &self.record).await {
-            tracing::error!(%error, state = %self.record.state, "cannot keep the compute's state");
+    async fn persist(&mut self) {
+        let record = self.record.clone();
+        let outward = |record: &ComputeRecord| (record.incarnation, record.state);
+        match self.unsaved.back_mut() {
+            // A start that is tried again and again ends in the state that is waiting already, since it began.
+            Some(last) if outward(last) == outward(&record) => {
+                *last = ComputeRecord {
+                    since: last.since,
+                    ..record
+                }
+            }
+            _ => self.unsaved.push_back(record),
         }
+        if self.unsaved.len() > UNSAVED_MAX {
+            self.unsaved.pop_front();
+        }
+        self.save().await;
+    }
+
+    /// Gives the store, in their order, the states that it has not taken, and what the agent said. What it cannot take now is
+    /// tried again: nothing else would tell it, and what is counted by it would be wrong.
+    async fn save(&mut self) {
+        let again = self.save_at.take().is_some();
+        while let Some(record) = self.unsaved.front() {
+            if let Err(error) = self.parts.store.set_compute(&self.id, record).await {
+                if may_pass(&error) {
+                    if !again {
+                        tracing::error!(%error, state = %record.state, "cannot keep the compute's state yet");
+                    }
+                    return self.save_later();
+                }
+                tracing::error!(%error, state = %record.state, "cannot keep the compute's state");
+            }
+            self.unsaved.pop_front();
+        }
+        if let Some(observed) = self.unsaved_look.take() {
+            match self.parts.store.set_observed(&self.id, &observed).await {
+                Ok(access) => {
+                    self.parts.publisher.set_access(&self.id, access);
+                }
+                Err(error) if may_pass(&error) => {
+                    self.unsaved_look = Some(observed);
+                    return self.save_later();
+                }
+                Err(_) => {}
+            }
+        }
+        if again {
+            tracing::info!("what the store did not take is kept now");
+        }
+    }
+
+    fn save_later(&mut self) {
+        self.save_at = Some(Instant::now() + SAVE_AGAIN_AFTER);
     }
 
     /// Takes the next incarnation before anything of it exists, and only then lets the driver go.
@@ -788,6 +861,19 @@ fn drained(drain: Drain) -> (Event, Option<String>) {
 /// Nothing has begun yet, so the last caller's leaving ends it.
 fn may_be_dropped(state: State) -> bool {
     matches!(state, State::Queued | State::BackingOff)
+}
+
+/// Whether the store may take later what it did not take now.
+fn may_pass(error: &StoreError) -> bool {
+    matches!(error, StoreError::Faulty { .. })
+}
+
+/// Never, where no time is set. Cancel-safe.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The compute's next report; never, where none runs. Cancel-safe.

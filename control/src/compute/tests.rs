@@ -97,6 +97,47 @@ async fn gateways_are_told_every_state_in_order_and_the_secret_only_when_ready()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_full_store_did_not_take_is_kept_in_its_order_once_it_has_space() {
+    let (plane, id) = Plane::with_demo().await;
+    let full = |is_full: bool| plane.store.is_full.store(is_full, std::sync::atomic::Ordering::Relaxed);
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    full(true);
+    // What runs goes on, and may be stopped; nothing starts of which the store does not know.
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    *plane.driver.held_at_end.lock().unwrap() = Some(observed(&["made_at_last"]));
+    plane.computes().suspend(&id, "asked").await.unwrap();
+    let waited = plane.computes().wake(&id, None, 10 * MINUTE).await.unwrap_err();
+    assert_eq!(waited, WakeError::Deadline);
+    assert_eq!(
+        plane.driver.log().iter().filter(|did| did.starts_with("start")).count(),
+        1
+    );
+    let kept = plane.store.project(&id).await.unwrap().compute;
+    assert_eq!((kept.state, kept.incarnation), (ComputeState::Ready, 1), "half of it");
+
+    full(false);
+    let written = async {
+        while plane.store.project(&id).await.unwrap().compute.state != ComputeState::Suspended {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), written).await.unwrap();
+    let made = plane.store.transitions(&id, None, 10).await.unwrap();
+    let states: Vec<_> = made.iter().rev().map(|made| (made.to, made.incarnation)).collect();
+    let (starting, ready) = (ComputeState::Starting, ComputeState::Ready);
+    let (draining, suspended) = (ComputeState::Draining, ComputeState::Suspended);
+    assert_eq!(states, [starting, ready, draining, suspended].map(|state| (state, 1)));
+    assert!(
+        plane.store.open_operations().await.unwrap().is_empty(),
+        "and what it ends has ended"
+    );
+    let whole = &plane.store.whole_projects(None, 1).await.unwrap()[0];
+    assert_eq!(whole.observed.as_ref().unwrap().databases, ["made_at_last"]);
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    assert_eq!(state(&plane, &id), (ComputeState::Ready, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_server_held_at_its_end_is_what_logins_are_checked_against_in_its_sleep() {
     let (plane, id) = Plane::with_demo().await;
     plane.computes().wake(&id, None, MINUTE).await.unwrap();

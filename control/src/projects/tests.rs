@@ -60,3 +60,25 @@ async fn what_another_control_plane_had_begun_is_finished() {
     assert_eq!(plane.driver.log(), ["stop demo", "remove demo", "prepare other"]);
     assert!(plane.store.open_operations().await.unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn project_is_made_although_the_store_cannot_take_the_end_of_its_making() {
+    let plane = Plane::new();
+    *plane.driver.prepare_takes.lock().unwrap() = Duration::from_secs(1);
+    let full = |is_full: bool| plane.store.is_full.store(is_full, std::sync::atomic::Ordering::Relaxed);
+    let fills = async {
+        while plane.store.open_operations().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        full(true);
+    };
+    let (created, ()) = tokio::join!(plane.projects.create(suite::new_project("demo")), fills);
+    let id = created.unwrap().record.id;
+    assert!(plane.publisher().compute(&id).is_some(), "and gateways know it");
+    full(false);
+    // The next control plane ends what is said to go on.
+    let next = Plane::on(plane.driver.clone(), plane.store.clone());
+    let found = run::begin(&next.projects).await.unwrap();
+    run::prepare(&next.projects, found).await;
+    assert!(plane.store.open_operations().await.unwrap().is_empty());
+}
