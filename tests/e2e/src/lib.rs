@@ -38,6 +38,7 @@ mod secrets_in_logs;
 mod services_tls;
 mod settings;
 mod shutdown;
+mod state;
 mod streaming;
 mod suspend;
 mod suspend_idle;
