@@ -10,7 +10,7 @@ use control_api::control::{
 };
 use control_api::incoming::patient;
 use control_api::rest::{WakeSource, WokenBy};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use subtle::ConstantTimeEq;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -33,9 +33,12 @@ use crate::{
     usage::Usage,
 };
 
+mod prompt;
 #[cfg(test)]
 mod tests;
 mod watch;
+
+use prompt::Prompt;
 
 /// The largest message of a gateway: an activity report on very many projects.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -93,9 +96,10 @@ where
     if let Some(tls) = tls {
         server = server.tls_config(tls)?;
     }
+    let connections = patient("gateways", connections).map(|connection| connection.map(Prompt::new));
     server
         .add_service(authenticated)
-        .serve_with_incoming_shutdown(patient("gateways", connections), end.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, end.cancelled_owned())
         .await
 }
 

@@ -28,6 +28,7 @@ pub mod agent {
 pub mod incoming;
 pub mod life;
 pub mod networks;
+mod object;
 pub mod process;
 pub mod project_id;
 mod redacted;

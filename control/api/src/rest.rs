@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::settings::{self, Applies};
+use crate::{
+    object,
+    settings::{self, Applies},
+};
 
 /// POST /projects
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -28,7 +31,11 @@ pub struct CreateProject {
     #[schema(example = json!(["10.0.0.0/8"]))]
     pub allowed_networks: Option<Vec<String>>,
     /// A first user, made together with the project.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object::optional"
+    )]
     pub user: Option<CreateUser>,
     /// A first database, made together with the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]

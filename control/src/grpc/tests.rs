@@ -17,6 +17,8 @@ use tonic::{
 use super::*;
 use crate::testing::{Plane, Start};
 
+mod bad_input;
+
 const TOKEN: &str = "selkie_gateway_test";
 
 struct Server {

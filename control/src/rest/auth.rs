@@ -3,7 +3,7 @@
 //! refused whatever the path names, so a refusal tells nothing either.
 
 use axum::{
-    extract::{MatchedPath, RawPathParams, Request, State},
+    extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::Response,
@@ -47,7 +47,7 @@ impl Caller {
 pub(super) async fn require_key(
     State(rest): State<Rest>,
     path: MatchedPath,
-    parameters: RawPathParams,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
@@ -69,6 +69,12 @@ pub(super) async fn require_key(
         secret_hash: secret_hash.into(),
     };
     allow(caller.scope, request.method(), path.as_str())?;
+    let parameters = parameters.map_err(|_| {
+        Problem::invalid(
+            "invalid_path",
+            "a name in the path is no UTF-8 behind its percent signs",
+        )
+    })?;
     if path.as_str().starts_with("/api/v1/projects/{id}")
         && let Some((_, id)) = parameters.iter().find(|(name, _)| *name == "id")
         && !caller.sees(id)

@@ -305,6 +305,110 @@ async fn an_array_is_no_body() {
         .call("PATCH", "/api/v1/projects/demo", Some(json!([null, null])))
         .await;
     assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_body")));
+    // Nor is one within it: `name`, `password` and `admin` would be taken by their order.
+    let within = json!({"id": "other", "user": ["app", "pw of other", true]});
+    let (status, problem) = api.post("/api/v1/projects", within).await;
+    assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_body")));
+    assert!(problem["detail"].as_str().unwrap().contains("an object"), "{problem}");
+    assert_eq!(api.get("/api/v1/projects/other").await.0, 404, "nothing was made");
+    let nobody = json!({"id": "other", "user": null});
+    assert_eq!(api.post("/api/v1/projects", nobody).await.0, 201, "null is no user");
+}
+
+#[tokio::test]
+async fn whatever_comes_as_a_body_or_a_path_is_answered_with_what_is_wrong() {
+    let api = Api::with_demo().await;
+    let ask = async |method: &str, path: &str, body: &[u8]| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("content-type", "application/json");
+        let (status, kind, answer) = api.send(request.body(Body::from(body.to_vec())).unwrap()).await;
+        let said = String::from_utf8_lossy(&answer);
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]);
+        assert!((400..500).contains(&status), "{method} {path} {shown}: {status} {said}");
+        assert_eq!(kind, "application/problem+json", "{method} {path} {shown}: {said}");
+    };
+    let deep = [&b"{\"id\": "[..], &[b'['; 5_000]].concat();
+    for body in [
+        &b""[..],
+        b"{",
+        b"null",
+        b"\"demo\"",
+        b"17",
+        b"{\"id\": 17}",
+        b"{\"id\": null}",
+        b"{\"id\": {\"id\": \"other\"}}",
+        b"{\"id\": \"a\\u0000b\"}",
+        b"{\"id\": \"\xff\xfe\"}",
+        b"{\"id\": \"\\ud800\"}",
+        b"{\"id\": \"other\", \"id\": \"another\"}",
+        b"{\"id\": \"other\"} {}",
+        b"{\"id\": \"other\", \"size_cu\": 1e999}",
+        b"{\"id\": \"other\", \"size_cu\": -1}",
+        b"{\"id\": \"other\", \"size_cu\": NaN}",
+        b"{\"id\": \"other\", \"size_cu\": \"1\"}",
+        b"{\"id\": \"other\", \"user\": \"app\"}",
+        b"{\"id\": \"other\", \"user\": {}}",
+        b"{\"id\": \"other\", \"user\": [{\"name\": \"app\"}]}",
+        b"{\"id\": \"other\", \"user\": {\"name\": [\"app\"]}}",
+        b"{\"id\": \"other\", \"user\": {\"name\": \"app\", \"root\": true}}",
+        b"{\"id\": \"other\", \"allowed_networks\": {\"0\": \"10.0.0.0/8\"}}",
+        b"{\"id\": \"other\", \"wake_timeout\": 60}",
+        b"{\"id\": \"other\", \"unknown\": 1}",
+        &deep,
+        &[b' '; 70_000],
+    ] {
+        ask("POST", "/api/v1/projects", body).await;
+    }
+    let long = format!("/api/v1/projects/{}", "x".repeat(8_000));
+    for path in [
+        "/api/v1/projects/%00",
+        "/api/v1/projects/%ff%fe",
+        "/api/v1/projects/..%2f..%2fetc",
+        "/api/v1/projects/demo/usage?from=%ff",
+        "/api/v1/projects/demo/usage?from=2026-11-25&from=2026-11-24",
+        "/api/v1/projects/demo/usage?from=99999999999-01-01T00:00:00Z",
+        "/api/v1/projects/demo/usage?to=0000-00-00",
+        "/api/v1/projects/demo/usage?created_at=9223372036854775807",
+        "/api/v1/projects/demo/usage/statement?month=9999999999-01",
+        "/api/v1/projects?limit=-1",
+        "/api/v1/projects?limit=99999999999999999999",
+        "/api/v1/projects?limit[]=1",
+        "/api/v1/deleted-projects?after=x",
+        "/api/v1/projects/demo/compute/transitions?after=99999999999999999999",
+        "/api/v1/operations/%F0%9F%92%A9",
+        "/api/v2/projects",
+        &long,
+    ] {
+        ask("GET", path, b"").await;
+    }
+    for (method, path) in [
+        ("PATCH", "/api/v1/projects/demo"),
+        ("POST", "/api/v1/projects/demo/users"),
+        ("POST", "/api/v1/projects/demo/databases"),
+        ("PATCH", "/api/v1/projects/demo/settings"),
+        ("PUT", "/api/v1/projects/demo/settings"),
+        ("POST", "/api/v1/keys"),
+    ] {
+        for body in [
+            &b"[]"[..],
+            b"[[]]",
+            b"0",
+            b"{\"\": []}",
+            b"{\"a\": {\"b\": {}}}",
+            b"\xff",
+        ] {
+            ask(method, path, body).await;
+        }
+    }
+    let (_, left) = api.get("/api/v1/projects").await;
+    assert_eq!(
+        left["projects"].as_array().unwrap().len(),
+        1,
+        "nothing was made: {left}"
+    );
 }
 
 #[tokio::test]

@@ -160,3 +160,87 @@ impl Agent for Service {
             .map_err(|_| Status::unavailable("the agent has ended"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use proto::agent_client::AgentClient;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::time::timeout;
+    use tonic::Code;
+
+    use super::*;
+
+    /// Guards against hanging.
+    const SOON: Duration = Duration::from_secs(20);
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    async fn client(socket: &Path) -> AgentClient<tonic::transport::Channel> {
+        AgentClient::connect(format!("unix:{}", socket.display()))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn whatever_comes_in_on_its_socket_control_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("a.sock");
+        let listener = listen(&socket).unwrap();
+        let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "for control only");
+        let told = proto::AgentStatus {
+            incarnation: 7,
+            ..Default::default()
+        };
+        let (_status, status) = watch::channel(told);
+        let (asks, asked) = mpsc::channel(ASKED_MAX);
+        let over = CancellationToken::new();
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(serve(listener, status, asks, over.clone()));
+        let mut control = client(&socket).await;
+        let noise: Vec<u8> = (0..20_000_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let begun = |more: &[u8]| [PREFACE, more].concat();
+        for (what, bytes) in [
+            ("nothing", vec![]),
+            ("HTTP/1", b"GET / HTTP/1.1\r\nHost: agent\r\n\r\n".to_vec()),
+            ("noise", noise.clone()),
+            ("half a preface", PREFACE[..11].to_vec()),
+            ("noise for frames", begun(&noise)),
+            ("half a frame", begun(b"\0\0\x64\x01\x04\0\0\0\x01\x82")),
+            ("a frame of 16 MiB", begun(b"\xff\xff\xff\0\0\0\0\0\x01")),
+            ("fields that are none", begun(b"\0\0\x03\x01\x04\0\0\0\x01\xff\xff\xff")),
+            ("data of no stream", begun(b"\0\0\x01\0\0\0\0\0\x07x")),
+        ] {
+            let mut stream = UnixStream::connect(&socket).await.unwrap();
+            let ends = async {
+                // The other side may close before all is sent.
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            };
+            timeout(SOON, ends)
+                .await
+                .unwrap_or_else(|_| panic!("{what}: the connection stays"));
+        }
+        // Beyond what it takes in one message, 4 MiB.
+        let huge = proto::ApplyRequest {
+            settings: [("sql_mode".to_owned(), "x".repeat(5 << 20))].into(),
+            ..Default::default()
+        };
+        let refused = timeout(SOON, control.apply(huge)).await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+        assert!(asked.is_empty(), "nobody was asked for anything");
+        let status = timeout(SOON, control.status(proto::StatusRequest {}))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(status.into_inner().incarnation, 7);
+        drop(control);
+        over.cancel();
+        timeout(SOON, serving.join_next()).await.unwrap().unwrap().unwrap();
+    }
+}

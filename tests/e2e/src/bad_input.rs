@@ -95,6 +95,71 @@ async fn other_protocols_on_the_mysql_port_are_answered_and_closed() {
 }
 
 #[tokio::test]
+async fn what_is_no_request_on_the_other_ports_is_refused_or_closed() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project("bad-http").await;
+    let mut bystander = Bystander::new(selkie, &project.endpoint).await;
+    let client_hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[7; 500]].concat();
+    let large = "x".repeat(1 << 20);
+    let many: String = (0..20_000).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let posted = |head: &str, body: &[u8]| {
+        let head = format!("POST /api/v1/projects HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    };
+    let inputs = [
+        b"".to_vec(),
+        client_hello,
+        frames(1, b"\x0d\xa6\x03\0\0\0\0\x01\x2d"),
+        b"GET / HTTP/9.9\r\n\r\n".to_vec(),
+        b"GET\r\n\r\n".to_vec(),
+        b"\0\0\0\0\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\nA".to_vec(),
+        format!("GET /{large} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes(),
+        format!("GET /metrics HTTP/1.1\r\nHost: a\r\nx: {large}\r\n\r\n").into_bytes(),
+        format!("GET /metrics HTTP/1.1\r\nHost: a\r\n{many}\r\n").into_bytes(),
+        b"GET /metrics HTTP/1.1\r\nHost : a\r\nx\r\n\r\n".to_vec(),
+        posted("Content-Length: -1", b""),
+        posted("Content-Length: 1\r\nContent-Length: 2", b"{}"),
+        posted("Content-Length: 99999999999999999999", b"{}"),
+        posted("Content-Length: 1073741824", b"{}"),
+        posted("Transfer-Encoding: chunked", b"zz\r\n{}\r\n"),
+        posted("Transfer-Encoding: chunked", b"ffffffffffffffff\r\n{}"),
+    ];
+    let control = selkie.api().replace("/api/v1", "");
+    let (gateway, port) = (selkie.gateway_http(), selkie.control_port());
+    let port_of = |base: &str| {
+        base.rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .expect("a port")
+    };
+    let before = harness::process::resident_bytes(selkie.pid());
+    for port in [port_of(&control), port_of(&gateway), port] {
+        let endpoint = Endpoint {
+            port,
+            ..project.endpoint.clone()
+        };
+        for bytes in &inputs {
+            let seen = ends_after(&endpoint, bytes).await;
+            // Or nothing at all, or frames of HTTP/2 that say goodbye.
+            assert!(
+                !seen.starts_with(b"HTTP/") || seen.starts_with(b"HTTP/1.1 4"),
+                "port {port}, {}: {}",
+                bytes[..bytes.len().min(60)].escape_ascii(),
+                seen.escape_ascii()
+            );
+        }
+    }
+    let grown = harness::process::resident_bytes(selkie.pid()).saturating_sub(before);
+    assert!(grown < 100 << 20, "grew by {} MiB", grown >> 20);
+    for base in [control, gateway] {
+        assert_eq!(harness::http::status(&format!("{base}/readyz")).await, Some(200));
+    }
+    bystander.is_undisturbed(selkie).await;
+}
+
+#[tokio::test]
 async fn a_login_packet_cut_at_any_place_is_refused() {
     let selkie = Selkie::shared().await;
     let project = selkie.project("bad-login").await;
