@@ -159,6 +159,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fork,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_vfork,
+    // It is called, and calls nobody: who may connect reaches every unix socket that its file's mode opens, and Landlock knows none.
+    libc::SYS_connect,
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -215,7 +217,16 @@ fn filters() -> Result<Filters, BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     let mut refused: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
-        refused.insert(call, only_if(0, SeccompCmpOp::Ne, unix)?);
+        let mut rules = only_if(0, SeccompCmpOp::Ne, unix)?;
+        // Those that send without a connection. The kind is in the low bits, flags above it.
+        for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET] {
+            rules.extend(only_if(
+                1,
+                SeccompCmpOp::MaskedEq(0xf),
+                u64::from(kind.cast_unsigned()),
+            )?);
+        }
+        refused.insert(call, rules);
     }
     refused.insert(libc::SYS_clone, only_if(0, SeccompCmpOp::MaskedEq(thread), 0)?);
     // Its flags are in memory, where no filter looks. The C library makes threads by the older call where this one is absent.
@@ -292,30 +303,53 @@ mod tests {
         String::from_utf8(stdout).unwrap()
     }
 
-    /// The error number of a socket asked for by its second number: EPERM of the filter, or ENOSYS of a kernel without that ABI.
-    #[cfg(target_arch = "x86_64")]
-    #[tokio::test]
-    async fn the_second_number_of_a_call_is_no_way_around_the_filter() {
-        let dir = tempfile::tempdir().unwrap();
+    /// What a confined perl prints.
+    async fn confined_perl(script: &str, dir: &Path) -> String {
         let mut command = Command::new("/usr/bin/perl");
-        command.args(["-e", "syscall(0x40000000 | 41, 2, 1, 0); print $! + 0"]);
+        command.args(["-e", script]);
         let mut spec = crate::options::tests::spec();
         if !rustix::process::geteuid().is_root() {
             spec.uid = None;
         }
         let own = Own {
-            dirs: &[dir.path()],
+            dirs: &[dir],
             files: &[],
             program: Path::new("/usr/bin/perl"),
             connections: 8,
         };
         confine(&mut command, &spec, &own).unwrap();
         let said = command.output().await.unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&said.stdout),
-            libc::EPERM.to_string(),
-            "{said:?}"
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    }
+
+    /// The error number of a socket asked for by its second number: EPERM of the filter, or ENOSYS of a kernel without that ABI.
+    #[cfg(target_arch = "x86_64")]
+    #[tokio::test]
+    async fn the_second_number_of_a_call_is_no_way_around_the_filter() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = confined_perl("syscall(0x40000000 | 41, 2, 1, 0); print $! + 0", dir.path());
+        assert_eq!(said.await, libc::EPERM.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_for_those_who_call_not_to_call_others() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let (open, own) = (dir.path().join("open"), dir.path().join("own"));
+        let _listener = std::os::unix::net::UnixListener::bind(&open).unwrap();
+        std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let script = format!(
+            "use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die $!; \
+             print connect($s, pack_sockaddr_un('{open}')) ? 'connected' : $! + 0, ' '; \
+             print socket(my $d, AF_UNIX, SOCK_DGRAM, 0) ? 'sends' : $! + 0, ' '; \
+             socket(my $l, AF_UNIX, SOCK_STREAM, 0) or die $!; bind($l, pack_sockaddr_un('{own}')) or die $!; \
+             print listen($l, 1) ? 'listens' : $! + 0",
+            open = open.display(),
+            own = own.display(),
         );
+        let (refused, said) = (libc::EPERM, confined_perl(&script, dir.path()).await);
+        assert_eq!(said, format!("{refused} {refused} listens"));
     }
 
     #[tokio::test]
