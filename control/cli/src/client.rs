@@ -610,7 +610,24 @@ pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
 }
 
 /// Columns as wide as their widest cell.
+/// On one line, and nothing that a terminal would obey: names of users and programs are what a tenant's clients say.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Besides controls those that turn the direction of what follows.
+        match c {
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                shown.extend(c.escape_unicode())
+            }
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows = rows.map(|row| row.iter().map(|cell| shown(cell)).collect());
     let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect())
         .chain(rows)
         .collect();
@@ -632,7 +649,7 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 fn details(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter()
-        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .map(|(name, value)| format!("{name:width$}  {}\n", shown(value)))
         .collect()
 }
 
@@ -650,6 +667,15 @@ mod tests {
             table(&["PROJECT", "STATE"], rows.into_iter()),
             "PROJECT  STATE\na        suspended\nlonger   ready\n"
         );
+    }
+
+    #[test]
+    fn what_a_tenant_says_moves_no_cursor_and_makes_no_row() {
+        let said = "a\u{1b}[31m\nshop  ready\u{202e}\u{e4}\u{9b}";
+        let expected = "a\\u{1b}[31m\\nshop  ready\\u{202e}\u{e4}\\u{9b}";
+        let rows = [vec![said.to_owned()]];
+        assert_eq!(table(&["PROGRAM"], rows.into_iter()), format!("PROGRAM\n{expected}\n"));
+        assert_eq!(details(&[("user", said.to_owned())]), format!("user  {expected}\n"));
     }
 
     #[test]
