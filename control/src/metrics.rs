@@ -289,7 +289,7 @@ fn counted_by_stores() -> String {
     );
     counter(
         "selkie_control_store_errors_total",
-        "Calls to the store that failed, by what was wrong: it was not reached (away), or did not do it (refused).",
+        "Calls to the store that failed, by what was wrong: not reached or too slow (away), a full disk, read-only, damaged; or the statement (refused).",
         &mut counted::errors(),
     );
     text
@@ -302,7 +302,10 @@ mod tests {
     use control_api::rest::OperationState;
 
     use super::*;
-    use crate::testing::{Plane, Start};
+    use crate::{
+        store::StoreError,
+        testing::{Plane, Start},
+    };
 
     fn value(metrics: &Metrics, publisher: &Publisher, series: &str) -> f64 {
         let text = String::from_utf8(metrics.render(publisher).unwrap()).unwrap();
@@ -376,6 +379,23 @@ mod tests {
         for kind in OperationKind::ALL {
             failed(kind.as_str());
         }
+    }
+
+    #[test]
+    fn calls_to_the_store_that_fail_are_counted_by_what_is_wrong() {
+        let (metrics, publisher) = (Metrics::new().unwrap(), Publisher::new());
+        let errors = |kind: &str| {
+            let series = format!("selkie_control_store_errors_total{{kind=\"{kind}\"}}");
+            value(&metrics, &publisher, &series)
+        };
+        // Of the whole process: other tests fail as well.
+        let before = ["away", "full", "read_only", "damaged", "refused"].map(&errors);
+        drop(StoreError::from(sqlx::Error::PoolTimedOut));
+        assert!(errors("away") >= before[0] + 1.0);
+        drop(StoreError::silent());
+        assert!(errors("away") >= before[0] + 2.0);
+        drop(StoreError::from(sqlx::Error::RowNotFound));
+        assert!(errors("refused") > before[4]);
     }
 
     #[test]

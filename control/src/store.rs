@@ -93,6 +93,7 @@ pub enum StoreError {
 impl StoreError {
     /// The store has not answered in the time that its caller gives it.
     pub(crate) fn silent() -> Self {
+        counted::failed(Some(Fault::Away));
         Self::Faulty {
             fault: Fault::Away,
             source: "it did not answer in time".into(),
@@ -109,8 +110,9 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        counted::failed(&error);
-        match Fault::of(&error) {
+        let fault = Fault::of(&error);
+        counted::failed(fault);
+        match fault {
             Some(fault) => Self::Faulty {
                 fault,
                 source: Box::new(error),
