@@ -10,7 +10,7 @@ pub(super) fn setting(w: &mut Writer<'_>) {
         // Without a scope the server does not report it.
         1 => format!(
             "SET {}sql_mode = '{}'",
-            if n % 2 == 0 { "@@" } else { "" },
+            if n.is_multiple_of(2) { "@@" } else { "" },
             w.one(&[
                 "ANSI_QUOTES",
                 "ANSI",
@@ -22,7 +22,7 @@ pub(super) fn setting(w: &mut Writer<'_>) {
         ),
         2 => format!(
             "SET {}time_zone = '{}'",
-            if n % 3 == 0 { "@@" } else { "" },
+            if n.is_multiple_of(3) { "@@" } else { "" },
             w.one(&["+00:00", "-11:30", "Europe/Lisbon", "SYSTEM", "Nowhere/Town"])
         ),
         3 => format!("SET timestamp = {}.{n}", 1_000_000_000 + n),
