@@ -11,6 +11,7 @@ pub mod disk;
 pub mod http;
 pub mod keeper;
 pub mod logs;
+pub mod network;
 pub mod pki;
 pub mod ports;
 pub mod postgres;
