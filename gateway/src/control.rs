@@ -12,6 +12,7 @@ use control_api::control as proto;
 use control_api::services_tls::{Files, Texts, UnusableFile};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use prost::Message;
 use proto::gateways_client::GatewaysClient;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -37,6 +38,9 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const ACKS_MAX: usize = 64;
 /// Control hears of activity this often; its scheduler works in steps of seconds.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// A message of activity is no larger, but for its last project, which is 32 KiB at most: its pinned sessions are counted, and
+/// 16 of them are named, by texts that are bounded at their login. Control takes messages of 16 MiB; a small one holds nothing up.
+const REPORT_BYTES_MAX: usize = 1 << 20;
 /// A connection over which nothing comes is probed after so long, and given up when as long again brings no answer: until then
 /// wakes that were asked for over it wait, and nothing is heard of changes. As control does with its gateways.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -220,9 +224,11 @@ impl Control {
     /// Tells control what moved, every [`REPORT_EVERY`]. Cancel-safe.
     pub(crate) async fn report(self, routes: Arc<Routes>, clock: Clock) {
         let mut told: HashMap<Box<str>, Changes> = HashMap::new();
+        let mut refuses = false;
         loop {
             sleep(REPORT_EVERY).await;
             let mut moved = Vec::new();
+            let mut refused = None;
             let mut now_told = HashMap::new();
             for project in routes.all() {
                 let changes = project.activity.changes();
@@ -238,27 +244,88 @@ impl Control {
                     moved.push(project.activity.report(&project.id, incarnation, clock));
                 }
             }
-            if moved.is_empty() {
-                continue;
-            }
-            let report = proto::ActivityReport {
-                gateway_id: self.gateway_id.to_string(),
-                projects: moved,
-            };
-            let mut request = Request::new(report);
-            request.set_timeout(REPORT_EVERY * 2);
-            match self.client.clone().report_activity(request).await {
-                Ok(_) => {
-                    self.link.heard();
-                    told = now_told;
+            let mut parts = parts(moved).into_iter();
+            for part in parts.by_ref() {
+                let names: Vec<_> = part.iter().map(|activity| activity.project.clone()).collect();
+                let Err(status) = self.report_part(part).await else {
+                    continue;
+                };
+                for name in names {
+                    now_told.remove(name.as_str());
                 }
-                Err(status) => tracing::debug!(
-                    reason = status.message(),
-                    "activity not reported; the next report has it all"
-                ),
+                if !is_refusal(&status) {
+                    // It is away: the rest would wait for it as well.
+                    tracing::debug!(
+                        reason = status.message(),
+                        "activity not reported; the next report has it all"
+                    );
+                    break;
+                }
+                refused = Some(status);
             }
+            for activity in parts.flatten() {
+                now_told.remove(activity.project.as_str());
+            }
+            match refused {
+                // Of databases that it hears nothing of control thinks that nobody uses them.
+                Some(status) if !std::mem::replace(&mut refuses, true) => {
+                    tracing::warn!(
+                        reason = status.message(),
+                        "control refuses what this gateway reports of databases in use"
+                    );
+                }
+                Some(_) => {}
+                None => refuses = false,
+            }
+            told = now_told;
         }
     }
+
+    async fn report_part(&self, projects: Vec<proto::ProjectActivity>) -> Result<(), Status> {
+        let mut request = Request::new(proto::ActivityReport {
+            gateway_id: self.gateway_id.to_string(),
+            projects,
+        });
+        request.set_timeout(REPORT_EVERY * 2);
+        let reported = self.client.clone().report_activity(request).await;
+        match &reported {
+            Ok(_) => self.link.heard(),
+            Err(_) => self.link.report_failed(),
+        }
+        reported.map(drop)
+    }
+}
+
+/// Reports that are small enough each; none where there is nothing to report.
+fn parts(all: Vec<proto::ProjectActivity>) -> Vec<Vec<proto::ProjectActivity>> {
+    let mut parts: Vec<Vec<_>> = Vec::new();
+    let mut bytes = REPORT_BYTES_MAX;
+    for activity in all {
+        if bytes >= REPORT_BYTES_MAX {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += activity.encoded_len();
+        if let Some(part) = parts.last_mut() {
+            part.push(activity);
+        }
+    }
+    parts
+}
+
+/// Control has answered, and would answer the same to the same again; otherwise it is away or busy. A token that it does not
+/// know is what the watch complains of.
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+    )
 }
 
 async fn say(says: &mpsc::Sender<proto::WatchRequest>, message: proto::watch_request::Message) -> Result<(), Status> {
@@ -417,4 +484,47 @@ fn token(path: &Path) -> Result<MetadataValue<Ascii>, ControlError> {
         .map_err(|_| ControlError::NotAToken { path: path.to_owned() })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that a gateway names of one, as long as it can be.
+    fn activity(name: String) -> proto::ProjectActivity {
+        let session = proto::PinnedSession {
+            connection_id: u32::MAX,
+            user: "\u{10ffff}".repeat(128),
+            client_address: "x".repeat(64),
+            program_name: "\u{10ffff}".repeat(256),
+            reason: "x".repeat(64),
+            idle_ms: u64::MAX,
+        };
+        proto::ProjectActivity {
+            project: name,
+            pinned: 16,
+            pinned_sessions: vec![session; 16],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn reports_are_small_however_much_there_is_to_say_and_together_say_it_all() {
+        let all: Vec<_> = (0..1000).map(|n| activity(format!("p{n}"))).collect();
+        let one = all[999].encoded_len();
+        assert!(one <= 32 << 10, "{one}");
+        let parts = parts(all.clone());
+        assert!(parts.len() > 10, "{}", parts.len());
+        for part in &parts {
+            let report = proto::ActivityReport {
+                gateway_id: "g".repeat(16),
+                projects: part.clone(),
+            };
+            // With the few bytes that say how long each project's is.
+            let len = report.encoded_len();
+            assert!(len < REPORT_BYTES_MAX + (64 << 10), "{len}");
+        }
+        assert_eq!(parts.concat(), all);
+        assert!(super::parts(Vec::new()).is_empty());
+    }
 }

@@ -22,6 +22,9 @@ use crate::tls::Certificates;
 
 /// A login packet carries names and connection attributes of at most 64 KiB.
 pub(crate) const LOGIN_PACKET_BYTES_MAX: usize = 128 * 1024;
+/// Of what a client says of itself so much is kept and told to control, which keeps as much of it: a name to recognise a
+/// program by. It stands in every report on a session that keeps its database awake.
+const PROGRAM_NAME_CHARS_MAX: usize = 256;
 /// The greeting's version before control has said anything of a server.
 const VERSION_WHEN_UNKNOWN: &str = "10.11.0-MariaDB";
 /// utf8mb4_general_ci. Clients send their own; this only tells them what the server prefers.
@@ -270,7 +273,8 @@ fn login(packet: &Packet, expected_sequence: u8) -> Result<Login, HandshakeError
     }
     let login = LoginPacket::decode(&packet.payload)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let program_name = login.attributes().find(|(key, _)| *key == b"program_name");
+    let mut attributes = login.attributes();
+    let program_name = attributes.find_map(|(key, value)| (key == b"program_name").then_some(value));
     Ok(Login {
         capabilities: login.capabilities & OFFERED,
         max_packet_bytes: login.max_packet_bytes,
@@ -280,8 +284,18 @@ fn login(packet: &Packet, expected_sequence: u8) -> Result<Login, HandshakeError
         auth_plugin: login.auth_plugin.map(text),
         database: login.database.filter(|name| !name.is_empty()).map(text),
         attributes: login.raw_attributes.to_vec(),
-        program_name: program_name.map(|(_, value)| text(value)).unwrap_or_default(),
+        program_name: program_name.map(beginning).unwrap_or_default(),
     })
+}
+
+/// As much of a text as is kept of what a client says of itself.
+fn beginning(text: &[u8]) -> String {
+    // No character has more bytes than four, and what is none becomes one of its own.
+    let text = &text[..text.len().min(4 * PROGRAM_NAME_CHARS_MAX)];
+    String::from_utf8_lossy(text)
+        .chars()
+        .take(PROGRAM_NAME_CHARS_MAX)
+        .collect()
 }
 
 /// Drivers tell MariaDB from MySQL by this text. Up to 10.x MariaDB itself puts `5.5.5-` in front, for replicas of old

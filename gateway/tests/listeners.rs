@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use gateway::{RawConfig, RawListener, RawProxyProtocol};
 use mysql_wire::capabilities::Capabilities;
-use mysql_wire::login::ChangeUser;
-use support::client::{BASE, Client, err, native_answer};
+use support::client::{BASE, Client, err};
 use support::compute::{ALL, FakeCompute};
 use support::{TOKEN, World, project, ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -51,20 +50,7 @@ async fn told(client: &mut Client) -> String {
 
 /// Changes the user, with the password that every user of these tests has.
 async fn change_user(client: &mut Client, name: &str) -> Result<(), String> {
-    let change = ChangeUser {
-        user: name.as_bytes(),
-        auth_response: b"",
-        database: None,
-        collation: Some(45),
-        auth_plugin: Some(b"mysql_native_password"),
-        raw_attributes: b"",
-    };
-    client.send(0, &change.encode(client.capabilities)).await;
-    let (sequence, _switch) = client.read().await.unwrap();
-    let answer = native_answer(b"p", &client.greeting.nonce);
-    client.send(sequence + 1, &answer).await;
-    let (_, reply) = timeout(GUARD, client.read()).await.unwrap().unwrap();
-    if reply[0] == 0 { Ok(()) } else { Err(err(&reply)) }
+    timeout(GUARD, client.change_user(name, "p")).await.unwrap()
 }
 
 /// Which project's database the client's command asks for. The client leaves, and with it the wake: the next one asks anew.

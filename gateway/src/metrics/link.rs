@@ -11,6 +11,7 @@ pub(crate) struct Link {
     connected: AtomicBool,
     /// When control last said anything, since `began`.
     heard_ms: AtomicU64,
+    reports_failed: AtomicU64,
 }
 
 impl Default for Link {
@@ -19,6 +20,7 @@ impl Default for Link {
             began: Instant::now(),
             connected: AtomicBool::new(false),
             heard_ms: AtomicU64::new(0),
+            reports_failed: AtomicU64::new(0),
         }
     }
 }
@@ -38,6 +40,15 @@ impl Link {
     /// Nothing more comes until it is tried again. Answers whether it was up.
     pub(crate) fn is_down(&self) -> bool {
         self.connected.swap(false, Relaxed)
+    }
+
+    /// Control has not taken a report on databases in use.
+    pub(crate) fn report_failed(&self) {
+        self.reports_failed.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn reports_failed(&self) -> u64 {
+        self.reports_failed.load(Relaxed)
     }
 
     pub(super) fn connected(&self) -> bool {

@@ -8,7 +8,7 @@ use mysql_wire::capabilities::Capabilities;
 use mysql_wire::err::ErrPacket;
 use mysql_wire::frame::write_packet;
 use mysql_wire::greeting::Greeting;
-use mysql_wire::login::{LoginPacket, encode_attributes};
+use mysql_wire::login::{ChangeUser, LoginPacket, encode_attributes};
 use mysql_wire::ok::OkPacket;
 use sha1::{Digest, Sha1};
 use tokio::io::AsyncWriteExt;
@@ -89,11 +89,22 @@ impl Client {
     }
 
     /// Sends the login packet, with the answer to the greeting in it.
-    pub async fn prove(mut self, name: &str, password: &str, capabilities: Capabilities) -> Result<Self, String> {
+    pub async fn prove(self, name: &str, password: &str, capabilities: Capabilities) -> Result<Self, String> {
+        self.prove_as(name, password, b"script", capabilities).await
+    }
+
+    /// The same as a program of that name.
+    pub async fn prove_as(
+        mut self,
+        name: &str,
+        password: &str,
+        program: &[u8],
+        capabilities: Capabilities,
+    ) -> Result<Self, String> {
         let client = &mut self;
         client.capabilities = capabilities & client.greeting.capabilities;
         let answer = native_answer(password.as_bytes(), &client.greeting.nonce);
-        let attributes = encode_attributes([(&b"program_name"[..], &b"script"[..])]);
+        let attributes = encode_attributes([(&b"program_name"[..], program)]);
         let login = LoginPacket {
             capabilities,
             max_packet_bytes: 1 << 24,
@@ -125,6 +136,24 @@ impl Client {
 
     pub async fn query(&mut self, text: &str) {
         self.send(0, &[&[3], text.as_bytes()].concat()).await;
+    }
+
+    /// Becomes somebody else; for clients with PLUGIN_AUTH.
+    pub async fn change_user(&mut self, name: &str, password: &str) -> Result<(), String> {
+        let change = ChangeUser {
+            user: name.as_bytes(),
+            auth_response: b"",
+            database: None,
+            collation: Some(45),
+            auth_plugin: Some(b"mysql_native_password"),
+            raw_attributes: b"",
+        };
+        self.send(0, &change.encode(self.capabilities)).await;
+        let (sequence, _switch) = self.read().await.map_err(|e| e.to_string())?;
+        let answer = native_answer(password.as_bytes(), &self.greeting.nonce);
+        self.send(sequence + 1, &answer).await;
+        let (_, reply) = self.read().await.map_err(|e| e.to_string())?;
+        if reply[0] == 0 { Ok(()) } else { Err(err(&reply)) }
     }
 
     /// Sends a statement that has one packet of answer.

@@ -41,6 +41,10 @@ pub struct Script {
     /// Answers to drains that nobody has looked at.
     drained: Mutex<VecDeque<proto::Drained>>,
     drained_came: Notify,
+    /// Reports of activity that were taken.
+    pub reports: Mutex<Vec<proto::ActivityReport>>,
+    /// None is taken while it is set.
+    pub refuses_reports: AtomicBool,
     /// What it was told of usage, in the order in which it came.
     pub usage: Mutex<Vec<proto::UsageReport>>,
     pub usage_came: Notify,
@@ -199,8 +203,12 @@ impl Gateways for FakeControl {
 
     async fn report_activity(
         &self,
-        _: Request<proto::ActivityReport>,
+        request: Request<proto::ActivityReport>,
     ) -> Result<Response<proto::ActivityReply>, Status> {
+        if self.0.refuses_reports.load(Ordering::Relaxed) {
+            return Err(Status::out_of_range("too large"));
+        }
+        self.0.reports.lock().unwrap().push(request.into_inner());
         Ok(Response::new(proto::ActivityReply {}))
     }
 

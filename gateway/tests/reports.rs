@@ -1,0 +1,98 @@
+//! What a gateway reports of its clients to control.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use control_api::control::{PinnedSession, ProjectActivity};
+use mysql_wire::capabilities::Capabilities;
+use support::client::{BASE, Client};
+use support::compute::{ALL, FakeCompute};
+use support::{World, project, ready};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// Only against hanging: reports come every two seconds.
+const GUARD: Duration = Duration::from_secs(20);
+
+async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = timeout(GUARD, async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+/// What was reported last of the project.
+fn last_of(world: &World, project: &str) -> Option<ProjectActivity> {
+    let reports = world.script.reports.lock().unwrap();
+    let mut activities = reports.iter().rev().flat_map(|report| &report.projects);
+    activities.find(|activity| activity.project == project).cloned()
+}
+
+async fn failed_reports(world: &World) -> f64 {
+    let mut http = TcpStream::connect(world.http).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n";
+    http.write_all(request.as_bytes()).await.unwrap();
+    let mut page = String::new();
+    http.read_to_string(&mut page).await.unwrap();
+    let mut lines = page.lines();
+    let value = lines.find_map(|line| line.strip_prefix("selkie_gateway_reports_failed_total "));
+    value.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn of_what_a_client_says_of_itself_control_is_told_no_more_than_a_name() {
+    let world = World::start([project("demo")]).await;
+    let compute = FakeCompute::start(world.dir.path(), "compute", ALL);
+    let woken = ready(1, &compute.socket);
+    world.script.wakes.lock().unwrap().insert("demo".into(), Ok(woken));
+    // No character: read as text, each byte would be three.
+    let client = Client::reach(world.mysql, [127, 0, 0, 1]).await.unwrap();
+    let capabilities = BASE | Capabilities::CONNECT_ATTRS;
+    let mut client = client
+        .prove_as("demo.u", "p", &[0xff; 60_000], capabilities)
+        .await
+        .unwrap();
+    client.ask("BEGIN").await.unwrap();
+    let told = world.script.asked.lock().unwrap()[0].cause.clone().unwrap();
+    let cut = "\u{fffd}".repeat(256);
+    assert_eq!(told.program_name, cut);
+    let named = eventually("the session is named", async || {
+        last_of(&world, "demo")?.pinned_sessions.first().cloned()
+    })
+    .await;
+    let PinnedSession { user, program_name, .. } = named;
+    assert_eq!((user.as_str(), program_name), ("u", cut));
+}
+
+#[tokio::test]
+async fn a_report_that_is_refused_is_counted_and_said_again_until_it_is_taken() {
+    let world = World::start([project("demo")]).await;
+    world.script.refuses_reports.store(true, Ordering::Relaxed);
+    let client = Client::log_in(world.mysql, "demo.u", "p", BASE).await.unwrap();
+    eventually("a refusal is counted", async || {
+        (failed_reports(&world).await >= 1.0).then_some(())
+    })
+    .await;
+    drop(client);
+    // One may have been on its way; the second says that nobody is there any more.
+    let before = failed_reports(&world).await;
+    eventually("its end is refused, too", async || {
+        (failed_reports(&world).await >= before + 2.0).then_some(())
+    })
+    .await;
+    world.script.refuses_reports.store(false, Ordering::Relaxed);
+    eventually("what was refused is reported", async || {
+        (last_of(&world, "demo")?.clients == 0).then_some(())
+    })
+    .await;
+}
