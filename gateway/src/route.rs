@@ -24,6 +24,7 @@ use self::known::Known;
 pub(crate) use self::running::{Asked, Running, Seat};
 use crate::activity::Activity;
 use crate::quota::Quotas;
+use crate::session::statements::Shelf;
 use crate::wake::Flight;
 
 /// Every project this gateway knows.
@@ -52,6 +53,8 @@ pub(crate) struct Project {
     pub(crate) flight: Mutex<Weak<Flight>>,
     pub(crate) activity: Activity,
     pub(crate) quotas: Quotas,
+    /// What its sessions keep of prepared statements.
+    pub(crate) shelf: Arc<Shelf>,
 }
 
 /// Which project a login is for, and the user's name there. `named`: what the client has named besides its login name, by
@@ -99,6 +102,7 @@ impl Project {
             flight: Mutex::new(Weak::new()),
             activity: Activity::default(),
             quotas: Quotas::default(),
+            shelf: Arc::default(),
         }
     }
 

@@ -97,6 +97,7 @@ impl Served {
                 session.admit(admitted);
                 registered.handle.changes_hands(&proven.id, user);
                 if !Arc::ptr_eq(&proven, project) {
+                    session.statements.share(&proven.shelf);
                     self.client._counted = Counting::client(&proven);
                     self.tally = self
                         .gateway

@@ -157,6 +157,7 @@ async fn prove_and_welcome(
     };
     let admitted = auth::admit(&project, &identity.user, login.capabilities);
     let mut session = Session::new(login.capabilities, login.max_packet_bytes, identity);
+    session.statements.share(&project.shelf);
     match admitted {
         Ok(admitted) => session.admit(admitted),
         Err(error) => {

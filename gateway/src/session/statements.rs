@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::life::Pin;
 use super::tracked::Pieces;
@@ -12,6 +13,40 @@ use super::tracked::Pieces;
 pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
 /// All texts of a session together: what an idle client with a driver's usual cache of statements needs many times over.
 const TEXTS_BYTES_MAX: usize = 4 << 20;
+/// What is kept of statements by all sessions of a project together, whether or not they hold a connection: 1,000 sessions
+/// with 64 KiB of it each, which are some 100 statements of a driver's cache. Without it one project's idle sessions would
+/// fill the memory that all projects share.
+const SHELF_BYTES_MAX: usize = 64 << 20;
+/// An entry in the map, with the modes that it was prepared under.
+const ENTRY_BYTES: usize = size_of::<(u32, Statement)>() + 64;
+
+/// What all sessions of one project keep of statements, in bytes.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    taken: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self {
+            taken: AtomicUsize::new(0),
+            bytes_max: SHELF_BYTES_MAX,
+        }
+    }
+}
+
+impl Shelf {
+    /// Whether there was room.
+    fn take(&self, bytes: usize) -> bool {
+        let room = |taken: usize| taken.checked_add(bytes).filter(|&sum| sum <= self.bytes_max);
+        self.taken.fetch_update(Relaxed, Relaxed, room).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Relaxed);
+    }
+}
 
 /// Modes that a statement's text was read under.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,8 +70,10 @@ impl Modes {
 /// One statement.
 #[derive(Debug)]
 pub(crate) struct Statement {
-    /// None: too long to keep.
+    /// None: too long to keep, or there was no room for more.
     pub(crate) text: Option<Arc<[u8]>>,
+    /// Taken of the project's shelf for it; 0 without a text.
+    shelved: usize,
     pub(crate) schema: Option<Arc<str>>,
     /// The modes, once an inventory has read them.
     pub(crate) modes: Option<Arc<Modes>>,
@@ -71,6 +108,14 @@ pub(crate) struct Statements {
     text_bytes: usize,
     /// How many have no modes.
     lacking: usize,
+    /// Of the session's project; one of its own before it is known.
+    shelf: Arc<Shelf>,
+}
+
+impl Drop for Statements {
+    fn drop(&mut self) {
+        self.close_all();
+    }
 }
 
 /// What is known of a statement when its PREPARE is answered.
@@ -85,13 +130,23 @@ pub(crate) struct Prepared {
 }
 
 impl Statements {
+    /// The session is one of the project with this shelf from here on; statements of the one before are closed.
+    pub(crate) fn share(&mut self, shelf: &Arc<Shelf>) {
+        self.close_all();
+        self.shelf = Arc::clone(shelf);
+    }
+
     /// Takes a statement in; the id that the client is given.
     pub(crate) fn prepared(&mut self, prepared: Prepared) -> u32 {
         // MariaDB's own ids count from 1, too.
         self.last_id += 1;
+        let schema_bytes = prepared.schema.as_ref().map_or(0, |schema| schema.len());
+        // Types that an execution will bring are two bytes for each parameter.
+        let beside = ENTRY_BYTES + schema_bytes + 2 * usize::from(prepared.parameters);
         let text = prepared
             .text
-            .filter(|text| self.text_bytes + text.len() <= TEXTS_BYTES_MAX);
+            .filter(|text| self.text_bytes + text.len() <= TEXTS_BYTES_MAX && self.shelf.take(text.len() + beside));
+        let shelved = text.as_ref().map_or(0, |text| text.len() + beside);
         self.text_bytes += text.as_ref().map_or(0, |text| text.len());
         let read = text.as_deref().map(super::tracked::read_text);
         // An INSERT that answers with rows has no OK that tells of the id it made.
@@ -101,6 +156,7 @@ impl Statements {
         let asks = text.as_deref().is_some_and(super::previous::asks);
         let statement = Statement {
             text,
+            shelved,
             hides,
             changes_accounts,
             pieces,
@@ -146,20 +202,25 @@ impl Statements {
 
     /// It cannot be prepared again from here on.
     pub(crate) fn forget_text(&mut self, id: u32) {
-        if let Some(text) = self.by_id.get_mut(&id).and_then(|statement| statement.text.take()) {
-            self.text_bytes -= text.len();
-        }
+        let Some(statement) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        self.text_bytes -= statement.text.take().map_or(0, |text| text.len());
+        self.shelf.give_back(std::mem::take(&mut statement.shelved));
     }
 
     pub(crate) fn close(&mut self, id: u32) -> Option<Statement> {
         let closed = self.by_id.remove(&id)?;
         self.text_bytes -= closed.text.as_ref().map_or(0, |text| text.len());
+        self.shelf.give_back(closed.shelved);
         self.lacking -= usize::from(closed.modes.is_none());
         Some(closed)
     }
 
     /// A reset of the session closes all; ids are not used again.
     pub(crate) fn close_all(&mut self) {
+        let shelved = self.by_id.values().map(|statement| statement.shelved).sum();
+        self.shelf.give_back(shelved);
         self.by_id.clear();
         self.lacking = 0;
         self.text_bytes = 0;
@@ -269,6 +330,59 @@ mod tests {
         statements.close(ids[0]);
         let next = statements.prepared(prepared(Some(&text), 0));
         assert!(statements.get(next).unwrap().text.is_some());
+    }
+
+    #[test]
+    fn sessions_of_a_project_keep_texts_on_one_shelf_and_what_finds_no_room_ties_its_session_only() {
+        let shelf = Arc::new(Shelf {
+            bytes_max: 20_000,
+            ..Shelf::default()
+        });
+        let session = |shelf: &Arc<Shelf>| {
+            let mut statements = Statements::default();
+            statements.share(shelf);
+            statements
+        };
+        let (mut one, mut other) = (session(&shelf), session(&shelf));
+        let text = vec![b'x'; 6_000];
+        let kept = [0; 2].map(|_| one.prepared(prepared(Some(&text), 0)));
+        other.prepared(prepared(Some(&text), 0));
+        assert_eq!((one.pin(), other.pin()), (None, None));
+        let refused = other.prepared(prepared(Some(&text), 0));
+        assert_eq!((one.pin(), other.pin()), (None, Some(Pin::Statement)));
+        // Another project's shelf is another.
+        let mut elsewhere = session(&Arc::default());
+        elsewhere.prepared(prepared(Some(&text), 0));
+        assert_eq!(elsewhere.pin(), None);
+        // Whatever ends a statement makes room.
+        other.close(refused);
+        one.close(kept[0]);
+        let next = other.prepared(prepared(Some(&text), 0));
+        assert_eq!(other.pin(), None);
+        other.forget_text(next);
+        other.close(next);
+        one.prepared(prepared(Some(&text), 0));
+        assert_eq!(one.pin(), None);
+        one.close_all();
+        assert!(shelf.taken.load(Relaxed) > 6_000);
+        drop((one, other));
+        assert_eq!(shelf.taken.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn many_small_statements_find_the_end_of_the_shelf_too() {
+        let shelf = Arc::new(Shelf {
+            bytes_max: 20_000,
+            ..Shelf::default()
+        });
+        let mut statements = Statements::default();
+        statements.share(&shelf);
+        let kept = (0..1000).take_while(|_| {
+            statements.prepared(prepared(Some(b"DO ?"), 0));
+            statements.pin().is_none()
+        });
+        let kept = kept.count();
+        assert!((20..200).contains(&kept), "{kept}");
     }
 
     #[test]
