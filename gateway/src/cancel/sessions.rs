@@ -3,6 +3,7 @@
 //! A session's own task ends what is ended: it holds the compute connection, so that the thread it names to the compute is its
 //! own until the KILL there is done, and never one that another session has got since.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,12 @@ const SOFT: u8 = 2;
 pub(crate) struct Sessions {
     next: AtomicU32,
     by_id: DashMap<u32, Arc<Handle>>,
+    /// The same by whose they are: a look at all of them would hold up a thread that other projects share.
+    by_account: DashMap<Account, HashMap<u32, Arc<Handle>>>,
 }
+
+/// A user of a project.
+type Account = (Box<str>, Box<str>);
 
 impl Default for Sessions {
     /// Ids begin anywhere: where several gateways serve one project, a KILL that comes to another gateway than it was meant for
@@ -35,6 +41,7 @@ impl Default for Sessions {
         Self {
             next: AtomicU32::new(rand::random()),
             by_id: DashMap::new(),
+            by_account: DashMap::new(),
         }
     }
 }
@@ -55,8 +62,7 @@ impl Sessions {
         let handle = Arc::new(Handle {
             id,
             state: Mutex::new(State {
-                project: project.into(),
-                user: user.into(),
+                account: (project.into(), user.into()),
                 stage: Stage::Detached,
             }),
             killed: AtomicU8::new(0),
@@ -64,6 +70,7 @@ impl Sessions {
             asks: AtomicU32::new(0),
         });
         self.by_id.insert(id, Arc::clone(&handle));
+        self.belongs((project.into(), user.into()), &handle);
         Registered {
             sessions: Arc::clone(self),
             handle,
@@ -80,10 +87,20 @@ impl Sessions {
     }
 
     pub(super) fn of_user(&self, project: &str, user: &str) -> Vec<Arc<Handle>> {
-        let all = self.by_id.iter();
-        all.filter(|handle| handle.belongs_to(project) && handle.is_of(user))
-            .map(|handle| Arc::clone(&handle))
-            .collect()
+        let of_account = self.by_account.get(&(project.into(), user.into()));
+        of_account.map_or_else(Vec::new, |sessions| sessions.values().map(Arc::clone).collect())
+    }
+
+    fn belongs(&self, account: Account, handle: &Arc<Handle>) {
+        let mut sessions = self.by_account.entry(account).or_default();
+        sessions.insert(handle.id, Arc::clone(handle));
+    }
+
+    fn belongs_no_more(&self, account: &Account, id: u32) {
+        if let Some(mut sessions) = self.by_account.get_mut(account) {
+            sessions.remove(&id);
+        }
+        self.by_account.remove_if(account, |_, sessions| sessions.is_empty());
     }
 }
 
@@ -93,9 +110,21 @@ pub(crate) struct Registered {
     pub(crate) handle: Arc<Handle>,
 }
 
+impl Registered {
+    /// COM_CHANGE_USER: it is somebody else's.
+    pub(crate) fn changes_hands(&self, project: &str, user: &str) {
+        let account: Account = (project.into(), user.into());
+        let before = self.handle.changes_hands(account.clone());
+        self.sessions.belongs_no_more(&before, self.handle.id);
+        self.sessions.belongs(account, &self.handle);
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         self.sessions.by_id.remove(&self.handle.id);
+        let account = self.handle.state().account.clone();
+        self.sessions.belongs_no_more(&account, self.handle.id);
         // Whoever waits for the end of its statement has it.
         self.handle.detached();
     }
@@ -114,8 +143,7 @@ pub(crate) struct Handle {
 }
 
 struct State {
-    project: Box<str>,
-    user: Box<str>,
+    account: Account,
     stage: Stage,
 }
 
@@ -143,18 +171,16 @@ impl Handle {
     }
 
     pub(super) fn belongs_to(&self, project: &str) -> bool {
-        &*self.state().project == project
+        &*self.state().account.0 == project
     }
 
     pub(super) fn is_of(&self, user: &str) -> bool {
-        &*self.state().user == user
+        &*self.state().account.1 == user
     }
 
-    /// COM_CHANGE_USER: it is somebody else's.
-    pub(crate) fn changes_hands(&self, project: &str, user: &str) {
-        let mut state = self.state();
-        state.project = project.into();
-        state.user = user.into();
+    /// Answers whose it was.
+    fn changes_hands(&self, account: Account) -> Account {
+        std::mem::replace(&mut self.state().account, account)
     }
 
     /// Ends the connection.
@@ -279,6 +305,35 @@ mod tests {
         drop(registered);
         sessions.next.store(first, Relaxed);
         assert_eq!(sessions.next_id(), first);
+    }
+
+    #[test]
+    fn the_sessions_of_a_user_are_found_without_a_look_at_others_and_nothing_is_kept_of_those_who_left() {
+        let sessions = Arc::new(Sessions::default());
+        let register = |project: &str, user: &str| sessions.register(sessions.next_id(), project, user);
+        let found = |project: &str, user: &str| {
+            let mut ids: Vec<_> = sessions.of_user(project, user).iter().map(|handle| handle.id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let there = [
+            register("p", "u"),
+            register("p", "u"),
+            register("p", "v"),
+            register("q", "u"),
+        ];
+        let id = |n: usize| there[n].handle.id;
+        let mut both = [id(0), id(1)];
+        both.sort_unstable();
+        assert_eq!(found("p", "u"), both);
+        there[0].changes_hands("q", "u");
+        assert_eq!(found("p", "u"), [id(1)]);
+        let mut moved = [id(0), id(3)];
+        moved.sort_unstable();
+        assert_eq!((found("q", "u"), found("p", "v")), (moved.to_vec(), vec![id(2)]));
+        assert!(there[0].handle.belongs_to("q") && there[0].handle.is_of("u"));
+        drop(there);
+        assert!(sessions.by_account.is_empty() && sessions.by_id.is_empty());
     }
 
     #[test]

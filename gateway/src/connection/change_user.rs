@@ -95,7 +95,7 @@ impl Served {
                     return Err(self.report(sequence, &error).await);
                 }
                 session.admit(admitted);
-                registered.handle.changes_hands(&proven.id, user);
+                registered.changes_hands(&proven.id, user);
                 if !Arc::ptr_eq(&proven, project) {
                     session.statements.share(&proven.shelf);
                     self.client._counted = Counting::client(&proven);
