@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<Listen>,
     /// On all of them together.
     pub(crate) max_clients: u32,
+    /// Of these logged in to one project.
+    pub(crate) max_clients_per_project: u32,
 }
 
 /// An address to listen on.
@@ -405,6 +407,7 @@ mod tests {
         Config {
             listen: listen.collect(),
             max_clients: 3,
+            max_clients_per_project: 3,
         }
     }
 
@@ -478,6 +481,7 @@ mod tests {
     async fn a_listener_that_everybody_comes_to_keeps_no_other_from_being_heard() {
         let config = Config {
             max_clients: 100,
+            max_clients_per_project: 100,
             ..on(&["127.0.0.1:0", "127.0.0.2:0"])
         };
         let Bound { addresses, by_thread } = listeners(&config, 1).unwrap();

@@ -129,22 +129,26 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    pub(crate) fn client(project: &Arc<Project>) -> Self {
-        Self::start(project, Counted::Client)
+    /// One more client. None: there are as many as there may be.
+    pub(crate) fn client(project: &Arc<Project>, max: u32) -> Option<Self> {
+        let room = |clients: u32| (clients < max).then_some(clients + 1);
+        let clients = &project.activity.clients;
+        clients.fetch_update(Relaxed, Relaxed, room).ok()?;
+        Some(Self::counted(project, Counted::Client))
     }
 
     pub(crate) fn attached(project: &Arc<Project>) -> Self {
-        Self::start(project, Counted::Attached)
+        project.activity.attached.fetch_add(1, Relaxed);
+        Self::counted(project, Counted::Attached)
     }
 
-    fn start(project: &Arc<Project>, counted: Counted) -> Self {
-        let this = Self {
+    /// It is counted by now.
+    fn counted(project: &Arc<Project>, counted: Counted) -> Self {
+        project.activity.changes.fetch_add(1, Relaxed);
+        Self {
             project: Arc::clone(project),
             counted,
-        };
-        this.counter().fetch_add(1, Relaxed);
-        this.project.activity.changes.fetch_add(1, Relaxed);
-        this
+        }
     }
 
     fn counter(&self) -> &AtomicU32 {

@@ -85,6 +85,8 @@ pub(crate) enum AuthError {
     Expired(String),
     #[error(transparent)]
     Limit(#[from] Exceeded),
+    #[error("as many clients of the project are there as may be")]
+    ProjectFull,
     #[error("user '{user}' has no right on database '{database}'")]
     DatabaseDenied { user: String, database: String },
     #[error("database '{database}' does not exist")]
@@ -121,7 +123,7 @@ impl ClientFacing for AuthError {
             | Self::DatabaseDenied { .. }
             | Self::DatabaseUnknown { .. }
             | Self::CharacterSet(_) => ErrorKind::Denied,
-            Self::Limit(_) => ErrorKind::Limited,
+            Self::Limit(_) | Self::ProjectFull => ErrorKind::Limited,
             Self::OutOfOrder | Self::Malformed(_) => ErrorKind::Malformed,
             Self::Left | Self::Io(_) => ErrorKind::Client,
         }
@@ -151,6 +153,8 @@ impl ClientFacing for AuthError {
                 "Your password has expired. To log in you must change it using a client that supports expired passwords",
             )),
             Self::Limit(exceeded) => Some(exceeded.told()),
+            // ER_CON_COUNT_ERROR, as a server of its own says.
+            Self::ProjectFull => Some(Told::new(1040, "08004", "Too many connections")),
             Self::DatabaseDenied { user, database } => {
                 let text = format!("Access denied for user '{user}'@'%' to database '{database}'");
                 Some(Told::new(1044, "42000", text))

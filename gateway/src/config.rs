@@ -27,6 +27,9 @@ pub struct RawConfig {
     pub threads: usize,
     /// Clients at once. Each costs a file descriptor, and a second one while it holds a compute connection.
     pub max_clients: u32,
+    /// Of these logged in to one project. By default half of them: as many as a project that is alone, or nearly, may need,
+    /// while no single one keeps the others out.
+    pub max_clients_per_project: Option<u32>,
     /// The whole login, from accept to OK: bounds half-open logins. MariaDB's own `connect_timeout` is 10 s.
     pub login_timeout: String,
     /// From a client's first command to a compute connection that can run it; a project may have its own.
@@ -187,6 +190,7 @@ impl Default for RawConfig {
             listeners: Vec::new(),
             threads: 0,
             max_clients: 50_000,
+            max_clients_per_project: None,
             login_timeout: "10s".into(),
             wake_timeout: "60s".into(),
             drain_notice: "0s".into(),
@@ -320,6 +324,7 @@ impl RawConfig {
             listeners,
             threads,
             max_clients,
+            max_clients_per_project,
             login_timeout,
             wake_timeout,
             drain_notice,
@@ -355,6 +360,9 @@ impl RawConfig {
         if max_clients == 0 {
             return Err(refused("max_clients", "0", "must be at least 1"));
         }
+        if max_clients_per_project == Some(0) {
+            return Err(refused("max_clients_per_project", "0", "must be at least 1"));
+        }
         if threads > 1024 {
             return Err(refused("threads", &threads.to_string(), "is more than 1024"));
         }
@@ -369,7 +377,11 @@ impl RawConfig {
                 address: url_of("control.address", address)?,
                 token_file: token_file.unwrap_or_else(|| data_dir.join("control/gateway.token")),
             },
-            accept: accept::Config { listen, max_clients },
+            accept: accept::Config {
+                listen,
+                max_clients,
+                max_clients_per_project: max_clients_per_project.unwrap_or(max_clients.div_ceil(2)),
+            },
             listeners,
             turnstile: turnstile::Config {
                 max_half_open,

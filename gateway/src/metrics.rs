@@ -139,6 +139,7 @@ pub(crate) struct Metrics {
     logins_failed: IntCounterVec,
     throttled: IntCounterVec,
     errors: IntCounterVec,
+    project_full: IntCounter,
     wakes: IntCounter,
     wake_phases: HistogramVec,
     pub(crate) link: Arc<Link>,
@@ -179,6 +180,10 @@ impl Metrics {
             ),
             &["kind"],
         )?;
+        let project_full = IntCounter::new(
+            "selkie_gateway_project_clients_refused_total",
+            "Clients that were told 1040, Too many connections: gateway.max_clients_per_project of their project were there",
+        )?;
         let wakes = IntCounter::new(
             "selkie_gateway_wakes_total",
             "Sessions whose command had to wait for a wake",
@@ -195,6 +200,7 @@ impl Metrics {
             Box::new(logins_failed.clone()),
             Box::new(throttled.clone()),
             Box::new(errors.clone()),
+            Box::new(project_full.clone()),
             Box::new(wakes.clone()),
             Box::new(wake_phases.clone()),
         ] {
@@ -222,6 +228,7 @@ impl Metrics {
             logins_failed,
             throttled,
             errors,
+            project_full,
             wakes,
             wake_phases,
             link: Arc::default(),
@@ -244,6 +251,11 @@ impl Metrics {
 
     pub(crate) fn login_failed(&self, kind: ErrorKind) {
         self.logins_failed.with_label_values(&[kind.label()]).inc();
+    }
+
+    /// A client came when its project had as many as it may have.
+    pub(crate) fn project_was_full(&self) {
+        self.project_full.inc();
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) {

@@ -146,6 +146,7 @@ fn beside(before: &Config, mut written: Written) -> Result<(Config, Reloaded), C
         http,
         control,
         max_clients: _,
+        max_clients_per_project: _,
         login_timeout: _,
         wake_timeout: _,
         drain_notice: _,
@@ -316,11 +317,17 @@ mod tests {
     fn every_setting_that_a_reload_takes_is_in_what_comes_out() {
         let before = written(|_| {}).check().unwrap();
         type Case = (&'static str, fn(&mut RawConfig), fn(&Config) -> String, &'static str);
-        let cases: [Case; 14] = [
+        let cases: [Case; 15] = [
             (
                 "max_clients",
                 |raw| raw.max_clients = 5,
                 |c| c.accept.max_clients.to_string(),
+                "5",
+            ),
+            (
+                "max_clients_per_project",
+                |raw| raw.max_clients_per_project = Some(5),
+                |c| c.accept.max_clients_per_project.to_string(),
                 "5",
             ),
             (

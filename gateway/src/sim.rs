@@ -143,13 +143,14 @@ impl Gateway {
         let nonce = [7; 20];
         let answer = auth::native_response(password.as_bytes(), &nonce);
         let project = self.shared.routes.project(project)?;
-        auth::proves(&project, user, &answer, &nonce, &self.shared.decoy).then(|| self.session(project, user))
+        auth::proves(&project, user, &answer, &nonce, &self.shared.decoy).then_some(())?;
+        self.session(project, user)
     }
 
-    fn session(&self, project: Arc<Project>, user: &str) -> Session {
-        let counted = Counting::client(&project);
+    fn session(&self, project: Arc<Project>, user: &str) -> Option<Session> {
+        let counted = Counting::client(&project, u32::MAX)?;
         let id = self.shared.connections.fetch_add(1, Relaxed);
-        Session::new(Arc::clone(&self.shared), project, user, id, counted)
+        Some(Session::new(Arc::clone(&self.shared), project, user, id, counted))
     }
 }
 

@@ -128,6 +128,7 @@ async fn a_listener_for_a_project_that_is_not_there_answers_as_to_an_unknown_use
 async fn what_is_counted_is_counted_on_all_listeners_together() {
     let world = world(|raw| {
         raw.max_clients = 2;
+        raw.max_clients_per_project = Some(2);
         raw.throttle.failures_per_minute = 3;
     })
     .await;

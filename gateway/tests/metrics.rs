@@ -66,6 +66,55 @@ async fn clients_that_find_no_place_are_counted_beside_the_bound_that_holds() {
 }
 
 #[tokio::test]
+async fn one_project_takes_no_more_than_its_part_of_the_places() {
+    let refused = "selkie_gateway_project_clients_refused_total";
+    let world = World::start_with([project("demo"), project("other")], |raw| raw.max_clients = 9).await;
+    let log_in = async |name: &str| Client::log_in(world.mysql, name, "p", BASE | Capabilities::PLUGIN_AUTH).await;
+    // By default half of all, rounded up.
+    let mut there = Vec::new();
+    for _ in 0..5 {
+        there.push(log_in("demo.u").await.unwrap());
+    }
+    let told = log_in("demo.u").await.err().unwrap();
+    assert_eq!(told, "1040 08004 Too many connections");
+    becomes(&world, refused, 1.0).await;
+    // Who proves nothing learns nothing of how full it is.
+    let denied = Client::log_in(world.mysql, "demo.u", "wrong", BASE | Capabilities::PLUGIN_AUTH).await;
+    assert!(denied.err().unwrap().starts_with("1045 "));
+    // The others come in, and become nobody of the full one.
+    let mut other = log_in("other.u").await.unwrap();
+    assert_eq!(other.change_user("demo.u", "p").await.err().unwrap(), told);
+    becomes(&world, refused, 2.0).await;
+    // A place that is free again is taken again, also by a COM_CHANGE_USER; within the project it needs none.
+    there.pop();
+    drop(other);
+    let moved = timeout(GUARD, async {
+        loop {
+            if let Ok(mut other) = log_in("other.u").await
+                && other.change_user("demo.u", "p").await.is_ok()
+            {
+                return other;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut moved = moved.await.unwrap();
+    moved.change_user("demo.u", "p").await.unwrap();
+    assert!(log_in("demo.u").await.err().unwrap().starts_with("1040 "));
+    world.settings.change(|raw| raw.max_clients_per_project = Some(6));
+    world.reload();
+    let another = timeout(GUARD, async {
+        loop {
+            if let Ok(client) = log_in("demo.u").await {
+                return client;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    drop(another.await.unwrap());
+}
+
+#[tokio::test]
 async fn a_control_plane_that_is_gone_is_seen_and_so_is_its_return() {
     let world = World::start([project("demo")]).await;
     let connected = "selkie_gateway_control_connected";

@@ -11,7 +11,7 @@ use crate::activity::Counting;
 use crate::auth::{self, AuthError, Claim, Proven};
 use crate::error::Reported;
 use crate::meter::Counter;
-use crate::route::split_name;
+use crate::route::{Project, split_name};
 use crate::session::Identity;
 
 impl Served {
@@ -71,12 +71,15 @@ impl Served {
                 project: proven,
                 vouched,
             })) => {
+                let max = self.gateway.config().accept.max_clients_per_project;
+                let moves = !Arc::ptr_eq(&proven, project);
+                let counted = match moves.then(|| Counting::client(&proven, max)) {
+                    Some(None) => return Err(self.refuse(sequence, Some(&proven), AuthError::ProjectFull).await),
+                    counted => counted.flatten(),
+                };
                 let admitted = match auth::admit(&proven, user, session.capabilities) {
                     Ok(admitted) => admitted,
-                    Err(error) => {
-                        count_refused(&self.gateway, Some(&proven), &error);
-                        return Err(self.report(sequence, &error).await);
-                    }
+                    Err(error) => return Err(self.refuse(sequence, Some(&proven), error).await),
                 };
                 let identity = Identity {
                     user: user.to_owned(),
@@ -91,14 +94,13 @@ impl Served {
                 let before = session.change_identity(identity);
                 if let Err(error) = check_wishes(&proven, session).await {
                     session.change_identity(before);
-                    count_refused(&self.gateway, Some(&proven), &error);
-                    return Err(self.report(sequence, &error).await);
+                    return Err(self.refuse(sequence, Some(&proven), error).await);
                 }
                 session.admit(admitted);
                 registered.changes_hands(&proven.id, user);
-                if !Arc::ptr_eq(&proven, project) {
+                if let Some(counted) = counted {
                     session.statements.share(&proven.shelf);
-                    self.client._counted = Counting::client(&proven);
+                    self.client._counted = counted;
                     self.tally = self
                         .gateway
                         .meter
@@ -114,11 +116,14 @@ impl Served {
                 let _ = write(stream, &ok).await;
                 Ok(())
             }
-            Ok(Err(error)) => {
-                count_refused(&self.gateway, wanted.as_ref(), &error);
-                Err(self.report(sequence, &error).await)
-            }
+            Ok(Err(error)) => Err(self.refuse(sequence, wanted.as_ref(), error).await),
             Err(_elapsed) => Err(self.report(sequence, &AuthError::Left).await),
         }
+    }
+
+    async fn refuse(&mut self, sequence: u8, project: Option<&Arc<Project>>, error: AuthError) -> Reported {
+        let reported = self.report(sequence, &error).await;
+        count_refused(&self.gateway, project, &error);
+        reported
     }
 }

@@ -134,8 +134,10 @@ async fn prove_and_welcome(
     } = match auth::authenticate(routed, &gateway.decoy, &gateway.throttle).await {
         Ok(authenticated) => authenticated,
         Err((error, introduced)) => {
+            // Told first: what is counted for a project that there is takes time that would tell it from one that there is not.
+            let refused = tell(introduced.stream, introduced.sequence, &error).await;
             count_refused(gateway, known.as_ref(), &error);
-            return Err(tell(introduced.stream, introduced.sequence, &error).await);
+            return Err(refused);
         }
     };
     entered.proven();
@@ -148,6 +150,11 @@ async fn prove_and_welcome(
         nonce,
         via_proxy: _,
     } = introduced;
+    let Some(counted) = Counting::client(&project, config.accept.max_clients_per_project) else {
+        let refused = tell(stream, sequence, &AuthError::ProjectFull).await;
+        count_refused(gateway, known.as_ref(), &AuthError::ProjectFull);
+        return Err(refused);
+    };
     let identity = Identity {
         user,
         database: login.database,
@@ -158,16 +165,17 @@ async fn prove_and_welcome(
     let admitted = auth::admit(&project, &identity.user, login.capabilities);
     let mut session = Session::new(login.capabilities, login.max_packet_bytes, identity);
     session.statements.share(&project.shelf);
-    match admitted {
-        Ok(admitted) => session.admit(admitted),
-        Err(error) => {
-            count_refused(gateway, known.as_ref(), &error);
-            return Err(tell(stream, sequence, &error).await);
+    let wishes = match admitted {
+        Ok(admitted) => {
+            session.admit(admitted);
+            check_wishes(&project, &session).await
         }
-    }
-    if let Err(error) = check_wishes(&project, &session).await {
+        Err(error) => Err(error),
+    };
+    if let Err(error) = wishes {
+        let refused = tell(stream, sequence, &error).await;
         count_refused(gateway, known.as_ref(), &error);
-        return Err(tell(stream, sequence, &error).await);
+        return Err(refused);
     }
     // Whoever has the OK may be killed.
     let registered = gateway.sessions.register(id, &project.id, &session.identity.user);
@@ -176,7 +184,6 @@ async fn prove_and_welcome(
     if let Err(e) = write(&mut stream, &ok).await {
         return Err(tell(stream, sequence, &HandshakeError::Io(e)).await);
     }
-    let counted = Counting::client(&project);
     Ok(Client {
         stream,
         address: peer,
@@ -207,7 +214,7 @@ pub(super) async fn check_wishes(project: &Project, session: &Session) -> Result
     Err(refusal)
 }
 
-/// A login that was refused counts for the project it named, if there is such a one.
+/// A login that was refused counts for the project it named, if there is such a one. Called once the client has been told.
 pub(super) fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, error: &AuthError) {
     if let Some(project) = project
         && matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limited)
@@ -217,6 +224,9 @@ pub(super) fn count_refused(gateway: &Gateway, project: Option<&Arc<Project>>, e
             .meter
             .tally(&project.id, project.created_ms, gateway.config().threads);
         tally.add(Counter::LoginsFailed, 1);
+    }
+    if matches!(error, AuthError::ProjectFull) {
+        gateway.metrics.project_was_full();
     }
 }
 
