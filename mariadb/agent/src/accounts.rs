@@ -7,7 +7,7 @@
 //! again, also for "none": so the later wish is always known. A row is only replaced where it still is what was read, so
 //! that no concurrent change is ever undone; docs/decisions/2026-11-25-accounts-made-in-sql.md has the reasons.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -16,11 +16,19 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde_json::{Map, Value, json};
 
+use crate::bounded::{self, Room};
 use crate::error::Error;
 use crate::sql;
 
+mod rights;
+
+use rights::Rights;
+
 /// A row that is changed by a tenant again and again while we set it right is left to the next look.
 const ROUNDS_MAX: usize = 3;
+/// Of the rows of all accounts, as they are read: ten thousand, as many as control takes over, with a password each. As JSON
+/// they take a few times as much.
+const ACCOUNTS_BYTES_MAX: usize = 4 << 20;
 const NATIVE: &str = "mysql_native_password";
 /// The hash of the gateway's method as it was last written into this row.
 const GATEWAY_KEY: &str = "selkie_gateway";
@@ -48,8 +56,6 @@ const CREATE_USER: u64 = 1 << 25;
 /// Of what the agent's account has, the rights without which it cannot keep up the others: SELECT, UPDATE, RELOAD, GRANT,
 /// SUPER, CREATE USER.
 const AGENT_NEEDS: u64 = 1 | 1 << 2 | 1 << 6 | 1 << 10 | 1 << 15 | CREATE_USER;
-/// Global rights that open every database: the DB_ACLS of MariaDB 10.11.
-const ON_DATABASES: u64 = 0x2de7_3c3f;
 
 /// A row of `mysql.global_priv`.
 #[derive(Debug, Clone)]
@@ -68,10 +74,17 @@ pub(crate) struct Ours {
     pub(crate) agent_hash: String,
 }
 
+/// What a look has seen.
+pub(crate) enum Seen {
+    Accounts(Vec<SeenAccount>),
+    /// There are more than are looked at; so many more.
+    TooMany(usize),
+}
+
 /// The accounts as they are, after setting right what keeps the gateway or the agent out.
-pub(crate) async fn look(conn: &mut Conn, ours: &Ours) -> Result<Vec<SeenAccount>, Error> {
+pub(crate) async fn look(conn: &mut Conn, ours: &Ours) -> Result<Seen, Error> {
     let gateway_hash = ours.gateway_hash.as_str();
-    let mut rows = read(conn).await?;
+    let (mut rows, mut left_out) = read(conn).await?;
     for _ in 0..ROUNDS_MAX {
         let mut any = set_right(conn, &rows, gateway_hash).await?;
         if !ours.agent_hash.is_empty() && !rows.iter().any(|row| row.is_agents(&ours.agent_hash)) {
@@ -85,24 +98,47 @@ pub(crate) async fn look(conn: &mut Conn, ours: &Ours) -> Result<Vec<SeenAccount
         if !any {
             break;
         }
-        rows = read(conn).await?;
+        (rows, left_out) = read(conn).await?;
     }
-    let rights = Rights::read(conn).await?;
-    let seen = rows.iter().filter(|row| row.is_of_tenant());
-    Ok(seen.map(|row| row.seen(gateway_hash, &rights)).collect())
+    if left_out > 0 {
+        return Ok(Seen::TooMany(left_out));
+    }
+    rows.retain(Row::is_of_tenant);
+    let patterns = Rights::read(conn).await?.told(&rows);
+    let seen = rows.iter().zip(patterns);
+    Ok(Seen::Accounts(
+        seen.map(|(row, patterns)| row.seen(gateway_hash, patterns)).collect(),
+    ))
 }
 
-/// The users of host `%` that are there.
-pub(crate) async fn names(conn: &mut Conn) -> Result<BTreeSet<String>, Error> {
-    let names: Vec<String> = conn.query("SELECT User FROM mysql.global_priv WHERE Host='%'").await?;
+/// Which of these are there as users of host `%`.
+pub(crate) async fn there<'a>(
+    conn: &mut Conn,
+    asked: impl Iterator<Item = &'a str>,
+) -> Result<BTreeSet<String>, Error> {
+    let asked: Vec<_> = asked.map(sql::quoted).collect();
+    if asked.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let query = format!(
+        "SELECT User FROM mysql.global_priv WHERE Host='%' AND User IN ({})",
+        asked.join(",")
+    );
+    let names: Vec<String> = conn.query(query).await?;
     Ok(names.into_iter().collect())
 }
 
-async fn read(conn: &mut Conn) -> Result<Vec<Row>, Error> {
-    let rows: Vec<(String, String, String)> = conn
-        .query("SELECT Host, User, Priv FROM mysql.global_priv ORDER BY User, Host")
-        .await?;
-    let parsed = rows.into_iter().filter_map(|(host, user, text)| {
+/// Those for which there is room, the agent's own first, and how many there are besides: so that whoever has made too many
+/// can still get in as one of the others, and drop them.
+async fn read(conn: &mut Conn) -> Result<(Vec<Row>, usize), Error> {
+    let query = format!(
+        "SELECT Host, User, Priv FROM mysql.global_priv ORDER BY User = {} DESC, User, Host",
+        sql::quoted(sql::AGENT_USER)
+    );
+    let mut room = Room::of(ACCOUNTS_BYTES_MAX);
+    let bytes = |(host, user, text): &(String, String, String)| host.len() + user.len() + text.len();
+    let kept = bounded::rows(conn, &query, &mut room, bytes).await?;
+    let parsed = kept.rows.into_iter().filter_map(|(host, user, text)| {
         // The table's own check lets only JSON in; what is no object is no account.
         let privileges = serde_json::from_str(&text).ok()?;
         Some(Row {
@@ -112,7 +148,7 @@ async fn read(conn: &mut Conn) -> Result<Vec<Row>, Error> {
             privileges,
         })
     });
-    Ok(parsed.collect())
+    Ok((parsed.collect(), kept.left_out))
 }
 
 /// Whether any row was not as it must be.
@@ -220,7 +256,7 @@ impl Row {
             .unwrap_or_default()
     }
 
-    fn seen(&self, gateway_hash: &str, rights: &Rights) -> SeenAccount {
+    fn seen(&self, gateway_hash: &str, database_patterns: Vec<String>) -> SeenAccount {
         let stale = self.text(GATEWAY_KEY);
         let own: Vec<_> = self
             .methods()
@@ -260,7 +296,7 @@ impl Row {
             password_expired: self.wish(PASSWORD_CHANGED_KEY).and_then(Value::as_u64) == Some(0),
             password_expires_s: self.password_expires_s().unwrap_or_default(),
             ed25519_keys: own.iter().filter_map(|(plugin, data)| ed25519(plugin, data)).collect(),
-            database_patterns: rights.of(self),
+            database_patterns,
         }
     }
 }
@@ -350,81 +386,6 @@ fn set_wishes_aside(row: &mut Map<String, Value>) {
     }
     if row.get(WISH_KEY).and_then(Value::as_object).is_some_and(Map::is_empty) {
         row.remove(WISH_KEY);
-    }
-}
-
-/// Who may use which databases, and which roles belong to whom.
-#[derive(Default)]
-struct Rights {
-    /// Patterns by user and host; roles have no host.
-    patterns: BTreeMap<(String, String), BTreeSet<String>>,
-    /// Roles granted to a user and host.
-    roles: BTreeMap<(String, String), Vec<String>>,
-    /// Roles whose global rights open every database.
-    open_roles: BTreeSet<String>,
-}
-
-impl Rights {
-    async fn read(conn: &mut Conn) -> Result<Self, Error> {
-        let mut rights = Self::default();
-        let patterns: Vec<(String, String, String)> = conn.query("SELECT User, Host, Db FROM mysql.db").await?;
-        for (user, host, pattern) in patterns {
-            rights.patterns.entry((user, host)).or_default().insert(pattern);
-        }
-        // Rights on parts of a database open it, too; these names are no patterns.
-        let names: Vec<(String, String, String)> = conn
-            .query(
-                "SELECT User, Host, Db FROM mysql.tables_priv UNION SELECT User, Host, Db FROM mysql.columns_priv \
-                 UNION SELECT User, Host, Db FROM mysql.procs_priv",
-            )
-            .await?;
-        for (user, host, name) in names {
-            let patterns = rights.patterns.entry((user, host)).or_default();
-            patterns.insert(sql::escaped(&name));
-        }
-        let roles: Vec<(String, String, String)> =
-            conn.query("SELECT User, Host, Role FROM mysql.roles_mapping").await?;
-        for (user, host, role) in roles {
-            rights.roles.entry((user, host)).or_default().push(role);
-        }
-        let open: Vec<(String, String)> = conn
-            .query("SELECT User, Priv FROM mysql.global_priv WHERE Host='' AND JSON_VALUE(Priv, '$.is_role')")
-            .await?;
-        for (role, text) in open {
-            let privileges: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
-            if privileges.get("access").and_then(Value::as_u64).unwrap_or_default() & ON_DATABASES != 0 {
-                rights.open_roles.insert(role);
-            }
-        }
-        Ok(rights)
-    }
-
-    /// By itself, by PUBLIC, and by the role that is on when it logs in, with the roles granted to that one.
-    fn of(&self, row: &Row) -> Vec<String> {
-        let mut roles = vec!["PUBLIC".to_owned()];
-        roles.extend(Some(row.text("default_role").to_owned()).filter(|role| !role.is_empty()));
-        let mut at = 0;
-        while let Some(role) = roles.get(at) {
-            let granted = self.roles.get(&(role.clone(), String::new()));
-            let more: Vec<_> = granted
-                .into_iter()
-                .flatten()
-                .filter(|more| !roles.contains(more))
-                .cloned()
-                .collect();
-            roles.extend(more);
-            at += 1;
-        }
-        let everything = row.access() & ON_DATABASES != 0 || roles.iter().any(|role| self.open_roles.contains(role));
-        if everything {
-            return vec!["%".into()];
-        }
-        let own = self.patterns.get(&(row.user.clone(), row.host.clone()));
-        let of_roles = roles
-            .iter()
-            .filter_map(|role| self.patterns.get(&(role.clone(), String::new())));
-        let all: BTreeSet<_> = own.into_iter().chain(of_roles).flatten().cloned().collect();
-        all.into_iter().collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`Spec`].
 
 mod accounts;
+mod bounded;
 mod changes;
 mod clone;
 mod confine;

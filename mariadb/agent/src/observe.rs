@@ -8,7 +8,8 @@ use control_api::settings::{self, Offer};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
-use crate::accounts::{self, Ours};
+use crate::accounts::{self, Ours, Seen};
+use crate::bounded::{self, Room};
 use crate::error::Error;
 use crate::sql::{self, AGENT_USER};
 
@@ -20,6 +21,9 @@ const VARIABLES: &str = "'version','version_comment','version_compile_os','versi
     'collation_database','time_zone','system_time_zone','auto_increment_increment','auto_increment_offset','init_connect',\
     'license','lower_case_table_names','query_cache_size','query_cache_type','socket','performance_schema','have_ssl',\
     'disconnect_on_expired_password'";
+
+/// Of the names of all databases: ten thousand of the longest, as many as control takes over.
+const DATABASES_BYTES_MAX: usize = 4 << 20;
 
 /// Of the agent's own session.
 const SESSION: &str = "SET SESSION sql_mode='NO_BACKSLASH_ESCAPES', SESSION wait_timeout=28800, \
@@ -86,16 +90,26 @@ pub(crate) async fn server(conn: &mut Conn, ours: &Ours) -> Result<Server, Error
     let query = format!(
         "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({SYSTEM_DATABASES}) ORDER BY 1"
     );
-    let databases: Vec<String> = conn.query(query).await?;
+    let mut room = Room::of(DATABASES_BYTES_MAX);
+    let databases = bounded::rows(conn, &query, &mut room, String::len).await?;
     let variables: std::collections::HashMap<_, _> = variables.into_iter().collect();
     let version = variables.get("version").cloned().unwrap_or_default();
-    Ok(Server {
+    let mut server = Server {
         version,
         variables,
-        databases,
-        look: 0,
-        accounts: accounts::look(conn, ours).await?,
-    })
+        ..Server::default()
+    };
+    match accounts::look(conn, ours).await? {
+        Seen::TooMany(more) => server.left_out = format!("{more} accounts more than can be told"),
+        Seen::Accounts(_) if databases.left_out > 0 => {
+            server.left_out = format!("{} databases more than can be told", databases.left_out);
+        }
+        Seen::Accounts(accounts) => {
+            server.accounts = accounts;
+            server.databases = databases.rows;
+        }
+    }
+    Ok(server)
 }
 
 /// What each row of the process list is; rows of the agent itself are not looked at. Threads that execute an event look

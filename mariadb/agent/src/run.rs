@@ -345,7 +345,8 @@ impl Compute {
     async fn apply(&mut self, request: proto::ApplyRequest) -> Result<proto::Server, Error> {
         let mut statements = vec![sql::PREAMBLE.to_owned()];
         if !request.accounts.is_empty() || !request.databases.is_empty() {
-            let there = accounts::names(self.connected()?).await?;
+            let asked = request.accounts.iter().map(|account| account.user.as_str());
+            let there = accounts::there(self.connected()?, asked).await?;
             statements.extend(self.statements(&request, &there));
         }
         statements.extend(sql::set_global(&request.settings.into_iter().collect())?);
@@ -447,12 +448,9 @@ fn asked_for(Ended { status, signal }: Ended) -> Exit {
 async fn first_look(spec: &Spec, password: &str, ours: &Ours) -> Result<(Conn, proto::Server), Error> {
     let mut conn = observe::connect(&spec.server_socket(), password).await?;
     if !spec.new_databases.is_empty() {
-        let there = accounts::names(&mut conn).await?;
-        let known = spec.accounts.iter();
-        let known: Vec<_> = known
-            .filter(|account| account.known && there.contains(&account.user))
-            .collect();
-        for account in known {
+        let known = spec.accounts.iter().filter(|account| account.known);
+        let there = accounts::there(&mut conn, known.clone().map(|account| account.user.as_str())).await?;
+        for account in known.filter(|account| there.contains(&account.user)) {
             for database in &spec.new_databases {
                 conn.query_drop(sql::grant(&account.user, account.admin, database))
                     .await?;

@@ -75,7 +75,7 @@ fn a_method_that_came_from_another_project_opens_nothing() {
         privileges
     };
     let from_dump = restored(json!({"auth_or": [{}, method]}));
-    let seen = row(from_dump.clone()).seen(HASH, &Rights::default());
+    let seen = row(from_dump.clone()).seen(HASH, Vec::new());
     assert_eq!(
         seen.native_sha1,
         [crate::sql::bytes(&TENANT[1..]).unwrap()],
@@ -92,7 +92,7 @@ fn a_method_that_came_from_another_project_opens_nothing() {
         (&json!(HASH), &json!([key, {}]))
     );
     let alone = row(json!({"plugin": NATIVE, "authentication_string": theirs}));
-    assert!(alone.seen(HASH, &Rights::default()).native_sha1.is_empty());
+    assert!(alone.seen(HASH, Vec::new()).native_sha1.is_empty());
     assert_eq!(alone.set_right(HASH).unwrap()["authentication_string"], HASH);
 }
 
@@ -144,7 +144,7 @@ fn an_expired_password_is_set_aside_until_another_is_set() {
     let aside = right(tenant(wish.clone()));
     assert_eq!(aside, tenant(json!({WISH_KEY: wish})));
     let seen = |row: Value| {
-        let seen = self::row(row).seen(HASH, &Rights::default());
+        let seen = self::row(row).seen(HASH, Vec::new());
         (seen.password_expired, seen.password_expires_s)
     };
     assert_eq!(seen(aside.clone()), (true, 0));
@@ -170,7 +170,7 @@ fn what_is_seen_is_the_tenants_wish_before_and_after_it_is_set_aside() {
         "password_last_changed": 1_000
     })));
     let after = row(Value::Object(before.set_right(HASH).unwrap()));
-    let seen = |row: &Row| row.seen(HASH, &Rights::default());
+    let seen = |row: &Row| row.seen(HASH, Vec::new());
     assert_eq!(seen(&before), seen(&after));
     let seen = seen(&after);
     assert!(seen.locked && seen.admin && seen.require() == Require::X509);
@@ -184,7 +184,7 @@ fn what_is_seen_is_the_tenants_wish_before_and_after_it_is_set_aside() {
 
 #[test]
 fn methods_that_the_gateway_cannot_check_are_named() {
-    let seen = |privileges: Value| row(privileges).seen(HASH, &Rights::default());
+    let seen = |privileges: Value| row(privileges).seen(HASH, Vec::new());
     let socket = json!({"plugin": "unix_socket", "authentication_string": ""});
     assert_eq!(seen(socket.clone()).other_plugins, ["unix_socket"]);
     for nothing in [

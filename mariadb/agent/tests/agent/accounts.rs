@@ -1,4 +1,4 @@
-use control_api::agent::{Account, ApplyRequest, Database, LookRequest, Require, SeenAccount};
+use control_api::agent::{Account, ApplyRequest, Database, LookRequest, Require, SeenAccount, Server};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
@@ -321,5 +321,70 @@ async fn rights_come_by_roles_too_and_what_is_dropped_in_sql_stays_dropped() {
     stage.spec.accounts[0].known = true;
     let compute = stage.ready().await;
     assert!(seen(&compute, "boss").await.is_none(), "made again by the start");
+    compute.stop().await;
+}
+
+/// What the agent says after another look.
+async fn looked_at(compute: &Compute) -> Server {
+    let mut agent = compute.agent().await.max_decoding_message_size(64 << 20);
+    agent.look(LookRequest {}).await.unwrap().into_inner().server.unwrap()
+}
+
+#[tokio::test]
+async fn rights_of_everybody_that_are_too_many_to_be_told_are_told_as_any_and_the_server_decides() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("boss", "b", true)];
+    let databases: Vec<_> = (0..150).map(|n| format!("{n:0>60}")).collect();
+    stage.spec.databases = [&["app".to_owned()][..], &databases[..]].concat();
+    let compute = stage.ready().await;
+    let mut boss = compute.login("boss", b"b").await.unwrap();
+    let users: Vec<_> = (0..1000).map(|n| format!("u{n} IDENTIFIED BY 'u'")).collect();
+    boss.query_drop(format!("CREATE USER {}", users.join(",")))
+        .await
+        .unwrap();
+    let grant = |databases: &[String]| {
+        let grants = databases
+            .iter()
+            .map(|name| format!("GRANT SELECT ON `{name}`.* TO PUBLIC"));
+        grants.collect::<Vec<_>>().join(";")
+    };
+    boss.query_drop(grant(&databases[..100])).await.unwrap();
+    let told = |server: &Server| -> Vec<usize> {
+        let users = server.accounts.iter().filter(|seen| seen.user.starts_with('u'));
+        users.map(|seen| seen.database_patterns.len()).collect()
+    };
+    let server = looked_at(&compute).await;
+    assert_eq!(told(&server), [100; 1000]);
+    boss.query_drop(grant(&databases[100..])).await.unwrap();
+    let server = looked_at(&compute).await;
+    assert_eq!(told(&server), [1; 1000]);
+    assert_eq!(server.left_out, "");
+    let mut one = compute.login("u1", b"u").await.unwrap();
+    assert_eq!(refusal(&mut one, "USE app").await, ACCESS_DENIED);
+    drop((boss, one));
+    compute.stop().await;
+}
+
+#[tokio::test]
+async fn of_too_many_accounts_none_are_told_and_it_is_said_until_there_are_fewer() {
+    let mut stage = Stage::new().await;
+    stage.spec.accounts = vec![account("boss", "b", true)];
+    let compute = stage.ready().await;
+    let mut boss = compute.login("boss", b"b").await.unwrap();
+    let users = |with: &str| {
+        let users: Vec<_> = (0..6_000).map(|n| format!("u{n}{with}")).collect();
+        users.join(",")
+    };
+    // Kept with the account, whatever it is.
+    let long = format!(" IDENTIFIED VIA unix_socket USING '{}'", "x".repeat(800));
+    boss.query_drop(format!("CREATE USER {}", users(&long))).await.unwrap();
+    let server = looked_at(&compute).await;
+    assert!(server.left_out.contains("accounts"), "{:?}", server.left_out);
+    assert!(server.accounts.is_empty() && server.databases.is_empty());
+    assert!(!server.version.is_empty());
+    boss.query_drop(format!("DROP USER {}", users(""))).await.unwrap();
+    let server = looked_at(&compute).await;
+    assert_eq!((server.left_out.as_str(), server.accounts.len()), ("", 1));
+    drop(boss);
     compute.stop().await;
 }
