@@ -2,13 +2,16 @@
 //! told of them. A user made by API counts as REST made it until a server has had it so; from then on what the server says
 //! is the truth, also that the account is gone.
 
-use std::fmt;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use control_api::control as proto;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    name::{DatabaseName, database_pattern},
+    name::{DatabaseName, UserName, database_pattern},
     secret::hex,
     store::{Access, Observed, UserRecord},
 };
@@ -102,8 +105,8 @@ pub(crate) fn fate(user: &UserRecord, observed: &Observed) -> Fate {
 }
 
 /// Why nobody can log in through the gateway as this account, whatever the password; fit for people to read.
-pub(crate) fn reason(account: &ObservedAccount, all: &[ObservedAccount]) -> Option<String> {
-    if let Some(reason) = out_of_reach(account, all) {
+pub(crate) fn reason(account: &ObservedAccount, standing: &Standing<'_>) -> Option<String> {
+    if let Some(reason) = out_of_reach(account, standing) {
         return Some(reason);
     }
     if account.native_sha1.is_empty() && account.ed25519_keys.is_empty() {
@@ -115,8 +118,45 @@ pub(crate) fn reason(account: &ObservedAccount, all: &[ObservedAccount]) -> Opti
     account.locked.then(|| "it is locked".into())
 }
 
+/// Which accounts stand before others of their name. The gateway comes to the server as localhost, and MariaDB takes the
+/// account with the more exact host. Found once for all accounts, because there may be thousands.
+pub(crate) struct Standing<'a> {
+    /// Where there are several, the first.
+    nameless: Option<(usize, &'a ObservedAccount)>,
+    named: HashMap<&'a str, (usize, &'a ObservedAccount)>,
+}
+
+impl<'a> Standing<'a> {
+    pub(crate) fn of(all: &'a [ObservedAccount]) -> Self {
+        let mut standing = Self {
+            nameless: None,
+            named: HashMap::new(),
+        };
+        for (at, account) in all.iter().enumerate() {
+            if !matches!(
+                account.host.as_str(),
+                "localhost" | "localhos_" | "local%" | "localhost%"
+            ) {
+                continue;
+            }
+            if account.user.is_empty() {
+                standing.nameless.get_or_insert((at, account));
+            } else {
+                standing.named.entry(&account.user).or_insert((at, account));
+            }
+        }
+        standing
+    }
+
+    fn before(&self, account: &ObservedAccount) -> Option<&'a ObservedAccount> {
+        let named = self.named.get(account.user.as_str()).copied();
+        let first = named.into_iter().chain(self.nameless).min_by_key(|(at, _)| *at);
+        first.map(|(_, other)| other)
+    }
+}
+
 /// Why no login through the gateway comes to this account.
-fn out_of_reach(account: &ObservedAccount, all: &[ObservedAccount]) -> Option<String> {
+fn out_of_reach(account: &ObservedAccount, standing: &Standing<'_>) -> Option<String> {
     if account.user.is_empty() {
         return Some("it has no name".into());
     }
@@ -129,44 +169,60 @@ fn out_of_reach(account: &ObservedAccount, all: &[ObservedAccount]) -> Option<St
     if account.require == Require::Certificate {
         return Some("it requires a client certificate; which one is known once its database has run".into());
     }
-    // The gateway comes to the server as localhost, and MariaDB takes the account with the more exact host.
-    let before = all.iter().find(|other| {
-        let named = other.user.is_empty() || other.user == account.user;
-        named && matches!(other.host.as_str(), "localhost" | "localhos_" | "local%" | "localhost%")
-    });
+    let before = standing.before(account);
     before.map(|other| format!("'{}'@'{}' stands before it", other.user, other.host))
 }
 
 /// Everybody whom a gateway may let in.
 pub(crate) fn users(access: &Access, observed: Option<&Observed>) -> Vec<proto::User> {
     let accounts = observed.map_or(&[][..], |observed| &observed.accounts);
-    let find = |name: &str| accounts.iter().find(|account| account.is(name));
+    let standing = Standing::of(accounts);
+    let mut anywhere = HashMap::new();
+    for account in accounts.iter().filter(|account| account.host == "%") {
+        anywhere.entry(account.user.as_str()).or_insert(account);
+    }
+    let find = |name: &str| anywhere.get(name).copied();
     let by_api = access
         .users
         .iter()
         .filter_map(|user| match (user.known, find(user.name.as_str())) {
-            (true, Some(account)) => usable(account, accounts).then(|| seen_user(user, account, access)),
+            (true, Some(account)) => usable(account, &standing).then(|| seen_user(user, account, access)),
             // Dropped in SQL; the store is about to forget it.
             (true, None) => None,
             (false, None) if user.had => None,
             (false, Some(account)) if user.had => Some(with_new_password(user, account, access)),
             (false, account) => Some(made_user(user, account, access)),
         });
-    let others = accounts.iter().filter(|account| {
-        let name = account.user.as_str();
-        let by_api = access.users.iter().any(|user| user.name.as_str() == name);
-        let removed = access.removed_users.iter().any(|user| user.as_str() == name);
-        !by_api && !removed && usable(account, accounts)
-    });
+    let names = access.users.iter().map(|user| user.name.as_str());
+    let elsewhere: HashSet<&str> = names.chain(access.removed_users.iter().map(UserName::as_str)).collect();
+    let others = accounts
+        .iter()
+        .filter(|account| !elsewhere.contains(account.user.as_str()) && usable(account, &standing));
     let mut users: Vec<_> = by_api.chain(others.map(sql_user)).collect();
     users.sort_by(|one, other| one.name.cmp(&other.name));
     users
 }
 
+/// Every database that a client may name.
+pub(crate) fn databases(access: &Access, observed: Option<&Observed>) -> Vec<String> {
+    let mut databases: Vec<String> = access.databases.iter().map(ToString::to_string).collect();
+    if let Some(observed) = observed {
+        let removed: HashSet<&str> = access.removed_databases.iter().map(DatabaseName::as_str).collect();
+        let there = observed
+            .databases
+            .iter()
+            .filter(|name| !removed.contains(name.as_str()));
+        databases.extend(there.cloned());
+    }
+    databases.sort_unstable();
+    databases.dedup();
+    databases
+}
+
 /// Those who cannot log in although their password is right are told why, so the gateway must know them.
-fn usable(account: &ObservedAccount, all: &[ObservedAccount]) -> bool {
+fn usable(account: &ObservedAccount, standing: &Standing<'_>) -> bool {
     let provable = !account.native_sha1.is_empty() || !account.ed25519_keys.is_empty();
-    provable && out_of_reach(account, all).is_none()
+    provable && out_of_reach(account, standing).is_none()
 }
 
 fn on_databases<'a>(names: impl IntoIterator<Item = &'a DatabaseName>) -> Vec<String> {

@@ -34,6 +34,7 @@ mod stuck;
 #[cfg(test)]
 mod testing;
 mod usage;
+mod weight;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use config::{
@@ -43,3 +44,4 @@ pub use config::{
 pub use error::Error;
 pub use run::{Listening, run};
 pub use store::{Fault, StoreError};
+pub use weight::TooLarge;

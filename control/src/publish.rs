@@ -15,6 +15,7 @@ use control_api::{
     rest::ComputeState,
     settings::{self, Offer},
 };
+use prost::Message;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     watch,
@@ -26,10 +27,16 @@ use crate::{
     name::ProjectId,
     secret::GatewaySecret,
     store::{Access, ComputeRecord, EpochMs, Observed, Sleep, WholeProject},
+    weight::{PROJECT_BYTES_MAX, weigh},
 };
 
 /// Changes that a watcher may lag behind. A snapshot of many projects takes a while to send, and changes go on meanwhile.
 const WATCHER_QUEUE: usize = 4096;
+
+/// Of one project. What may grow is bounded where it grows, by [`PROJECT_BYTES_MAX`]; the rest is the values of a few server
+/// variables and what stands in the settings. Only a project from before there was that bound weighs more: one message that a
+/// gateway refuses would end the watch of every gateway, again with each snapshot.
+const MESSAGE_BYTES_MAX: usize = 2 * PROJECT_BYTES_MAX;
 
 /// The head of the file says it.
 pub(crate) struct Publisher {
@@ -71,6 +78,8 @@ struct Entry {
     passage: Passage,
     /// What watchers answered to the present drain: empty for having let go, otherwise why not.
     drained: HashMap<u64, String>,
+    /// It was said that gateways cannot be told all of it.
+    too_large: bool,
     /// The message made of all this, as it was sent last.
     sent: Arc<proto::Project>,
 }
@@ -148,6 +157,7 @@ impl Publisher {
             compute: whole.record.compute,
             passage: Passage::Shut,
             drained: HashMap::new(),
+            too_large: false,
             sent: Arc::default(),
         };
         inner.entries.insert(whole.record.id.clone(), entry);
@@ -171,8 +181,13 @@ impl Publisher {
         })
     }
 
+    /// What would make the project too large to be told changes nothing; its keeper says so.
     pub(crate) fn set_observed(&self, id: &ProjectId, observed: Observed) -> u64 {
-        self.change(id, |entry| entry.observed = Some(observed))
+        self.change(id, |entry| {
+            if observed.left_out.is_none() && weigh(&entry.access, Some(&observed)).is_ok() {
+                entry.observed = Some(observed);
+            }
+        })
     }
 
     pub(crate) fn set_options(&self, id: &ProjectId, sleep: Sleep, allowed_networks: &Networks) -> u64 {
@@ -427,7 +442,24 @@ impl Inner {
         let Some(entry) = self.entries.get_mut(id) else {
             return self.version;
         };
-        let message = message(id, entry, self.fresh_server.as_ref(), &self.offer);
+        let mut message = message(id, entry, self.fresh_server.as_ref(), &self.offer);
+        let bytes = message.encoded_len();
+        let too_large = bytes > MESSAGE_BYTES_MAX;
+        if too_large {
+            if !entry.too_large {
+                tracing::error!(
+                    project = %id,
+                    bytes,
+                    most = MESSAGE_BYTES_MAX,
+                    "the project is too large for gateways: they are told of it without its users, and nobody gets in, until it \
+                     has fewer users or databases"
+                );
+            }
+            message.users.clear();
+            message.databases.clear();
+            message.server.clone_from(&self.fresh_server);
+        }
+        entry.too_large = too_large;
         if *entry.sent != message {
             entry.sent = Arc::new(message.clone());
             self.push(watch_event::Event::Project(message));
@@ -457,23 +489,10 @@ impl Inner {
 }
 
 fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInfo>, offer: &Offer) -> proto::Project {
-    let mut databases: Vec<String> = entry.access.databases.iter().map(ToString::to_string).collect();
-    if let Some(observed) = &entry.observed {
-        let removed = |name: &&String| {
-            entry
-                .access
-                .removed_databases
-                .iter()
-                .any(|gone| gone.as_str() == name.as_str())
-        };
-        databases.extend(observed.databases.iter().filter(|name| !removed(name)).cloned());
-    }
-    databases.sort_unstable();
-    databases.dedup();
     proto::Project {
         id: id.to_string(),
         users: accounts::users(&entry.access, entry.observed.as_ref()),
-        databases,
+        databases: accounts::databases(&entry.access, entry.observed.as_ref()),
         server: server(entry, fresh_server, offer),
         compute: Some(compute(entry)),
         wake_timeout_ms: entry.wake_timeout_ms.unwrap_or_default(),

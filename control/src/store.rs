@@ -11,6 +11,7 @@ use sqlx::migrate::MigrateError;
 use crate::{
     config::{StoreConfig, UidRange},
     name::{DatabaseName, ProjectId},
+    weight::TooLarge,
 };
 
 mod access;
@@ -60,6 +61,9 @@ pub enum StoreError {
     /// Something of the project was changed since the caller read it.
     #[error("the project has changed meanwhile")]
     Changed,
+    /// It would be more than gateways can be told.
+    #[error("the project has no room for that: {0}")]
+    TooLarge(#[from] TooLarge),
     /// Every OS user of the range belongs to a project.
     #[error("all OS users of control.process.uid_range are in use")]
     NoFreeUid,

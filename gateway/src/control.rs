@@ -44,7 +44,7 @@ const REPORT_BYTES_MAX: usize = 1 << 20;
 /// A connection over which nothing comes is probed after so long, and given up when as long again brings no answer: until then
 /// wakes that were asked for over it wait, and nothing is heard of changes. As control does with its gateways.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// A project carries at most its users and databases: 64 MiB is 100,000 users.
+/// Control sends no project of more than an eighth of this, whatever its tenant makes (`control/src/publish.rs`).
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Why control cannot be talked to at all.

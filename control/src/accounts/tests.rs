@@ -44,7 +44,7 @@ fn every_reason_is_told() {
     let with = |change: fn(&mut ObservedAccount)| {
         let mut account = account("u", "%");
         change(&mut account);
-        reason(&account, &[account.clone()]).unwrap_or_default()
+        reason(&account, &Standing::of(&[account.clone()])).unwrap_or_default()
     };
     assert_eq!(with(|_| ()), "");
     assert!(with(|account| account.user.clear()).contains("no name"));
@@ -68,12 +68,12 @@ fn every_reason_is_told() {
             require,
             ..account("u", "%")
         };
-        assert_eq!(reason(&account, &[]), None, "{require:?}");
+        assert_eq!(reason(&account, &Standing::of(&[])), None, "{require:?}");
     }
     for before in [account("u", "localhost"), account("", "localhost")] {
-        assert!(reason(&account("u", "%"), &[before]).is_some());
+        assert!(reason(&account("u", "%"), &Standing::of(&[before])).is_some());
     }
-    assert!(reason(&account("u", "%"), &[account("other", "localhost")]).is_none());
+    assert!(reason(&account("u", "%"), &Standing::of(&[account("other", "localhost")])).is_none());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! `lifecycle.rs` what each means, publishes, does and persists it. Slow things run in tasks of its own, so that it can
 //! always hear the next event; the result of a task that an event has overtaken is recognised by its epoch and ignored.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use control_api::rest::{ComputeState, OperationKind, WokenBy};
 use tokio::{
@@ -74,6 +74,8 @@ pub(super) struct Keeper {
     looking: bool,
     /// The number of the last look that was taken in, of this incarnation's agent.
     look: u64,
+    /// It was said that the agent's words are not taken over.
+    left_behind: bool,
     /// When the wake began that leads or led to this incarnation.
     woken_at: Instant,
     /// From the beginning of the wake to its turn.
@@ -149,6 +151,7 @@ impl Keeper {
             lookers: Vec::new(),
             looking: false,
             look: 0,
+            left_behind: false,
             woken_at: Instant::now(),
             queued_ms: 0,
             phases: None,
@@ -285,11 +288,18 @@ impl Keeper {
             return self.version;
         }
         self.look = observed.look;
+        if let Some(reason) = &observed.left_out {
+            return self.leave_behind(reason);
+        }
         // Of two looks the later counts.
-        self.unsaved_look = None;
+        let earlier = self.unsaved_look.take();
         match self.parts.store.set_observed(&self.id, &observed).await {
             Ok(access) => {
                 self.parts.publisher.set_access(&self.id, access);
+            }
+            Err(StoreError::TooLarge(reason)) => {
+                self.unsaved_look = earlier;
+                return self.leave_behind(&reason);
             }
             // Its last word comes while it is being deleted.
             Err(StoreError::NotFound(_)) => return self.version,
@@ -301,7 +311,21 @@ impl Keeper {
                 }
             }
         }
+        if std::mem::take(&mut self.left_behind) {
+            tracing::info!("what the server has can be told again, and is known");
+        }
         self.parts.publisher.set_observed(&self.id, observed)
+    }
+
+    /// The project goes on with the users and databases that it was known to have.
+    fn leave_behind(&mut self, reason: &dyn fmt::Display) -> u64 {
+        if !std::mem::replace(&mut self.left_behind, true) {
+            tracing::warn!(
+                %reason,
+                "the server has more users or databases than can be told: what was changed in SQL is not known until it has fewer"
+            );
+        }
+        self.version
     }
 
     async fn done(&mut self, done: Result<Done, JoinError>) {

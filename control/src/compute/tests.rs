@@ -12,6 +12,7 @@ use crate::{
     name::DatabaseName,
     store::{Accesses, ComputeStates, Observed, Store, operations::Operations, suite::new_user},
     testing::{Plane, Start, observed},
+    weight::PROJECT_BYTES_MAX,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -561,6 +562,55 @@ async fn next_control_plane_tells_gateways_what_sql_changed_while_there_was_none
     let third = Plane::on(plane.driver.clone(), plane.store.clone());
     third.load().await;
     assert_eq!(users(&third), ["made"], "it is written down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_has_too_much_of_is_not_taken_over_and_its_project_goes_on() {
+    let (plane, id) = Plane::with_demo().await;
+    let held = |look, names: &[&str], patterns_bytes: usize| Observed {
+        look,
+        accounts: names
+            .iter()
+            .map(|name| ObservedAccount {
+                user: (*name).into(),
+                host: "%".into(),
+                native_sha1: vec!["11".repeat(20)],
+                patterns: vec!["d".repeat(patterns_bytes)],
+                ..ObservedAccount::default()
+            })
+            .collect(),
+        ..observed(&[])
+    };
+    let users = |plane: &Plane| -> Vec<String> {
+        let message = plane.publisher().message(&id).unwrap();
+        message.users.iter().map(|user| user.name.clone()).collect()
+    };
+    let too_much = PROJECT_BYTES_MAX;
+    plane.computes().wake(&id, None, MINUTE).await.unwrap();
+    for (report, then) in [
+        (held(2, &["fits"], 9), "fits"),
+        (held(3, &["large"], too_much), "fits"),
+        (
+            Observed {
+                left_out: Some("10001 accounts".into()),
+                ..held(4, &[], 9)
+            },
+            "fits",
+        ),
+        (held(5, &["fits_again"], 9), "fits_again"),
+    ] {
+        plane.driver.report(&id, Report::Observed(report)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(users(&plane), [then]);
+        let kept = plane.store.whole_project(&id).await.unwrap().observed.unwrap();
+        assert_eq!(kept.accounts[0].user, then, "the next control plane has it, too");
+    }
+    *plane.driver.adopts.lock().unwrap() = true;
+    *plane.driver.held.lock().unwrap() = Some(held(6, &["large"], too_much));
+    let next = Plane::on(plane.driver.clone(), plane.store.clone());
+    next.load().await;
+    next.computes().adopt().await;
+    assert_eq!(users(&next), ["fits_again"]);
 }
 
 #[tokio::test(start_paused = true)]

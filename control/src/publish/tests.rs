@@ -302,3 +302,29 @@ fn the_compute_that_is_in_a_state_for_the_longest_time_is_known() {
     assert_eq!(publisher.longest_in(ComputeState::Starting), Some(5_000));
     assert_eq!(publisher.longest_in(ComputeState::Draining), None);
 }
+
+#[test]
+fn a_project_too_large_to_be_told_is_told_without_its_users_until_it_fits_and_the_others_as_they_are() {
+    let publisher = Publisher::new();
+    // As an earlier version let it grow: each user is given every database.
+    let names: Vec<String> = (0..400).map(|n| format!("{n:064}")).collect();
+    let mut large = access(1, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    large.users = (0..400)
+        .map(|n| UserRecord {
+            name: UserName::new(&format!("user{n}")).unwrap(),
+            ..large.users[0].clone()
+        })
+        .collect();
+    publisher.put(WholeProject {
+        access: large,
+        ..whole("large")
+    });
+    publisher.put(whole("small"));
+    let told = publisher.message(&id("large")).unwrap();
+    assert_eq!((told.users.len(), told.databases.len()), (0, 0));
+    assert!(told.encoded_len() < 1000, "{}", told.encoded_len());
+    assert_eq!(publisher.message(&id("small")).unwrap().users.len(), 1);
+
+    publisher.set_access(&id("large"), access(2, &["app"]));
+    assert_eq!(publisher.message(&id("large")).unwrap().users.len(), 1);
+}

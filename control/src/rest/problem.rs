@@ -169,6 +169,12 @@ impl From<StoreError> for Problem {
                 "it has changed",
                 error.to_string(),
             ),
+            StoreError::TooLarge(_) => Self::new(
+                StatusCode::CONFLICT,
+                "project_too_large",
+                "the project has no room for it",
+                error.to_string(),
+            ),
             StoreError::NoFreeUid => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "no_free_uid",

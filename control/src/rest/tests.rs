@@ -536,6 +536,37 @@ async fn databases_are_made_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn a_project_that_is_full_takes_no_more_users_and_databases_and_says_why() {
+    let api = Api::with_demo().await;
+    let id = crate::name::ProjectId::new("demo").unwrap();
+    let large = crate::accounts::ObservedAccount {
+        user: "large".into(),
+        host: "%".into(),
+        native_sha1: vec!["11".repeat(20)],
+        patterns: vec!["d".repeat(crate::weight::PROJECT_BYTES_MAX - 100)],
+        ..Default::default()
+    };
+    let observed = crate::store::Observed {
+        accounts: vec![large],
+        ..Default::default()
+    };
+    api.plane.store.set_observed(&id, &observed).await.unwrap();
+    let project = "/api/v1/projects/demo";
+    for (what, name) in [("users", "u".repeat(80)), ("databases", "d".repeat(64))] {
+        let (status, problem) = api.post(&format!("{project}/{what}"), json!({ "name": name })).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (409, &json!("project_too_large")),
+            "{problem}"
+        );
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("4194304"), "{detail}");
+        let (_, list) = api.get(&format!("{project}/{what}")).await;
+        assert!(!list.to_string().contains(&name), "{list}");
+    }
+}
+
+#[tokio::test]
 async fn wake_and_suspend_answer_when_done() {
     let api = Api::with_demo().await;
     let compute = "/api/v1/projects/demo/compute";

@@ -1,5 +1,7 @@
 //! `/projects/{id}/users`.
 
+use std::collections::{HashMap, HashSet};
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -18,7 +20,7 @@ use super::{
     tag::{self, Conditions},
 };
 use crate::{
-    accounts::{self, ObservedAccount},
+    accounts::{self, ObservedAccount, Standing},
     clock,
     name::UserName,
     secret::{Password, Verifiers, hex},
@@ -70,7 +72,7 @@ pub(super) fn check(wish: rest::CreateUser) -> Result<Checked, Problem> {
 impl Checked {
     pub(super) fn created(&self, record: &UserRecord) -> rest::UserCreated {
         rest::UserCreated {
-            user: user(record, None, &[]),
+            user: user(record, None, &Standing::of(&[])),
             password: self.generated.as_ref().map(Password::reveal),
         }
     }
@@ -233,7 +235,7 @@ pub(super) async fn change(
     );
     let record = changed.await?;
     let told = rest::UserCreated {
-        user: user(&record, None, &[]),
+        user: user(&record, None, &Standing::of(&[])),
         password: secret.generated.as_ref().map(Password::reveal),
     };
     told_once(&state, StatusCode::OK, told, &record)
@@ -312,14 +314,14 @@ fn named<'a>(whole: &'a WholeProject, name: &str) -> Result<Named<'a>, Problem> 
     }
 }
 
-fn user(record: &UserRecord, account: Option<&ObservedAccount>, all: &[ObservedAccount]) -> rest::User {
+fn user(record: &UserRecord, account: Option<&ObservedAccount>, standing: &Standing<'_>) -> rest::User {
     rest::User {
         name: record.name.to_string(),
         admin: account.map_or(record.admin, |account| account.admin),
         created_at: (!record.by_sql).then(|| clock::rfc3339(record.created)),
         source: if record.by_sql { "sql" } else { "api" }.into(),
         host: "%".into(),
-        reason: account.and_then(|account| accounts::reason(account, all)),
+        reason: account.and_then(|account| accounts::reason(account, standing)),
     }
 }
 
@@ -337,21 +339,21 @@ fn changeable(
         (None, None) => {}
     }
     let user = match record {
-        Some(record) => Some(user(record, account, &[])),
-        None => account.map(|account| sql_user(account, &[])),
+        Some(record) => Some(user(record, account, &Standing::of(&[]))),
+        None => account.map(|account| sql_user(account, &Standing::of(&[]))),
     };
     let without_reason = |user| rest::User { reason: None, ..user };
     (user.map(without_reason), mixed.finalize().into())
 }
 
-fn sql_user(account: &ObservedAccount, all: &[ObservedAccount]) -> rest::User {
+fn sql_user(account: &ObservedAccount, standing: &Standing<'_>) -> rest::User {
     rest::User {
         name: account.user.clone(),
         admin: account.admin,
         created_at: None,
         source: "sql".into(),
         host: account.host.clone(),
-        reason: accounts::reason(account, all),
+        reason: accounts::reason(account, standing),
     }
 }
 
@@ -359,20 +361,22 @@ fn sql_user(account: &ObservedAccount, all: &[ObservedAccount]) -> rest::User {
 fn all(whole: &WholeProject) -> Vec<rest::User> {
     let access = &whole.access;
     let seen = whole.observed.as_ref().map_or(&[][..], |observed| &observed.accounts);
+    let standing = Standing::of(seen);
+    let of_any_host = seen.iter().filter(|account| account.host == "%");
+    let anywhere: HashMap<&str, &ObservedAccount> =
+        of_any_host.map(|account| (account.user.as_str(), account)).collect();
+    let made = access.users.iter().map(|record| record.name.as_str());
+    let elsewhere: HashSet<&str> = made.chain(access.removed_users.iter().map(UserName::as_str)).collect();
     let by_api = access.users.iter().map(|record| {
         let name = record.name.as_str();
-        user(
-            record,
-            seen.iter().find(|account| record.known && account.is(name)),
-            seen,
-        )
+        user(record, anywhere.get(name).copied().filter(|_| record.known), &standing)
     });
-    let by_sql = seen.iter().filter(|account| {
-        let made = access.users.iter().any(|record| account.is(record.name.as_str()));
-        let removed = access.removed_users.iter().any(|name| account.is(name.as_str()));
-        !made && !removed
-    });
-    let mut users: Vec<_> = by_api.chain(by_sql.map(|account| sql_user(account, seen))).collect();
+    let by_sql = seen
+        .iter()
+        .filter(|account| account.host != "%" || !elsewhere.contains(account.user.as_str()));
+    let mut users: Vec<_> = by_api
+        .chain(by_sql.map(|account| sql_user(account, &standing)))
+        .collect();
     users.sort_by_cached_key(called);
     users
 }

@@ -78,13 +78,15 @@ pub(crate) struct Observed {
     pub(crate) accounts: Vec<ObservedAccount>,
     /// Of two that one agent said the later has the higher number; not kept.
     pub(crate) look: u64,
+    /// Why databases and accounts are not in here: there are too many; not kept.
+    pub(crate) left_out: Option<String>,
 }
 
 /// The part of a store that knows who may come in and where to.
 #[async_trait]
 pub(crate) trait Accesses {
     async fn access(&self, id: &ProjectId) -> Result<Access, StoreError>;
-    /// This and the next seven answer the access as it is after the change.
+    /// This and the next seven answer the access as it is after the change. What makes the project too large is not added.
     async fn add_user(&self, id: &ProjectId, user: NewUser, now: EpochMs) -> Result<Access, StoreError>;
     async fn set_verifiers(
         &self,
@@ -124,6 +126,6 @@ pub(crate) trait Accesses {
     async fn applied(&self, id: &ProjectId, revision: i64) -> Result<(), StoreError>;
     /// Keeps what the agent said. A user that a server had and has no more was dropped in SQL: it is forgotten. A
     /// database that was made here, was reported once and now is not, was dropped in SQL:
-    /// it is forgotten. Answers what is left.
+    /// it is forgotten. Answers what is left. Where the project would be too large, nothing changes.
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError>;
 }

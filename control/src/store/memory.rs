@@ -28,6 +28,7 @@ use crate::{
     clock,
     name::UserName,
     secret::Verifiers,
+    weight::weigh,
 };
 
 mod access;
@@ -208,6 +209,15 @@ impl Kept {
             Some(expected) if expected != self.whole.access.revision => Err(StoreError::Changed),
             _ => Ok(()),
         }
+    }
+
+    /// `undo` takes back what was added.
+    fn must_fit(&mut self, undo: impl FnOnce(&mut Access)) -> Result<(), StoreError> {
+        let fits = weigh(&self.access(), self.whole.observed.as_ref());
+        if fits.is_err() {
+            undo(&mut self.whole.access);
+        }
+        Ok(fits?)
     }
 
     fn touch_user(&mut self, name: &UserName) -> Access {

@@ -485,6 +485,7 @@ impl ServerRow {
             accounts: serde_json::from_slice(&accounts).map_err(corrupt(ACCOUNTS))?,
             version: self.version,
             look: 0,
+            left_out: None,
         })
     }
 }

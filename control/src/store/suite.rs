@@ -6,6 +6,7 @@ use control_api::rest::ComputeState;
 
 mod rest;
 mod usage;
+mod weight;
 
 use operations::{
     change_of_a_sleeping_project_is_no_operation, old_operations_are_forgotten,
@@ -75,6 +76,8 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         changes_are_pending_until_a_server_has_them,
         forgets_databases_dropped_in_sql,
         a_user_is_the_servers_once_a_server_has_had_it,
+        weight::what_would_make_a_project_too_large_is_refused_and_changes_nothing,
+        weight::of_many_who_add_at_once_only_so_many_are_let_as_fit,
         a_user_made_in_sql_is_kept_once_it_was_given_a_password_here,
         finds_a_key_by_its_hash_until_it_is_replaced,
         operations_follow_a_compute_through_its_life,
@@ -360,7 +363,13 @@ async fn every_change_of_state_is_in_the_log_once_and_outlives_the_project(store
     assert_eq!(store.transitions(&id("demo"), None, 2).await.unwrap(), log[..2]);
     let next = store.transitions(&id("demo"), Some(log[1].id), 2).await.unwrap();
     assert_eq!(next, log[2..4], "the next page");
-    assert!(store.transitions(&id("other"), None, 10).await.unwrap().is_empty());
+    assert!(
+        store
+            .transitions(&id("other"), None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn old_transitions_are_forgotten_but_for_the_last_of_each_project(store: &impl Store) {

@@ -212,6 +212,7 @@ pub(super) fn observed(server: Server) -> Observed {
         databases: server.databases,
         accounts: server.accounts.into_iter().map(account).collect(),
         look: server.look,
+        left_out: Some(server.left_out).filter(|reason| !reason.is_empty()),
     }
 }
 

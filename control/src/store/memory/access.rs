@@ -25,6 +25,7 @@ impl Accesses for MemoryStore {
             };
             users.push(record);
             users.sort_by(|one, other| one.name.cmp(&other.name));
+            kept.must_fit(|access| access.users.retain(|other| other.name != user.name))?;
             Ok(kept.touch_user(&user.name))
         })?;
         self.apply_begun(id);
@@ -73,6 +74,7 @@ impl Accesses for MemoryStore {
                 by_sql: true,
             });
             users.sort_by(|one, other| one.name.cmp(&other.name));
+            kept.must_fit(|access| access.users.retain(|other| other.name != user.name))?;
             Ok(kept.touch_user(&user.name))
         })?;
         self.apply_begun(id);
@@ -111,6 +113,7 @@ impl Accesses for MemoryStore {
             }
             databases.push(name.clone());
             databases.sort();
+            kept.must_fit(|access| access.databases.retain(|other| other != name))?;
             Ok(kept.touch_database(name))
         })?;
         self.apply_begun(id);
@@ -191,6 +194,7 @@ impl Accesses for MemoryStore {
 
     async fn set_observed(&self, id: &ProjectId, observed: &Observed) -> Result<Access, StoreError> {
         self.change(id, |kept| {
+            let before_all = (kept.whole.access.clone(), kept.seen.clone());
             let users = kept.whole.access.users.len();
             let mut arrived = false;
             kept.whole.access.users.retain_mut(|user| {
@@ -208,6 +212,10 @@ impl Accesses for MemoryStore {
             databases.retain(|name| exists(name) || !kept.seen.contains(name));
             let dropped = databases.len() < before;
             kept.seen = databases.iter().filter(|name| exists(name)).cloned().collect();
+            if let Err(too_large) = weigh(&kept.access(), Some(observed)) {
+                (kept.whole.access, kept.seen) = before_all;
+                return Err(too_large.into());
+            }
             kept.whole.access.revision += i64::from(changed || dropped || kept.seen != seen);
             kept.whole.observed = Some(observed.clone());
             Ok(kept.access())

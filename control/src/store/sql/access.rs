@@ -16,6 +16,7 @@ use crate::{
         operations::BY_API,
         rows::{self, Of, ServerRow, UserRow},
     },
+    weight::weigh,
 };
 
 pub(super) async fn read_access(tx: &mut Tx, id: &ProjectId) -> Result<Access, StoreError> {
@@ -155,6 +156,19 @@ async fn commit_access(mut tx: Tx, id: &ProjectId, changes: &[(&str, &str)]) -> 
     Ok(access)
 }
 
+/// Where what was just added makes the project too large, it is not added. To be called under the project's lock.
+async fn must_fit(tx: &mut Tx, id: &ProjectId) -> Result<(), StoreError> {
+    let access = read_access(tx, id).await?;
+    let server = sqlx::query_as::<_, ServerRow>(
+        "SELECT version, variables, databases, sealed_accounts FROM servers WHERE project_id = $1",
+    )
+    .bind(id.as_str())
+    .fetch_optional(&mut **tx)
+    .await?;
+    let observed = server.map(|row| row.opened(&tx.keys, id.as_str())).transpose()?;
+    Ok(weigh(&access, observed.as_ref())?)
+}
+
 pub(super) async fn insert_user(tx: &mut Tx, id: &ProjectId, user: &NewUser, now: EpochMs) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO users (project_id, name, verifiers, native_sha1, caching_sha2, admin, created_ms) \
@@ -194,6 +208,7 @@ impl Accesses for SqlStore {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         insert_user(&mut tx, id, &user, now).await?;
+        must_fit(&mut tx, id).await?;
         commit_access(tx, id, &[("user", user.name.as_str())]).await
     }
 
@@ -232,6 +247,7 @@ impl Accesses for SqlStore {
             .bind(user.name.as_str())
             .execute(&mut *tx)
             .await?;
+        must_fit(&mut tx, id).await?;
         commit_access(tx, id, &[("user", user.name.as_str())]).await
     }
 
@@ -257,6 +273,7 @@ impl Accesses for SqlStore {
         let mut tx = self.write().await?;
         lock_project(&mut tx, id).await?;
         insert_database(&mut tx, id, name).await?;
+        must_fit(&mut tx, id).await?;
         commit_access(tx, id, &[("database", name.as_str())]).await
     }
 
@@ -407,10 +424,12 @@ impl Accesses for SqlStore {
                 .execute(&mut *tx)
                 .await?;
         }
-        if changed {
-            return commit_access(tx, id, &[]).await;
+        if !changed {
+            weigh(&access, Some(observed))?;
+            tx.commit().await?;
+            return Ok(access);
         }
-        tx.commit().await?;
-        Ok(access)
+        weigh(&read_access(&mut tx, id).await?, Some(observed))?;
+        commit_access(tx, id, &[]).await
     }
 }
