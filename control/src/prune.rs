@@ -14,8 +14,11 @@ use crate::{
 
 /// Of the audit log: a quarter of a year, as auditors ask for.
 const AUDIT_KEPT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
-/// Some 300 MB in SQLite.
+/// Some 300 MB in SQLite as a rule, 5 GB where every request says as much as is kept of one.
 const AUDIT_ROWS_MAX: u32 = 1_000_000;
+/// Of one project: a change every twelve minutes for all of that time. Whoever has a key for one project cannot push out
+/// what was done with others, or by operators.
+const AUDIT_ROWS_OF_PROJECT_MAX: u32 = 10_000;
 /// Ended operations are looked at within days, and 100 of each project are kept at most.
 const OPERATIONS_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// The bill of a year can be drawn up and disputed a month later.
@@ -47,7 +50,9 @@ async fn once(store: &dyn Store) -> Result<u64, StoreError> {
     let usage = store
         .prune_usage(now - WINDOWS_KEPT_MS, now - TRANSITIONS_KEPT_MS)
         .await?;
-    let audit = store.prune_audit(now - AUDIT_KEPT_MS, AUDIT_ROWS_MAX).await?;
+    let audit = store
+        .prune_audit(now - AUDIT_KEPT_MS, AUDIT_ROWS_OF_PROJECT_MAX, AUDIT_ROWS_MAX)
+        .await?;
     Ok(transitions + usage + audit + store.prune_replays(now - KEPT_MS).await?)
 }
 

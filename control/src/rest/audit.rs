@@ -9,7 +9,7 @@ use control_api::rest;
 use super::{Problem, Rest, page::Page, problem::Params, projects::find};
 use crate::{clock, name::ProjectId, store::audit::AuditRecord};
 
-/// Every change that was asked for with a known key, the latest first. Kept for 90 days, 1,000,000 at most.
+/// Every change that was asked for with a known key, the latest first. Kept for 90 days, 10,000 of a project and 1,000,000 in all at most.
 #[utoipa::path(
     get, path = "/audit", tag = "audit", params(Page),
     responses(
@@ -24,7 +24,7 @@ pub(super) async fn list(
     entries(&state, None, &page).await
 }
 
-/// Every change of one project, the latest first.
+/// Every change of one project, the latest first: the last 10,000.
 #[utoipa::path(
     get, path = "/projects/{id}/audit", tag = "audit",
     params(("id" = String, Path, description = "The project."), Page),

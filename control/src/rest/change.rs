@@ -309,12 +309,33 @@ const PATH_CHARS: usize = 500;
 /// Of one request in the log: more fields than any request has.
 const FIELDS_MAX: usize = 64;
 
-/// What a request changes, as JSON; `None`: nothing that can be read.
+/// Of one request in the log as a whole: a change of every setting there is fits. Whoever is refused is written down, too,
+/// and must not fill the log with one request.
+const SUMMARY_BYTES_MAX: usize = 4096;
+
+/// What a request changes, as JSON; `None`: nothing that can be read. Of too much of it the first fields are told, and how many
+/// are not.
 fn summary(body: &[u8]) -> Option<String> {
     let Value::Object(fields) = serde_json::from_slice(body).ok()? else {
         return None;
     };
-    Some(Value::Object(told(&fields, 0)).to_string())
+    let told = told(&fields, 0);
+    let mut kept = Map::new();
+    // For the braces and the field that says what is left out.
+    let mut bytes = 64;
+    for (name, value) in &told {
+        // Quotes, colon and comma with it.
+        bytes += Value::from(name.as_str()).to_string().len() + value.to_string().len() + 2;
+        if bytes > SUMMARY_BYTES_MAX {
+            break;
+        }
+        kept.insert(name.clone(), value.clone());
+    }
+    match fields.len() - kept.len() {
+        0 => {}
+        left_out => drop(kept.insert("...".into(), format!("{left_out} more fields").into())),
+    }
+    Some(Value::Object(kept).to_string())
 }
 
 fn told(fields: &Map<String, Value>, depth: usize) -> Map<String, Value> {
@@ -373,6 +394,12 @@ mod tests {
             told(json!({"sql_mode": "ANSI", "wait_timeout": null, "value": "x"})),
             json!({"sql_mode": "ANSI", "wait_timeout": null, "value": "..."})
         );
+        let junk: Map<String, Value> = (0..60)
+            .map(|n| (format!("{n:0>3}{}", "x".repeat(800)), json!("x")))
+            .collect();
+        let kept = summary(Value::Object(junk).to_string().as_bytes()).unwrap();
+        assert!(kept.len() <= 4096, "{}", kept.len());
+        assert!(kept.contains(" more fields"), "{kept}");
         assert_eq!(summary(b""), None);
         assert_eq!(summary(b"[1]"), None);
         assert!(

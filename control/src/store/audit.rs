@@ -43,8 +43,9 @@ pub(crate) trait AuditLog {
         after: Option<i64>,
         limit: u32,
     ) -> Result<Vec<AuditRecord>, StoreError>;
-    /// Forgets what is older than `before`, and of the rest all but the latest `rows_max`.
-    async fn prune_audit(&self, before: EpochMs, rows_max: u32) -> Result<u64, StoreError>;
+    /// Forgets what is older than `before`, then of each project all but the latest `of_project_max`, and of the rest all but
+    /// the latest `rows_max`: in this order, so that who changes one project a lot forgets nothing of others.
+    async fn prune_audit(&self, before: EpochMs, of_project_max: u32, rows_max: u32) -> Result<u64, StoreError>;
 }
 
 /// The path of a project, as its deletion stands in the log.

@@ -91,6 +91,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         rest::of_many_who_change_what_they_have_read_one_does,
         rest::keys_are_kept_and_go_with_their_project,
         rest::audit_is_read_from_its_end_and_ends_with_the_project,
+        rest::who_changes_one_project_a_lot_forgets_nothing_of_others,
         rest::an_answer_is_given_again_until_it_expires,
         rest::of_many_that_ask_at_once_one_begins,
         usage::a_window_counts_once_however_often_and_in_whatever_order_it_comes,
@@ -738,7 +739,7 @@ async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
         old.prune_transitions(1),
         old.remove_key(&rest::key("up", None)),
         old.begin_audit(&rest::attempt(1, None, "POST")),
-        old.prune_audit(1, 1),
+        old.prune_audit(1, 1, 1),
         old.begin_replay(&rest::replay("a", 1, 1)),
     );
     assert_eq!(old.project(&demo).await.unwrap().compute, compute, "it may still read");

@@ -51,10 +51,23 @@ impl AuditLog for MemoryStore {
         Ok(page.take(limit as usize).cloned().collect())
     }
 
-    async fn prune_audit(&self, before: EpochMs, rows_max: u32) -> Result<u64, StoreError> {
+    async fn prune_audit(&self, before: EpochMs, of_project_max: u32, rows_max: u32) -> Result<u64, StoreError> {
         let mut inner = self.lock_in_term()?;
         let rows = inner.audit.len();
         inner.audit.retain(|record| record.attempt.at >= before);
+        let mut places: BTreeMap<String, u32> = BTreeMap::new();
+        let mut kept: Vec<_> = std::mem::take(&mut inner.audit);
+        kept.reverse();
+        kept.retain(|record| {
+            let Some(project) = &record.attempt.project else {
+                return true;
+            };
+            let place = places.entry(project.clone()).or_default();
+            *place += 1;
+            *place <= of_project_max
+        });
+        kept.reverse();
+        inner.audit = kept;
         let too_many = inner.audit.len().saturating_sub(rows_max as usize);
         inner.audit.drain(..too_many);
         Ok((rows - inner.audit.len()) as u64)

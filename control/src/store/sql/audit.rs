@@ -87,17 +87,28 @@ impl AuditLog for SqlStore {
         rows.into_iter().map(AuditRecord::try_from).collect()
     }
 
-    async fn prune_audit(&self, before: EpochMs, rows_max: u32) -> Result<u64, StoreError> {
+    async fn prune_audit(&self, before: EpochMs, of_project_max: u32, rows_max: u32) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
-        let result = sqlx::query(
-            "DELETE FROM audit WHERE at_ms < $1 \
-             OR id <= COALESCE((SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET $2), 0)",
+        let old = sqlx::query("DELETE FROM audit WHERE at_ms < $1")
+            .bind(before)
+            .execute(&mut *tx)
+            .await?;
+        let of_projects = sqlx::query(
+            "DELETE FROM audit WHERE id IN (SELECT id FROM (SELECT id, ROW_NUMBER() OVER \
+             (PARTITION BY project_id ORDER BY id DESC) AS place FROM audit WHERE project_id IS NOT NULL) AS placed \
+             WHERE place > $1)",
         )
-        .bind(before)
+        .bind(i64::from(of_project_max))
+        .execute(&mut *tx)
+        .await?;
+        let rest = sqlx::query(
+            "DELETE FROM audit WHERE id <= COALESCE((SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET $1), 0)",
+        )
         .bind(i64::from(rows_max))
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(result.rows_affected())
+        let forgotten = [old, of_projects, rest].map(|result| result.rows_affected());
+        Ok(forgotten.into_iter().sum())
     }
 }

@@ -230,9 +230,19 @@ pub(super) async fn audit_is_read_from_its_end_and_ends_with_the_project(store: 
     store.finish_audit(made, 409, None).await.unwrap();
     assert_eq!(times(&store.audit(Some(&demo), None, 9).await.unwrap()), [7]);
 
-    assert_eq!(store.prune_audit(3, 100).await.unwrap(), 2);
-    assert_eq!(store.prune_audit(0, 2).await.unwrap(), 3);
+    assert_eq!(store.prune_audit(3, 100, 100).await.unwrap(), 2);
+    assert_eq!(store.prune_audit(0, 100, 2).await.unwrap(), 3);
     assert_eq!(times(&store.audit(None, None, 9).await.unwrap()), [7, 6]);
+}
+
+pub(super) async fn who_changes_one_project_a_lot_forgets_nothing_of_others(store: &impl Store) {
+    store.begin_audit(&attempt(1, Some("other"), "PATCH")).await.unwrap();
+    store.begin_audit(&attempt(2, None, "POST")).await.unwrap();
+    for at in 3..=9 {
+        store.begin_audit(&attempt(at, Some("demo"), "PATCH")).await.unwrap();
+    }
+    assert_eq!(store.prune_audit(0, 3, 5).await.unwrap(), 4);
+    assert_eq!(times(&store.audit(None, None, 99).await.unwrap()), [9, 8, 7, 2, 1]);
 }
 
 pub(super) fn replay(name: &str, request: u8, now: i64) -> NewReplay {
