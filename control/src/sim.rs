@@ -107,7 +107,7 @@ impl Store {
     /// All of a project, the first one first.
     pub async fn transitions(&self, id: &str) -> Vec<Transition> {
         let id = ProjectId::new(id).expect("a simulation knows its names");
-        let mut made = self.0.transitions(&id, None, u32::MAX).await.unwrap_or_default();
+        let mut made = self.0.transitions(&id, None, None, u32::MAX).await.unwrap_or_default();
         made.reverse();
         let shown = |made: crate::store::Transition| Transition {
             incarnation: made.incarnation,

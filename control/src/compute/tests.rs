@@ -123,7 +123,7 @@ async fn what_a_full_store_did_not_take_is_kept_in_its_order_once_it_has_space()
         }
     };
     tokio::time::timeout(Duration::from_secs(3), written).await.unwrap();
-    let made = plane.store.transitions(&id, None, 10).await.unwrap();
+    let made = plane.store.transitions(&id, None, None, 10).await.unwrap();
     let states: Vec<_> = made.iter().rev().map(|made| (made.to, made.incarnation)).collect();
     let (starting, ready) = (ComputeState::Starting, ComputeState::Ready);
     let (draining, suspended) = (ComputeState::Draining, ComputeState::Suspended);
@@ -203,7 +203,7 @@ async fn killed_start_is_begun_again_for_who_waits_under_the_next_incarnation() 
     }
     assert_eq!(plane.driver.log(), ["start demo 1", "start demo 2", "start demo 3"]);
     let told = "it was killed while it started: signal: 9 (SIGKILL)";
-    let made = plane.store.transitions(&id, None, 10).await.unwrap();
+    let made = plane.store.transitions(&id, None, None, 10).await.unwrap();
     let made: Vec<_> = made
         .iter()
         .rev()
@@ -222,7 +222,7 @@ async fn killed_start_is_begun_again_for_who_waits_under_the_next_incarnation() 
     while !plane.store.open_operations().await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let starts = plane.store.operations(&id, None, 10).await.unwrap();
+    let starts = plane.store.operations(&id, 0, None, 10).await.unwrap();
     let starts: Vec<_> = starts
         .iter()
         .filter(|operation| operation.kind == OperationKind::Start)
@@ -650,7 +650,7 @@ async fn what_ended_while_control_was_away_is_billed_to_its_end_and_no_clock_ben
         next.computes().adopt().await;
         let told = "the compute ended while the control plane was away: signal: 9 (SIGKILL)";
         assert_eq!(reason(&next, &id), told);
-        let last = plane.store.transitions(&id, None, 1).await.unwrap().remove(0);
+        let last = plane.store.transitions(&id, None, None, 1).await.unwrap().remove(0);
         let until = crate::clock::now();
         match billed_to {
             Some(at) => assert_eq!(last.at, at),
@@ -821,7 +821,7 @@ async fn idle_compute_is_suspended_after_gateways_have_let_go_and_the_agent_has_
     assert_eq!(suspended, Ok(Ok(())));
     assert_eq!(plane.driver.log(), ["start demo 1", "quiesce demo", "stop demo"]);
     assert_eq!(state(&plane, &id), (ComputeState::Suspended, 1));
-    let log = plane.store.transitions(&id, None, 10).await.unwrap();
+    let log = plane.store.transitions(&id, None, None, 10).await.unwrap();
     let told: Vec<_> = log.iter().rev().map(|made| made.to).collect();
     use ComputeState::{Draining, Ready, Starting, Suspended};
     assert_eq!(told, [Starting, Ready, Draining, Suspended]);

@@ -95,9 +95,10 @@ pub(super) async fn transitions(
     Path(id): Path<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<rest::TransitionList>, Problem> {
-    let id = find(&state, &id).await?.id;
+    let project = find(&state, &id).await?;
     let store = &state.projects.store;
-    let read = store.transitions(&id, page.before()?, page.reads()).await?;
+    let (made, before) = (Some(project.created), page.before()?);
+    let read = store.transitions(&project.id, made, before, page.reads()).await?;
     let (made, next) = page.cut(read, |made| made.id.to_string());
     let transitions = made.into_iter().map(|made| rest::Transition {
         id: made.id,

@@ -32,11 +32,12 @@ pub(super) async fn list(
     Path(id): Path<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<rest::OperationList>, Problem> {
-    let id = find(&state, &id).await?.id;
+    let project = find(&state, &id).await?;
+    // What was done with an earlier project of this name is nothing to who has this one.
     let read = state
         .projects
         .store
-        .operations(&id, page.after.as_deref(), page.reads())
+        .operations(&project.id, project.created, page.after.as_deref(), page.reads())
         .await?;
     let (records, next) = page.cut(read, |record| record.id.clone());
     Ok(Json(rest::OperationList {
@@ -45,7 +46,7 @@ pub(super) async fn list(
     }))
 }
 
-/// One operation; also of a project that is gone.
+/// One operation; also of a project that is gone, where the key sees all projects.
 #[utoipa::path(
     get, path = "/operations/{id}", tag = "operations",
     params(("id" = String, Path, description = "The operation.")),
@@ -59,11 +60,17 @@ pub(super) async fn show(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<rest::Operation>, Problem> {
-    match state.projects.store.operation(&id).await {
-        Err(StoreError::NotFound(_)) => Err(no_such("operation", &id)),
-        Ok(found) if !caller.sees(found.project.as_str()) => Err(no_such("operation", &id)),
-        found => Ok(Json(operation(found?))),
+    let found = match state.projects.store.operation(&id).await {
+        Err(StoreError::NotFound(_)) => return Err(no_such("operation", &id)),
+        found => found?,
+    };
+    if let Some(only) = &caller.project {
+        let seen = *only == found.project && find(&state, only.as_str()).await?.created <= found.created;
+        if !seen {
+            return Err(no_such("operation", &id));
+        }
     }
+    Ok(Json(operation(found)))
 }
 
 fn operation(record: OperationRecord) -> rest::Operation {

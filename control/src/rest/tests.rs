@@ -712,6 +712,43 @@ async fn operations_are_listed_the_latest_first_and_shown_also_when_the_project_
     assert_eq!((status, &problem["code"]), (404, &json!("operation_not_found")));
 }
 
+#[tokio::test]
+async fn a_key_of_a_project_sees_nothing_of_an_earlier_one_of_its_name() {
+    let api = Api::with_demo().await;
+    let demo = "/api/v1/projects/demo";
+    api.post(&format!("{demo}/compute/wake"), Value::Null).await;
+    let (_, before) = api.get(&format!("{demo}/operations")).await;
+    let old = format!("/api/v1/operations/{}", before["operations"][0]["id"].as_str().unwrap());
+    let (_, transitions) = api.get(&format!("{demo}/compute/transitions")).await;
+    assert!(!transitions["transitions"].as_array().unwrap().is_empty());
+    api.call("DELETE", demo, None).await;
+
+    assert_eq!(api.post("/api/v1/projects", json!({"id": "demo"})).await.0, 201);
+    let (_, key) = api
+        .post(
+            "/api/v1/keys",
+            json!({"name": "tenant", "scope": "project", "project": "demo"}),
+        )
+        .await;
+    let tenant = api.with_key(key["key"].as_str().unwrap());
+    let (_, transitions) = tenant.get(&format!("{demo}/compute/transitions")).await;
+    assert_eq!(transitions["transitions"], json!([]));
+    let (_, operations) = tenant.get(&format!("{demo}/operations")).await;
+    let kinds: Vec<_> = operations["operations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["kind"])
+        .collect();
+    assert_eq!(kinds, ["create"]);
+    let own = format!(
+        "/api/v1/operations/{}",
+        operations["operations"][0]["id"].as_str().unwrap()
+    );
+    assert_eq!((tenant.get(&own).await.0, tenant.get(&old).await.0), (200, 404));
+    assert_eq!(api.get(&old).await.0, 200, "operators see it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn when_a_project_sleeps_is_changed_field_by_field_and_goes_back_to_the_default() {
     let api = Api::new().await;

@@ -65,9 +65,15 @@ pub(crate) trait ComputeStates: Sync {
     /// Keeps the state of that incarnation, and the transition to it; a report of an older one changes nothing.
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError>;
     /// The last transitions of the project's compute before that one, the latest first; also after the project was deleted.
+    /// `created`: of the project of that name that was made then; `None`: of all.
     /// A compute's seconds are those from `ready` to the next state that is neither `ready` nor `draining`.
-    async fn transitions(&self, id: &ProjectId, before: Option<i64>, limit: u32)
-    -> Result<Vec<Transition>, StoreError>;
+    async fn transitions(
+        &self,
+        id: &ProjectId,
+        created: Option<EpochMs>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Transition>, StoreError>;
     /// Forgets what was before; of each project that there is, or was until then, all but the last of it, so that what lasts
     /// until then keeps its beginning. Answers how many.
     async fn prune_transitions(&self, before: EpochMs) -> Result<u64, StoreError>;

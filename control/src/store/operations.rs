@@ -37,10 +37,11 @@ pub(crate) struct OperationRecord {
 #[async_trait]
 pub(crate) trait Operations {
     async fn operation(&self, id: &str) -> Result<OperationRecord, StoreError>;
-    /// Of one project, the latest first, before `before`.
+    /// Of one project, begun at `since` or later, the latest first, before `before`.
     async fn operations(
         &self,
         project: &ProjectId,
+        since: EpochMs,
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OperationRecord>, StoreError>;

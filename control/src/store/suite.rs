@@ -82,6 +82,7 @@ pub(crate) async fn run_all<G, S: Store>(open: impl AsyncFn() -> (G, S)) {
         finds_a_key_by_its_hash_until_it_is_replaced,
         operations_follow_a_compute_through_its_life,
         operations_say_their_steps_and_outlive_the_project,
+        operations::what_was_done_with_an_earlier_project_of_the_name_is_told_apart,
         change_of_a_sleeping_project_is_no_operation,
         old_operations_are_forgotten,
         lease_has_one_holder_and_its_term_only_grows,
@@ -348,7 +349,7 @@ async fn every_change_of_state_is_in_the_log_once_and_outlives_the_project(store
     (compute.state, compute.since, compute.reason) = (ComputeState::Suspended, 50, Some("deleted".into()));
     store.set_compute(&id("demo"), &compute).await.unwrap();
     store.finish_delete(&id("demo")).await.unwrap();
-    let log = store.transitions(&id("demo"), None, 10).await.unwrap();
+    let log = store.transitions(&id("demo"), None, None, 10).await.unwrap();
     let told: Vec<_> = log.iter().rev().map(|made| (made.from, made.to, made.at)).collect();
     use ComputeState::{Draining, Ready, Starting, Suspended};
     let expected = [
@@ -361,12 +362,12 @@ async fn every_change_of_state_is_in_the_log_once_and_outlives_the_project(store
     assert_eq!(told, expected);
     assert!(log.iter().all(|made| made.incarnation == 1));
     assert_eq!(log[0].reason.as_deref(), Some("deleted"));
-    assert_eq!(store.transitions(&id("demo"), None, 2).await.unwrap(), log[..2]);
-    let next = store.transitions(&id("demo"), Some(log[1].id), 2).await.unwrap();
+    assert_eq!(store.transitions(&id("demo"), None, None, 2).await.unwrap(), log[..2]);
+    let next = store.transitions(&id("demo"), None, Some(log[1].id), 2).await.unwrap();
     assert_eq!(next, log[2..4], "the next page");
     assert!(
         store
-            .transitions(&id("other"), None, 10)
+            .transitions(&id("other"), None, None, 10)
             .await
             .unwrap()
             .is_empty()
@@ -386,7 +387,7 @@ async fn old_transitions_are_forgotten_but_for_the_last_of_each_project(store: &
         }
     };
     let left = async || {
-        let log = store.transitions(&id("demo"), None, 100).await.unwrap();
+        let log = store.transitions(&id("demo"), None, None, 100).await.unwrap();
         log.iter().rev().map(|made| made.at).collect::<Vec<_>>()
     };
     store.create_project(made_at(1)).await.unwrap();

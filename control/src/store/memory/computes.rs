@@ -62,12 +62,15 @@ impl ComputeStates for MemoryStore {
     async fn transitions(
         &self,
         id: &ProjectId,
+        created: Option<EpochMs>,
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Transition>, StoreError> {
         let inner = self.lock();
-        let wanted = |(project, _, made): &&(ProjectId, EpochMs, Transition)| {
-            project == id && before.is_none_or(|before| made.id < before)
+        let wanted = |(project, of, made): &&(ProjectId, EpochMs, Transition)| {
+            project == id
+                && created.is_none_or(|created| created == *of)
+                && before.is_none_or(|before| made.id < before)
         };
         let of_project = inner.transitions.iter().rev().filter(wanted);
         Ok(of_project

@@ -81,6 +81,7 @@ impl Operations for MemoryStore {
     async fn operations(
         &self,
         project: &ProjectId,
+        since: EpochMs,
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OperationRecord>, StoreError> {
@@ -89,7 +90,7 @@ impl Operations for MemoryStore {
             .operations
             .values()
             .rev()
-            .filter(|operation| operation.project == *project);
+            .filter(|operation| operation.project == *project && operation.created >= since);
         let page = of_project.filter(|operation| before.is_none_or(|before| operation.id.as_str() < before));
         Ok(page.take(limit as usize).cloned().collect())
     }

@@ -107,15 +107,18 @@ impl ComputeStates for SqlStore {
     async fn transitions(
         &self,
         id: &ProjectId,
+        created: Option<EpochMs>,
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Transition>, StoreError> {
         let rows = sqlx::query_as::<_, TransitionRow>(
             "SELECT id, incarnation, from_state, to_state, at_ms, reason, size_ucu FROM compute_transitions \
-             WHERE project_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+             WHERE project_id = $1 AND id < $2 AND project_created_ms = COALESCE($3, project_created_ms) \
+             ORDER BY id DESC LIMIT $4",
         )
         .bind(id.as_str())
         .bind(before.unwrap_or(i64::MAX))
+        .bind(created)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;

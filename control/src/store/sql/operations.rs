@@ -126,16 +126,19 @@ impl Operations for SqlStore {
     async fn operations(
         &self,
         project: &ProjectId,
+        since: EpochMs,
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OperationRecord>, StoreError> {
         // Every id is below the tilde.
-        let rows = select_operations!("WHERE project_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3")
-            .bind(project.as_str())
-            .bind(before.unwrap_or("~"))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            select_operations!("WHERE project_id = $1 AND id < $2 AND created_ms >= $3 ORDER BY id DESC LIMIT $4")
+                .bind(project.as_str())
+                .bind(before.unwrap_or("~"))
+                .bind(since)
+                .bind(i64::from(limit))
+                .fetch_all(&self.pool)
+                .await?;
         rows.into_iter().map(OperationRecord::try_from).collect()
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::store::operations::{KEPT_PER_PROJECT, OperationRecord};
 
 async fn latest(store: &impl Store) -> OperationRecord {
-    store.operations(&id("demo"), None, 1).await.unwrap().remove(0)
+    store.operations(&id("demo"), 0, None, 1).await.unwrap().remove(0)
 }
 
 fn compute(state: ComputeState, incarnation: u64, since: EpochMs) -> ComputeRecord {
@@ -99,7 +99,7 @@ pub(super) async fn operations_follow_a_compute_through_its_life(store: &impl St
         store.open_operations().await.unwrap().is_empty(),
         "an older incarnation's report"
     );
-    assert_eq!(store.operations(&id("demo"), None, 99).await.unwrap().len(), 5);
+    assert_eq!(store.operations(&id("demo"), 0, None, 99).await.unwrap().len(), 5);
 }
 
 pub(super) async fn operations_say_their_steps_and_outlive_the_project(store: &impl Store) {
@@ -136,6 +136,34 @@ pub(super) async fn operations_say_their_steps_and_outlive_the_project(store: &i
     assert!(matches!(unknown, Err(StoreError::NotFound("operation"))));
 }
 
+pub(super) async fn what_was_done_with_an_earlier_project_of_the_name_is_told_apart(store: &impl Store) {
+    let mut seen = Vec::new();
+    // After the deletion of the first, whose time the store takes itself.
+    let later = crate::clock::now() + 60_000;
+    for (now, incarnations) in [(1_000, 2), (later, 1)] {
+        let new = NewProject {
+            now,
+            ..new_project("demo")
+        };
+        store.create_project(new).await.unwrap();
+        for n in 0..incarnations {
+            store.begin_start(&id("demo"), now + 10 + n).await.unwrap();
+            let failed = compute(ComputeState::Failed, u64::try_from(n).unwrap() + 1, now + 20 + n);
+            store.set_compute(&id("demo"), &failed).await.unwrap();
+        }
+        let times = store.transitions(&id("demo"), Some(now), None, 99).await.unwrap();
+        let done = store.operations(&id("demo"), now, None, 99).await.unwrap();
+        seen.push((times.len(), done.len()));
+        if now == 1_000 {
+            store.begin_delete(&id("demo"), None).await.unwrap();
+            store.finish_delete(&id("demo")).await.unwrap();
+        }
+    }
+    let all = store.transitions(&id("demo"), None, None, 99).await.unwrap();
+    // Two states and one operation for each start, and one operation that made the project.
+    assert_eq!((seen, all.len()), (vec![(4, 3), (2, 2)], 6));
+}
+
 pub(super) async fn change_of_a_sleeping_project_is_no_operation(store: &impl Store) {
     store.create_project(new_project("demo")).await.unwrap();
     store
@@ -162,15 +190,15 @@ pub(super) async fn old_operations_are_forgotten(store: &impl Store) {
             .await
             .unwrap();
     }
-    let kept = store.operations(&id("demo"), None, 999).await.unwrap();
+    let kept = store.operations(&id("demo"), 0, None, 999).await.unwrap();
     assert_eq!(kept.len(), usize::try_from(KEPT_PER_PROJECT).unwrap());
     assert!(kept.iter().all(|operation| operation.id != first));
-    let page = store.operations(&id("demo"), Some(&kept[1].id), 2).await.unwrap();
+    let page = store.operations(&id("demo"), 0, Some(&kept[1].id), 2).await.unwrap();
     assert_eq!(page, kept[2..4], "the latest first");
 
     store.begin_start(&id("demo"), 20_000).await.unwrap();
     store.prune_operations(10_050).await.unwrap();
-    let kept = store.operations(&id("demo"), None, 999).await.unwrap();
+    let kept = store.operations(&id("demo"), 0, None, 999).await.unwrap();
     assert_eq!(kept.len(), 51, "and what is open stays");
     assert!(kept.iter().skip(1).all(|operation| operation.created >= 10_050));
 }
