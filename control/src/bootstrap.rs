@@ -45,6 +45,7 @@ impl fmt::Debug for Bootstrap {
 pub async fn bootstrap(config: &Config, key_name: &str, known_api_key: Option<&str>) -> Result<Bootstrap, Error> {
     let home = Home::open(config)?;
     let gateway_token = home.gateway_token()?;
+    home.refuse_without_state(config)?;
     let store = home.open_store(config).await?;
     let known = match known_api_key {
         Some(key) if may_do_everything(store.key(key_hash(key)).await?) => Some(key.to_owned()),
@@ -104,6 +105,28 @@ impl Home {
             Ok(()) => Ok(Self { dir, lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path }),
             Err(std::fs::TryLockError::Error(error)) => Err(Error::file(path)(error)),
+        }
+    }
+
+    /// A state that is gone must not be made anew where its projects' files still are: the next project of a name would have the
+    /// files, and the OS user, of the one before.
+    pub(crate) fn refuse_without_state(&self, config: &Config) -> Result<(), Error> {
+        let path = self.dir.join("control.sqlite");
+        let (StoreConfig::Sqlite, Some(data_dir)) = (&config.store, self.dir.parent()) else {
+            return Ok(());
+        };
+        if path.try_exists().map_err(Error::file(&path))? {
+            return Ok(());
+        }
+        let dir = data_dir.join("projects");
+        let projects = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries.count(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Error::file(&dir)(error)),
+        };
+        match projects {
+            0 => Ok(()),
+            projects => Err(Error::StateGone { path, dir, projects }),
         }
     }
 
@@ -202,6 +225,28 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_state_that_is_gone_is_not_made_anew_beside_its_projects() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir);
+        bootstrap(&config, "up", None).await.unwrap();
+        let (state, project) = (
+            config.data_dir.join("control/control.sqlite"),
+            config.data_dir.join("projects/shop"),
+        );
+        std::fs::create_dir_all(&project).unwrap();
+        bootstrap(&config, "up", None).await.unwrap();
+        std::fs::remove_file(&state).unwrap();
+        let refused = bootstrap(&config, "up", None).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("control.sqlite: is gone") && refused.contains("1 project"),
+            "{refused}"
+        );
+        assert!(!state.exists(), "nothing was made");
+        std::fs::remove_dir(&project).unwrap();
+        bootstrap(&config, "up", None).await.unwrap();
     }
 
     #[tokio::test]

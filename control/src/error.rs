@@ -53,6 +53,19 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// There are projects, and nothing that knows them.
+    #[error(
+        "{}: is gone, and {} has the files of {projects} project{}; restore it from a backup, or move those files away",
+        path.display(), dir.display(), if *projects == 1 { "" } else { "s" }
+    )]
+    StateGone {
+        /// The state's file.
+        path: PathBuf,
+        /// Of projects.
+        dir: PathBuf,
+        /// In there.
+        projects: usize,
+    },
     /// The state cannot be read or written.
     #[error("the control plane's state: {0}")]
     Store(#[from] StoreError),
