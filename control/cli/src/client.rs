@@ -42,9 +42,16 @@ pub(crate) struct Rest {
 impl Rest {
     pub(crate) fn new(url: String, api_key: String) -> Result<Self, Failure> {
         let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let base = url.trim_end_matches('/');
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            return Err(Failure::new(format!(
+                "--url {url}: begins with neither http:// nor https://"
+            )));
+        }
         Ok(Self {
             http,
-            url: url.trim_end_matches('/').to_owned(),
+            // Also as `selkie up` prints it.
+            url: base.strip_suffix("/api/v1").unwrap_or(base).to_owned(),
             api_key,
         })
     }
@@ -63,8 +70,14 @@ impl Rest {
         }
         let dir = Settings::load(common)?.data_dir;
         let Some(up) = UpJson::read(&dir)? else {
+            let missing = match (&common.url, &given_key) {
+                (Some(_), _) => "no API key",
+                (None, Some(_)) => "no control plane known but its key",
+                (None, None) => "no control plane known",
+            };
             return Err(Failure::new(format!(
-                "no control plane known: {} has no up.json. Run `selkie up`, or name it with --data-dir, or with --url and SELKIE_API_KEY",
+                "{missing}: {} has no up.json. Run `selkie up`, or name it with --data-dir; one without up.json with --url, and its \
+                 key with SELKIE_API_KEY or --api-key-file (`selkie control` makes DATA_DIR/control/api.key)",
                 dir.display()
             )));
         };
