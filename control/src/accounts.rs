@@ -237,6 +237,7 @@ fn made_user(user: &UserRecord, account: Option<&ObservedAccount>, access: &Acce
         caching_sha2: user.verifiers.caching_sha2.to_vec(),
         admin: user.admin,
         granted_databases: merged(account, on_databases(&access.databases)),
+        created_ms: user.created,
         ..proto::User::default()
     }
 }
@@ -267,6 +268,7 @@ fn seen_user(user: &UserRecord, account: &ObservedAccount, access: &Access) -> p
             true => account.patterns.clone(),
             false => merged(Some(account), on_databases(&access.new_databases)),
         },
+        created_ms: user.created,
         ..sql_user(account)
     }
 }
@@ -305,6 +307,7 @@ fn sql_user(account: &ObservedAccount) -> proto::User {
             .iter()
             .filter_map(|text| crate::secret::unhex(text))
             .collect(),
+        created_ms: 0,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::cancel::{Handle, Kill, Killed, Killer, Outcome};
 use crate::drain::{Drain, SHUTDOWN_TEXT};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::restraint;
-use crate::route::{ComputeView, Project, Server};
+use crate::route::{ComputeView, Server, ShutOut};
 use crate::session::{ResultsCharset, Session, hears};
 use crate::stream::{ClientStream, Readable};
 use settings::{Recognised, recognise, recognise_settings};
@@ -65,6 +65,8 @@ pub(crate) enum AnswerError {
     Removed,
     #[error("{0} is in none of the project's allowed networks")]
     ShutOut(IpAddr),
+    #[error("its user was deleted")]
+    UserGone,
     #[error("silent for longer than its wait_timeout")]
     Silent,
     #[error(transparent)]
@@ -80,7 +82,7 @@ impl ClientFacing for AnswerError {
             Self::Cut | Self::Silent | Self::Io(_) => ErrorKind::Client,
             Self::OutOfOrder | Self::ChangeUserTooLarge => ErrorKind::Malformed,
             Self::Draining => ErrorKind::Ours,
-            Self::Removed | Self::ShutOut(_) => ErrorKind::Denied,
+            Self::Removed | Self::ShutOut(_) | Self::UserGone => ErrorKind::Denied,
         }
     }
 
@@ -97,6 +99,7 @@ impl ClientFacing for AnswerError {
             Self::Killed(killed) => killed.told(),
             Self::Removed => Some(Told::shutdown("The project was deleted")),
             Self::ShutOut(ip) => Some(Told::shut_out(*ip)),
+            Self::UserGone => Some(Told::shutdown("The user was deleted")),
             // MySQL's ER_CLIENT_INTERACTION_TIMEOUT; MariaDB closes without a word.
             Self::Silent => Some(Told::new(
                 4031,
@@ -124,8 +127,14 @@ pub(crate) async fn until_more_is_wanted(
     let mut leaves = pin!(drain.turn());
     loop {
         let silence = session.wait_timeout(project.server().as_deref());
-        let head = reader.command_head(project, from, leaves.as_mut(), Instant::now() + silence);
-        let Some((header, code)) = head.await? else {
+        let head = {
+            let shut_out = pin!(project.shuts_out(from, &session.identity.user, session.life));
+            let silent_until = Instant::now() + silence;
+            reader
+                .command_head(shut_out, from, leaves.as_mut(), silent_until)
+                .await?
+        };
+        let Some((header, code)) = head else {
             return Ok(Wanted::Nothing);
         };
         if header.sequence != 0 {
@@ -456,7 +465,7 @@ impl Reader<'_> {
     /// commands. The code is None for an empty packet.
     async fn command_head(
         &mut self,
-        project: &Project,
+        mut shut_out: Pin<&mut impl Future<Output = ShutOut>>,
         from: IpAddr,
         mut leaves: Pin<&mut impl Future<Output = ()>>,
         silent_until: Instant,
@@ -482,7 +491,10 @@ impl Reader<'_> {
                 biased;
                 () = &mut leaves => return Err(AnswerError::Draining),
                 () = self.own.killed() => return Err(AnswerError::Killed(Killed)),
-                () = project.shuts_out(from) => return Err(AnswerError::ShutOut(from)),
+                why = &mut shut_out => return Err(match why {
+                    ShutOut::Network => AnswerError::ShutOut(from),
+                    ShutOut::User => AnswerError::UserGone,
+                }),
                 () = sleep_until(silent_until) => return Err(AnswerError::Silent),
                 read = self.read() => match read? {
                     0 if between_commands => return Ok(None),

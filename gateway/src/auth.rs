@@ -53,13 +53,16 @@ pub(crate) struct Authenticated {
     pub(crate) introduced: Introduced,
     pub(crate) project: Arc<Project>,
     pub(crate) user: String,
-    /// Of [`Proven`].
+    /// These are of [`Proven`].
+    pub(crate) life: u64,
     pub(crate) vouched: Vec<u8>,
 }
 
 /// What came of an exchange.
 pub(crate) struct Proven {
     pub(crate) project: Arc<Project>,
+    /// Of its user ([`User::life`]).
+    pub(crate) life: u64,
     /// The text of the OK: proof for the client, too.
     pub(crate) vouched: Vec<u8>,
 }
@@ -279,10 +282,11 @@ pub(crate) async fn authenticate(
     let proven = prove(&mut introduced.stream, &mut introduced.sequence, claim, decoy, throttle).await;
     let Routed { introduced, user, .. } = routed;
     match proven {
-        Ok(Proven { project, vouched }) => Ok(Authenticated {
+        Ok(Proven { project, life, vouched }) => Ok(Authenticated {
             introduced,
             project,
             user,
+            life,
             vouched,
         }),
         Err(error) => Err((error, introduced)),
@@ -335,6 +339,7 @@ pub(crate) async fn prove(
             if require::is_met(&user.require, stream.shown()) {
                 Ok(Proven {
                     project: Arc::clone(project),
+                    life: user.life(),
                     vouched: vouch::text(shared, &claim.nonce, stream.fingerprint()),
                 })
             } else {

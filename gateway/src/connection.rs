@@ -212,6 +212,10 @@ impl Served {
 
     /// A stretch of the session with a compute: attach, relay.
     async fn attached(&mut self, command: Command, mut bytes: Buffer) -> After {
+        // It may have sent its command before it heard.
+        if let Some(reported) = self.user_gone().await {
+            return After::Closed(Some(reported));
+        }
         let asked = Instant::now();
         let cause = self.cause(command);
         let attach = Attach {
@@ -250,6 +254,11 @@ impl Served {
         if !own.attached() {
             connection.quit();
             return self.interrupted(bytes);
+        }
+        // The compute has let in whoever has the name by now.
+        if let Some(reported) = self.user_gone().await {
+            connection.quit();
+            return After::Closed(Some(reported));
         }
         let Client {
             stream,
@@ -331,6 +340,15 @@ impl Served {
         self.metrics.detached();
         own.detached();
         self.after_relay(ended, connection, &running).await
+    }
+
+    /// Some: the session's user was deleted, and the client has been told. Whoever is let in by its name now is another.
+    async fn user_gone(&mut self) -> Option<Reported> {
+        let Client { project, session, .. } = &self.client;
+        if project.knows(&session.identity.user, session.life) {
+            return None;
+        }
+        Some(self.report(1, &AnswerError::UserGone).await)
     }
 
     /// A KILL QUERY came while the command waited for the database: it is answered with that.

@@ -47,14 +47,23 @@ pub(crate) struct Project {
     pinned_idle_timeout: ArcSwapOption<Duration>,
     /// Where clients may come from. None: from anywhere.
     allowed_networks: ArcSwapOption<Networks>,
-    /// Tells sessions without a compute to look at `allowed_networks`.
-    networks_changed: Notify,
+    /// Tells sessions without a compute to look at `allowed_networks`, and for their users.
+    doors_changed: Notify,
     /// The wake in flight, kept alive by those who wait for it.
     pub(crate) flight: Mutex<Weak<Flight>>,
     pub(crate) activity: Activity,
     pub(crate) quotas: Quotas,
     /// What its sessions keep of prepared statements.
     pub(crate) shelf: Arc<Shelf>,
+}
+
+/// Why a client may be here no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ShutOut {
+    /// It comes from none of the allowed ones.
+    Network,
+    /// It was deleted, or made again since.
+    User,
 }
 
 /// Which project a login is for, and the user's name there. `named`: what the client has named besides its login name, by
@@ -98,7 +107,7 @@ impl Project {
             wake_timeout: ArcSwapOption::empty(),
             pinned_idle_timeout: ArcSwapOption::empty(),
             allowed_networks: ArcSwapOption::empty(),
-            networks_changed: Notify::new(),
+            doors_changed: Notify::new(),
             flight: Mutex::new(Weak::new()),
             activity: Activity::default(),
             quotas: Quotas::default(),
@@ -132,13 +141,21 @@ impl Project {
             .is_none_or(|networks| networks.contains(ip))
     }
 
-    /// Completes when a client from there may be here no more. Cancel-safe.
-    pub(crate) async fn shuts_out(&self, ip: IpAddr) {
+    /// Is that user still who it was in that life?
+    pub(crate) fn knows(&self, user: &str, life: u64) -> bool {
+        self.access.load().lives(user, life)
+    }
+
+    /// Completes when a client from there may be here no more, or its user is gone. Cancel-safe.
+    pub(crate) async fn shuts_out(&self, ip: IpAddr, user: &str, life: u64) -> ShutOut {
         loop {
             // Before the look: a change right after it is not missed.
-            let changed = self.networks_changed.notified();
+            let changed = self.doors_changed.notified();
             if !self.admits(ip) {
-                return;
+                return ShutOut::Network;
+            }
+            if !self.knows(user, life) {
+                return ShutOut::User;
             }
             changed.await;
         }
@@ -157,7 +174,7 @@ impl Project {
             return;
         }
         self.allowed_networks.store(allowed.map(Arc::new));
-        self.networks_changed.notify_waiters();
+        self.doors_changed.notify_waiters();
         if let Some(running) = self.known().running() {
             running.nudge();
         }
@@ -183,9 +200,14 @@ impl Project {
     }
 
     pub(crate) fn apply(&self, said: &proto::Project) -> Option<Arc<Running>> {
-        let access = Arc::new(Access::from(said));
+        let before = self.access();
+        let access = Arc::new(Access::following(&before, said));
         self.quotas.limits_are(|name| access.limits(name));
+        let anybody_is_gone = !access.has_all_of(&before);
         self.access.store(access);
+        if anybody_is_gone {
+            self.doors_changed.notify_waiters();
+        }
         let own = |ms: u32| (ms > 0).then(|| Arc::new(Duration::from_millis(ms.into())));
         self.wake_timeout.store(own(said.wake_timeout_ms));
         self.pinned_idle_timeout.store(own(said.pinned_idle_timeout_ms));

@@ -154,6 +154,8 @@ pub(crate) struct Session {
     wait_timeout: Option<Duration>,
     /// Where its account had limits when it logged in.
     pub(crate) quota: Option<Quota>,
+    /// Of its user, by which it is known from another of its name.
+    pub(crate) life: u64,
     /// Its password had expired when it logged in.
     pub(crate) must_change_password: bool,
     /// A statement that may have set another password has run since.
@@ -198,6 +200,7 @@ impl Session {
             results,
             wait_timeout: None,
             quota: None,
+            life: 0,
             must_change_password: false,
             may_have_changed_password: false,
         }

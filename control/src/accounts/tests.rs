@@ -77,6 +77,20 @@ fn every_reason_is_told() {
 }
 
 #[test]
+fn a_user_of_the_api_carries_when_it_was_made_whatever_a_server_says_of_it() {
+    for (known, had) in [(false, false), (false, true), (true, true)] {
+        let user = UserRecord {
+            created: 7,
+            had,
+            ..made("app", known)
+        };
+        let users = told(vec![user], vec![account("app", "%"), account("eve", "%")]);
+        let created: Vec<_> = users.iter().map(|user| (&*user.name, user.created_ms)).collect();
+        assert_eq!(created, [("app", 7), ("eve", 0)], "{known} {had}");
+    }
+}
+
+#[test]
 fn a_user_of_the_api_is_as_rest_made_it_until_a_server_has_had_it_so() {
     let mut seen = account("app", "%");
     seen.patterns = vec!["x".into()];

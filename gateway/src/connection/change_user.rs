@@ -70,6 +70,7 @@ impl Served {
             Ok(Ok(Proven {
                 project: proven,
                 vouched,
+                life,
             })) => {
                 let max = self.gateway.config().accept.max_clients_per_project;
                 let moves = !Arc::ptr_eq(&proven, project);
@@ -97,6 +98,7 @@ impl Served {
                     return Err(self.refuse(sequence, Some(&proven), error).await);
                 }
                 session.admit(admitted);
+                session.life = life;
                 registered.changes_hands(&proven.id, user);
                 if let Some(counted) = counted {
                     session.statements.share(&proven.shelf);

@@ -130,6 +130,7 @@ async fn prove_and_welcome(
         introduced,
         project,
         user,
+        life,
         vouched,
     } = match auth::authenticate(routed, &gateway.decoy, &gateway.throttle).await {
         Ok(authenticated) => authenticated,
@@ -168,6 +169,7 @@ async fn prove_and_welcome(
     let wishes = match admitted {
         Ok(admitted) => {
             session.admit(admitted);
+            session.life = life;
             check_wishes(&project, &session).await
         }
         Err(error) => Err(error),

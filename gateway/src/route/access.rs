@@ -13,6 +13,8 @@ pub(crate) struct Access {
     // table of hashes has room for three more of each.
     users: Box<[(Box<str>, User)]>,
     databases: Box<[Box<str>]>,
+    /// As many users were there by now, those that are gone included.
+    lives: u64,
 }
 
 /// A user's verifiers and rights; never a password.
@@ -31,6 +33,10 @@ pub(crate) struct User {
     limits: Option<Box<Limits>>,
     /// Seconds since 1970, from when on the password must be replaced. 0: never.
     password_expires_s: u64,
+    /// Milliseconds since 1970; 0: it was made in SQL.
+    created_ms: i64,
+    /// Tells it from others that had its name in this project before.
+    life: u64,
 }
 
 /// What an account requires of a connection, besides the password.
@@ -77,11 +83,42 @@ impl From<&proto::Project> for Access {
         Self {
             users: users.into(),
             databases: databases.into(),
+            lives: 0,
         }
     }
 }
 
 impl Access {
+    /// What control says now, where it has said this before. A user who was gone in between, or was made at another time, is
+    /// another one.
+    pub(crate) fn following(before: &Self, said: &proto::Project) -> Self {
+        let mut now = Self::from(said);
+        let mut lives = before.lives;
+        for (name, user) in &mut now.users {
+            // One that was made in SQL is given its time when it is first changed by API.
+            let is_same = |known: &&User| known.created_ms == 0 || known.created_ms == user.created_ms;
+            user.life = before.user(name).filter(is_same).map_or_else(
+                || {
+                    lives += 1;
+                    lives
+                },
+                |known| known.life,
+            );
+        }
+        now.lives = lives;
+        now
+    }
+
+    /// Whether a user is still the one that it was in that life.
+    pub(crate) fn lives(&self, name: &str, life: u64) -> bool {
+        self.user(name).is_some_and(|user| user.life == life)
+    }
+
+    /// Whether all who were there before are there still.
+    pub(crate) fn has_all_of(&self, before: &Self) -> bool {
+        before.users.iter().all(|(name, user)| self.lives(name, user.life))
+    }
+
     pub(crate) fn user(&self, name: &str) -> Option<&User> {
         let at = self.users.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
         Some(&self.users[at].1)
@@ -153,6 +190,13 @@ fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
+impl User {
+    /// Differs from that of another who had its name in this project before.
+    pub(crate) fn life(&self) -> u64 {
+        self.life
+    }
+}
+
 impl From<&proto::User> for User {
     fn from(said: &proto::User) -> Self {
         Self {
@@ -196,6 +240,8 @@ impl From<&proto::User> for User {
             } else {
                 said.password_expires_s
             },
+            created_ms: said.created_ms,
+            life: 0,
             granted_databases: said
                 .granted_databases
                 .iter()
@@ -216,6 +262,7 @@ mod tests {
         let access = Access {
             users: Box::default(),
             databases: ["demo".into(), "other".into()].into(),
+            lives: 0,
         };
         let user = User {
             native: None,
@@ -226,6 +273,8 @@ mod tests {
             require: Require::Nothing,
             limits: None,
             password_expires_s: 0,
+            created_ms: 0,
+            life: 0,
             granted_databases: vec!["demo".into(), r"my\_db".into()],
         };
         assert_eq!(access.database(&user, "demo"), DatabaseAccess::Granted);
@@ -234,6 +283,38 @@ mod tests {
         assert_eq!(access.database(&user, "my_db"), DatabaseAccess::Unknown);
         assert_eq!(access.database(&user, "myxdb"), DatabaseAccess::Denied);
         assert_eq!(access.database(&user, "INFORMATION_SCHEMA"), DatabaseAccess::Granted);
+    }
+
+    #[test]
+    fn a_user_is_another_after_it_was_gone_or_when_it_was_made_at_another_time() {
+        let said = |users: &[(&str, i64)]| proto::Project {
+            users: users
+                .iter()
+                .map(|&(name, created_ms)| proto::User {
+                    name: name.into(),
+                    created_ms,
+                    ..proto::User::default()
+                })
+                .collect(),
+            ..proto::Project::default()
+        };
+        let mut access = Access::default();
+        let mut then = |users: &[(&str, i64)]| {
+            access = Access::following(&access, &said(users));
+            let life = |name: &str| access.user(name).map(|user| user.life);
+            (life("a"), life("b"))
+        };
+        let first = then(&[("a", 5), ("b", 0)]);
+        assert!(first.0.is_some() && first.1.is_some() && first.0 != first.1);
+        assert_eq!(then(&[("b", 0), ("a", 5)]), first);
+        // Given a password by API.
+        assert_eq!(then(&[("b", 7), ("a", 5)]), first);
+        let made_again = then(&[("b", 7), ("a", 6)]);
+        assert!(made_again.0 != first.0 && made_again.1 == first.1);
+        assert_eq!(then(&[("b", 7)]), (None, first.1));
+        let back = then(&[("b", 7), ("a", 6)]);
+        assert!(back.0 != made_again.0 && back.0 != first.0 && back.1 == first.1);
+        assert_ne!(then(&[("b", 0), ("a", 6)]).1, first.1, "dropped, and made in SQL");
     }
 
     /// As it is defined; takes as long as there are ways.
