@@ -17,6 +17,7 @@ use control_api::{
 };
 use prost::Message;
 use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
     mpsc::{self, error::TrySendError},
     watch,
 };
@@ -32,6 +33,10 @@ use crate::{
 
 /// Changes that a watcher may lag behind. A snapshot of many projects takes a while to send, and changes go on meanwhile.
 const WATCHER_QUEUE: usize = 4096;
+/// Of those changes together, in KiB: a hundred thousand of usual projects, and sixteen of one as large as a project may be.
+/// Without it a tenant that changes a large project again and again fills the memory of the control plane while one gateway
+/// does not read.
+const WATCHER_KIB: usize = 64 << 10;
 
 /// Of one project. What may grow is bounded where it grows, by [`PROJECT_BYTES_MAX`]; the rest is the values of a few server
 /// variables and what stands in the settings. Only a project from before there was that bound weighs more: one message that a
@@ -57,10 +62,19 @@ struct Inner {
 }
 
 struct Watcher {
-    queue: mpsc::Sender<proto::WatchEvent>,
+    queue: mpsc::Sender<Queued>,
+    /// In KiB, what its queue may still take.
+    room: Arc<Semaphore>,
     acknowledged: u64,
     /// Since when it has not said anything although there is something that it has not acknowledged.
     owes_since: Option<Instant>,
+}
+
+/// A change on its way to a watcher.
+pub(crate) struct Queued {
+    pub(crate) event: proto::WatchEvent,
+    /// Of the watcher's room.
+    _taken: OwnedSemaphorePermit,
 }
 
 /// One project, in the parts that different owners change: REST the access, the agent what was observed, the keeper of
@@ -119,7 +133,7 @@ pub(crate) struct Subscription {
     pub(crate) version: u64,
     pub(crate) snapshot: Vec<Arc<proto::Project>>,
     /// Ends when the gateway has fallen behind, or control goes.
-    pub(crate) changes: Option<mpsc::Receiver<proto::WatchEvent>>,
+    pub(crate) changes: Option<mpsc::Receiver<Queued>>,
 }
 
 impl Publisher {
@@ -308,6 +322,7 @@ impl Publisher {
         inner.next_watcher += 1;
         let watcher = Watcher {
             queue,
+            room: Arc::new(Semaphore::new(WATCHER_KIB)),
             acknowledged: 0,
             owes_since: Some(Instant::now()),
         };
@@ -473,19 +488,35 @@ impl Inner {
             version: self.version,
             event: Some(event),
         };
+        let kib = u32::try_from(event.encoded_len() / 1024 + 1).unwrap_or(u32::MAX);
         self.watchers.retain(|id, watcher| {
             watcher.owes_since.get_or_insert_with(Instant::now);
-            match watcher.queue.try_send(event.clone()) {
+            let sent = match watcher.room.clone().try_acquire_many_owned(kib) {
+                Ok(taken) => watcher.queue.try_send(Queued {
+                    event: event.clone(),
+                    _taken: taken,
+                }),
+                Err(_) if watcher.queue.is_closed() => return false,
+                Err(_) => {
+                    fell_behind(*id);
+                    return false;
+                }
+            };
+            match sent {
                 Ok(()) => true,
                 // It has left; its subscription ends any moment.
                 Err(TrySendError::Closed(_)) => false,
                 Err(TrySendError::Full(_)) => {
-                    tracing::warn!(watcher = id, "a gateway fell behind and is disconnected to begin anew");
+                    fell_behind(*id);
                     false
                 }
             }
         });
     }
+}
+
+fn fell_behind(watcher: u64) {
+    tracing::warn!(watcher, "a gateway fell behind and is disconnected to begin anew");
 }
 
 fn message(id: &ProjectId, entry: &Entry, fresh_server: Option<&proto::ServerInfo>, offer: &Offer) -> proto::Project {

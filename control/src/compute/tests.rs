@@ -31,7 +31,7 @@ async fn next_states(watch: &mut crate::publish::Subscription, count: usize) -> 
     let acknowledger = watch.acknowledger();
     let mut told = Vec::new();
     while told.len() < count {
-        let event = watch.changes.as_mut().unwrap().recv().await.unwrap();
+        let event = watch.changes.as_mut().unwrap().recv().await.unwrap().event;
         acknowledger.acknowledge(event.version);
         let Some(proto::watch_event::Event::Project(project)) = event.event else {
             continue;
@@ -729,7 +729,7 @@ async fn a_look_answers_when_gateways_have_what_was_seen() {
     });
     let mut watch = plane.publisher().subscribe();
     let acknowledged = async {
-        let event = watch.changes.as_mut().unwrap().recv().await.unwrap();
+        let event = watch.changes.as_mut().unwrap().recv().await.unwrap().event;
         tokio::time::sleep(Duration::from_millis(300)).await;
         watch.acknowledger().acknowledge(event.version);
         event.version
@@ -789,7 +789,7 @@ async fn an_older_report_does_not_undo_a_later_look() {
 async fn gateway(plane: &Plane, refused: &str) {
     let mut watch = plane.publisher().subscribe();
     let acknowledger = watch.acknowledger();
-    while let Some(event) = watch.changes.as_mut().unwrap().recv().await {
+    while let Some(crate::publish::Queued { event, .. }) = watch.changes.as_mut().unwrap().recv().await {
         acknowledger.acknowledge(event.version);
         if let Some(proto::watch_event::Event::Project(project)) = event.event
             && let Some(compute) = &project.compute

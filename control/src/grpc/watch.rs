@@ -44,7 +44,7 @@ pub(super) async fn begin(
     // A gateway that goes on sending after its events have ended would keep the call open.
     tasks.spawn(end.clone().run_until_cancelled_owned(acknowledging));
     let changes = subscription.changes.take().map(ReceiverStream::new);
-    let changes = stream::iter(changes).flatten().map(Ok);
+    let changes = stream::iter(changes).flatten().map(|queued| Ok(queued.event));
     // Also the end of a queue that was dropped because the gateway fell behind: it comes back for a new snapshot.
     let last = stream::once(async { Err(Status::unavailable("begin anew with a snapshot")) });
     let guard = Guard {

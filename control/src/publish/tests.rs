@@ -66,7 +66,7 @@ fn publisher() -> Arc<Publisher> {
 }
 
 fn next(subscription: &mut Subscription) -> proto::WatchEvent {
-    subscription.changes.as_mut().unwrap().try_recv().unwrap()
+    subscription.changes.as_mut().unwrap().try_recv().unwrap().event
 }
 
 #[test]
@@ -125,6 +125,40 @@ fn gateway_that_falls_behind_is_disconnected_and_blocks_nobody() {
         left += 1;
     }
     assert_eq!(left, WATCHER_QUEUE);
+    assert!(queue.is_closed());
+}
+
+#[test]
+fn changes_of_a_large_project_that_a_gateway_does_not_read_are_held_only_up_to_a_bound() {
+    let publisher = publisher();
+    let (mut slow, mut quick) = (publisher.subscribe(), publisher.subscribe());
+    let large = ObservedAccount {
+        user: "large".into(),
+        host: "%".into(),
+        native_sha1: vec!["11".repeat(20)],
+        patterns: vec!["d".repeat(PROJECT_BYTES_MAX - 1000)],
+        ..ObservedAccount::default()
+    };
+    let mut seen = observed(&[]);
+    seen.accounts = vec![large];
+    publisher.set_observed(&id("demo"), seen);
+    next(&mut quick);
+    for step in 0..40 {
+        let state = if step % 2 == 0 {
+            ComputeState::Starting
+        } else {
+            ComputeState::Ready
+        };
+        publisher.set_compute(&id("demo"), compute(state), Passage::Shut);
+        next(&mut quick);
+    }
+    assert_eq!(publisher.watchers(), 1, "who reads stays");
+    let queue = slow.changes.as_mut().unwrap();
+    let mut bytes = 0;
+    while let Ok(queued) = queue.try_recv() {
+        bytes += queued.event.encoded_len();
+    }
+    assert!((32 << 20..=64 << 20).contains(&bytes), "{bytes}");
     assert!(queue.is_closed());
 }
 
