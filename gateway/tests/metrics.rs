@@ -4,45 +4,16 @@
 
 mod support;
 
-use std::time::Duration;
-
 use mysql_wire::capabilities::Capabilities;
 use support::client::{BASE, Client};
+use support::metrics::{eventually, page, value};
 use support::{World, project};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
-
-/// Only against hanging.
-const GUARD: Duration = Duration::from_secs(10);
-
-async fn page(world: &World) -> String {
-    let mut http = TcpStream::connect(world.http).await.unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n";
-    http.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    http.read_to_string(&mut answer).await.unwrap();
-    answer
-}
-
-/// The one series, with its labels.
-async fn value(world: &World, series: &str) -> f64 {
-    let page = page(world).await;
-    let mut values = page
-        .lines()
-        .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
-    let value = values.next().unwrap_or_else(|| panic!("no {series} in\n{page}"));
-    assert_eq!(values.next(), None, "{series} is there twice");
-    value
-}
 
 async fn becomes(world: &World, series: &str, expected: f64) {
-    let waited = timeout(GUARD, async {
-        while value(world, series).await != expected {
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "{series} never is {expected}");
+    eventually(&format!("{series} is {expected}"), async || {
+        (value(world, series).await == expected).then_some(())
+    })
+    .await;
 }
 
 async fn client(world: &World) -> Result<Client, String> {
@@ -88,30 +59,17 @@ async fn one_project_takes_no_more_than_its_part_of_the_places() {
     // A place that is free again is taken again, also by a COM_CHANGE_USER; within the project it needs none.
     there.pop();
     drop(other);
-    let moved = timeout(GUARD, async {
-        loop {
-            if let Ok(mut other) = log_in("other.u").await
-                && other.change_user("demo.u", "p").await.is_ok()
-            {
-                return other;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    let mut moved = moved.await.unwrap();
+    let mut moved = eventually("there is room for one who comes from another project", async || {
+        let mut other = log_in("other.u").await.ok()?;
+        other.change_user("demo.u", "p").await.ok()?;
+        Some(other)
+    })
+    .await;
     moved.change_user("demo.u", "p").await.unwrap();
     assert!(log_in("demo.u").await.err().unwrap().starts_with("1040 "));
     world.settings.change(|raw| raw.max_clients_per_project = Some(6));
     world.reload();
-    let another = timeout(GUARD, async {
-        loop {
-            if let Ok(client) = log_in("demo.u").await {
-                return client;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    drop(another.await.unwrap());
+    eventually("the next client comes in", async || log_in("demo.u").await.ok()).await;
 }
 
 #[tokio::test]
@@ -123,34 +81,24 @@ async fn a_control_plane_that_is_gone_is_seen_and_so_is_its_return() {
     becomes(&world, connected, 0.0).await;
     let silence = "selkie_gateway_control_silence_seconds";
     let before = value(&world, silence).await;
-    timeout(GUARD, async {
-        while value(&world, silence).await <= before + 0.1 {
-            sleep(Duration::from_millis(5)).await;
-        }
+    eventually("it has been silent for longer", async || {
+        (value(&world, silence).await > before + 0.1).then_some(())
     })
-    .await
-    .unwrap();
+    .await;
     assert_eq!(value(&world, connected).await, 0.0, "tried again, in vain");
     world.script.come_back();
     becomes(&world, connected, 1.0).await;
     // The snapshot's end was heard, and then nothing.
-    let grown = timeout(GUARD, async {
-        loop {
-            let grown = value(&world, silence).await;
-            if grown > 0.2 {
-                return grown;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    let grown = grown.await.unwrap();
+    let grown = eventually("it has been silent since", async || {
+        let grown = value(&world, silence).await;
+        (grown > 0.2).then_some(grown)
+    })
+    .await;
     world.script.publish(project("another")).await;
-    let heard = timeout(GUARD, async {
-        while value(&world, silence).await >= grown {
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    heard.await.unwrap();
+    eventually("it was heard", async || {
+        (value(&world, silence).await < grown).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -5,31 +5,13 @@
 mod support;
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use control_api::control::{PinnedSession, ProjectActivity};
 use mysql_wire::capabilities::Capabilities;
 use support::client::{BASE, Client};
 use support::compute::{ALL, FakeCompute};
+use support::metrics::{eventually, value};
 use support::{World, project, ready};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
-
-/// Only against hanging: reports come every two seconds.
-const GUARD: Duration = Duration::from_secs(20);
-
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let waited = timeout(GUARD, async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("never: {what}"))
-}
 
 /// What was reported last of the project.
 fn last_of(world: &World, project: &str) -> Option<ProjectActivity> {
@@ -39,14 +21,7 @@ fn last_of(world: &World, project: &str) -> Option<ProjectActivity> {
 }
 
 async fn failed_reports(world: &World) -> f64 {
-    let mut http = TcpStream::connect(world.http).await.unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n";
-    http.write_all(request.as_bytes()).await.unwrap();
-    let mut page = String::new();
-    http.read_to_string(&mut page).await.unwrap();
-    let mut lines = page.lines();
-    let value = lines.find_map(|line| line.strip_prefix("selkie_gateway_reports_failed_total "));
-    value.unwrap().parse().unwrap()
+    value(world, "selkie_gateway_reports_failed_total").await
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway::RawConfig;
@@ -12,9 +11,9 @@ use mysql_wire::capabilities::Capabilities;
 use mysql_wire::login::LoginPacket;
 use sha2::{Digest, Sha256};
 use support::client::{BASE, Client, native_answer};
+use support::metrics::value;
 use support::{World, project};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Only against hanging.
@@ -37,16 +36,6 @@ async fn log_in(world: &World, from: [u8; 4], name: &str, password: &str) -> Res
     timeout(GUARD, logging_in).await.unwrap()
 }
 
-async fn metric(http: SocketAddr, line: &str) -> u64 {
-    let mut stream = TcpStream::connect(http).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await.unwrap();
-    let value = page.lines().find_map(|found| found.strip_prefix(line));
-    value.unwrap().trim().parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_stranger_who_guesses_keeps_nobody_out_but_strangers_at_its_own_address() {
     let world = world(|_| {}).await;
@@ -62,8 +51,8 @@ async fn a_stranger_who_guesses_keeps_nobody_out_but_strangers_at_its_own_addres
     log_in(&world, ELSEWHERE, "demo.u", "p").await.unwrap();
     log_in(&world, NEIGHBOUR, "demo.u", "p").await.unwrap();
     assert!(world.script.asked.lock().unwrap().is_empty(), "nothing was woken");
-    let held_back = metric(world.http, "selkie_gateway_throttled_total{bound=\"password\"}").await;
-    assert_eq!(held_back, 20 - u64::from(FAILURES) + 1);
+    let held_back = value(&world, "selkie_gateway_throttled_total{bound=\"password\"}").await;
+    assert_eq!(held_back, f64::from(20 - FAILURES + 1));
 }
 
 #[tokio::test]
@@ -268,5 +257,5 @@ async fn an_address_that_only_fails_is_turned_away_before_the_greeting() {
         "1129 HY000 Host '127.9.9.1' is blocked because of many failed logins; try again in 1 s"
     );
     log_in(&world, NEIGHBOUR, "demo.u", "p").await.unwrap();
-    assert!(metric(world.http, "selkie_gateway_throttled_total{bound=\"address\"}").await >= 1);
+    assert!(value(&world, "selkie_gateway_throttled_total{bound=\"address\"}").await >= 1.0);
 }

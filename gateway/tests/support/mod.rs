@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod compute;
+pub mod metrics;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
