@@ -2,15 +2,20 @@
 //! `lifecycle.rs` what each means, publishes, does and persists it. Slow things run in tasks of its own, so that it can
 //! always hear the next event; the result of a task that an event has overtaken is recognised by its epoch and ignored.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+mod asked;
+mod kept;
 
-use control_api::rest::{ComputeState, OperationKind, WokenBy};
+use std::{collections::VecDeque, time::Duration};
+
+use control_api::rest::{ComputeState, WokenBy};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     task::{AbortHandle, JoinError, JoinSet},
     time::Instant,
 };
 use tracing::Instrument;
+
+use asked::{Applied, Applier};
 
 use super::{CalledOff, Computes, Parts, Request, WakeError, Woken};
 use crate::{
@@ -42,13 +47,6 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// whoever asked for the suspend will wait.
 const FORCED_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Until the store is asked again for what it did not take: soon enough after a disk has space again, and no load on one that
-/// has none.
-const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// Changes of state that wait for the store. Without it nothing can start, so that only suspends that are called off make
-/// many; of those the oldest go.
-const UNSAVED_MAX: usize = 64;
-
 pub(super) struct Keeper {
     id: ProjectId,
     parts: Parts,
@@ -65,7 +63,7 @@ pub(super) struct Keeper {
     /// Why the suspend that is on its way is not to be: for its suspenders.
     called_off: Option<String>,
     /// Who waits for changes to be applied.
-    appliers: Vec<oneshot::Sender<Result<(), DriverError>>>,
+    appliers: Vec<Applier>,
     /// Changes may be pending although nobody waits.
     apply_due: bool,
     applying: bool,
@@ -106,15 +104,9 @@ pub(super) struct Keeper {
 enum Done {
     /// Counts only in the epoch that it was begun in.
     InState(u64, Outcome),
-    Applied(
-        Vec<oneshot::Sender<Result<(), DriverError>>>,
-        Result<Applied, DriverError>,
-    ),
+    Applied(Vec<Applier>, Result<Applied, DriverError>),
     Looked(Vec<oneshot::Sender<u64>>, Result<Observed, DriverError>),
 }
-
-/// What a server has been given; `None`: nothing was pending.
-type Applied = Option<(i64, Observed)>;
 
 enum Outcome {
     Turn(Option<OwnedSemaphorePermit>),
@@ -281,94 +273,12 @@ impl Keeper {
         }
     }
 
-    /// Takes in what the agent said, unless something later of it is known already. Answers the version that tells
-    /// gateways.
-    async fn observed(&mut self, observed: Observed) -> u64 {
-        if observed.look < self.look {
-            return self.version;
-        }
-        self.look = observed.look;
-        if let Some(reason) = &observed.left_out {
-            return self.leave_behind(reason);
-        }
-        // Of two looks the later counts.
-        let earlier = self.unsaved_look.take();
-        match self.parts.store.set_observed(&self.id, &observed).await {
-            Ok(access) => {
-                self.parts.publisher.set_access(&self.id, access);
-            }
-            Err(StoreError::TooLarge(reason)) => {
-                self.unsaved_look = earlier;
-                return self.leave_behind(&reason);
-            }
-            // Its last word comes while it is being deleted.
-            Err(StoreError::NotFound(_)) => return self.version,
-            Err(error) => {
-                tracing::error!(%error, "cannot keep what the agent reported");
-                if may_pass(&error) {
-                    self.unsaved_look = Some(observed.clone());
-                    self.save_later();
-                }
-            }
-        }
-        if std::mem::take(&mut self.left_behind) {
-            tracing::info!("what the server has can be told again, and is known");
-        }
-        self.parts.publisher.set_observed(&self.id, observed)
-    }
-
-    /// The project goes on with the users and databases that it was known to have.
-    fn leave_behind(&mut self, reason: &dyn fmt::Display) -> u64 {
-        if !std::mem::replace(&mut self.left_behind, true) {
-            tracing::warn!(
-                %reason,
-                "the server has more users or databases than can be told: what was changed in SQL is not known until it has fewer"
-            );
-        }
-        self.version
-    }
-
     async fn done(&mut self, done: Result<Done, JoinError>) {
         match done {
             Ok(Done::InState(epoch, outcome)) if epoch == self.epoch => self.came_out(outcome).await,
             Ok(Done::InState(..)) => {}
-            Ok(Done::Applied(appliers, result)) => {
-                self.applying = false;
-                let result = match result {
-                    Ok(Some((revision, observed))) => {
-                        // In this order: from here on what the server says of these accounts counts.
-                        let applied = self.parts.store.applied(&self.id, revision).await;
-                        self.observed(observed).await;
-                        applied.map_err(|error| DriverError(error.to_string()))
-                    }
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error),
-                };
-                // Where the compute went away meanwhile, its next start brings the change.
-                let stays = self.state == State::Ready || self.state.may_be_called_off();
-                let result = if stays { result } else { Ok(()) };
-                if let Err(error) = &result {
-                    tracing::warn!(%error, "changes were not applied to the running compute");
-                }
-                for applier in appliers {
-                    drop(applier.send(result.clone()));
-                }
-                self.apply_next();
-            }
-            Ok(Done::Looked(lookers, result)) => {
-                self.looking = false;
-                let version = match result {
-                    Ok(observed) => self.observed(observed).await,
-                    Err(error) => {
-                        tracing::info!(%error, "the compute's accounts could not be looked at");
-                        self.version
-                    }
-                };
-                for looker in lookers {
-                    let _ = looker.send(version);
-                }
-                self.look_next();
-            }
+            Ok(Done::Applied(appliers, result)) => self.applied(appliers, result).await,
+            Ok(Done::Looked(lookers, result)) => self.looked(lookers, result).await,
             Err(error) if error.is_cancelled() => {}
             Err(error) => {
                 tracing::error!(%error, state = ?self.state, "a task of the compute panicked");
@@ -575,62 +485,6 @@ impl Keeper {
         self.version = self.parts.publisher.set_compute(&self.id, self.record.clone(), passage);
     }
 
-    async fn persist(&mut self) {
-        let record = self.record.clone();
-        let outward = |record: &ComputeRecord| (record.incarnation, record.state);
-        match self.unsaved.back_mut() {
-            // A start that is tried again and again ends in the state that is waiting already, since it began.
-            Some(last) if outward(last) == outward(&record) => {
-                *last = ComputeRecord {
-                    since: last.since,
-                    ..record
-                }
-            }
-            _ => self.unsaved.push_back(record),
-        }
-        if self.unsaved.len() > UNSAVED_MAX {
-            self.unsaved.pop_front();
-        }
-        self.save().await;
-    }
-
-    /// Gives the store, in their order, the states that it has not taken, and what the agent said. What it cannot take now is
-    /// tried again: nothing else would tell it, and what is counted by it would be wrong.
-    async fn save(&mut self) {
-        let again = self.save_at.take().is_some();
-        while let Some(record) = self.unsaved.front() {
-            if let Err(error) = self.parts.store.set_compute(&self.id, record).await {
-                if may_pass(&error) {
-                    if !again {
-                        tracing::error!(%error, state = %record.state, "cannot keep the compute's state yet");
-                    }
-                    return self.save_later();
-                }
-                tracing::error!(%error, state = %record.state, "cannot keep the compute's state");
-            }
-            self.unsaved.pop_front();
-        }
-        if let Some(observed) = self.unsaved_look.take() {
-            match self.parts.store.set_observed(&self.id, &observed).await {
-                Ok(access) => {
-                    self.parts.publisher.set_access(&self.id, access);
-                }
-                Err(error) if may_pass(&error) => {
-                    self.unsaved_look = Some(observed);
-                    return self.save_later();
-                }
-                Err(_) => {}
-            }
-        }
-        if again {
-            tracing::info!("what the store did not take is kept now");
-        }
-    }
-
-    fn save_later(&mut self) {
-        self.save_at = Some(Instant::now() + SAVE_AGAIN_AFTER);
-    }
-
     /// Takes the next incarnation before anything of it exists, and only then lets the driver go.
     async fn start(&mut self) {
         self.queued_ms = millis(self.woken_at.elapsed());
@@ -727,13 +581,6 @@ impl Keeper {
         }
     }
 
-    fn tell_suspenders(&mut self, answer: &Result<(), CalledOff>) {
-        for suspender in self.suspenders.drain(..) {
-            // Whoever has gone away does not need the answer; so with all answers here.
-            let _ = suspender.send(answer.clone());
-        }
-    }
-
     fn verify(&mut self) {
         let (driver, id, incarnation) = (self.parts.driver.clone(), self.id.clone(), self.record.incarnation);
         self.spawn_in_state(async move {
@@ -749,89 +596,6 @@ impl Keeper {
         });
     }
 
-    fn answer_wakers(&mut self) {
-        let Some(project) = self.parts.publisher.message(&self.id) else {
-            // Deleted in this very moment.
-            return self.wakers.clear();
-        };
-        let outcome = if self.phases.is_some() {
-            "started"
-        } else {
-            "already_ready"
-        };
-        let phases = self.phases.take().unwrap_or_default();
-        for waker in self.wakers.drain(..) {
-            self.parts.metrics.wake(outcome);
-            let woken = Woken {
-                project: project.clone(),
-                executed_ms: phases.executed_ms,
-                ready_ms: phases.ready_ms,
-            };
-            drop(waker.send(Ok(woken)));
-        }
-    }
-
-    fn refuse_wakers(&mut self) {
-        let error = match &self.record {
-            ComputeRecord {
-                state: ComputeState::Failed,
-                reason,
-                ..
-            } => {
-                tracing::warn!(reason, "the compute did not start");
-                WakeError::CannotStart(reason.clone().unwrap_or_default())
-            }
-            _ => WakeError::Unavailable("the compute was suspended before it was ready"),
-        };
-        for waker in self.wakers.drain(..) {
-            self.parts.metrics.wake("refused");
-            drop(waker.send(Err(error.clone())));
-        }
-    }
-
-    /// Changes go to a ready compute, all that wait together; a starting one gets them when it is ready, because it may
-    /// have been given an older reading, and one whose suspend may be called off when that is decided; one that is not
-    /// there has nothing to be changed.
-    fn apply_next(&mut self) {
-        match self.state {
-            State::Ready if !self.applying && (self.apply_due || !self.appliers.is_empty()) => {
-                self.applying = true;
-                self.apply_due = false;
-                let appliers = std::mem::take(&mut self.appliers);
-                let (parts, id) = (self.parts.clone(), self.id.clone());
-                self.tasks
-                    .spawn(async move { Done::Applied(appliers, apply_pending(&parts, &id).await) });
-            }
-            State::Ready | State::Starting => {}
-            state if state.may_be_called_off() => {}
-            _ => {
-                for applier in self.appliers.drain(..) {
-                    drop(applier.send(Ok(())));
-                }
-            }
-        }
-    }
-
-    /// One look serves all who asked before it began.
-    fn look_next(&mut self) {
-        match self.state {
-            State::Ready if self.looking || self.lookers.is_empty() => {}
-            State::Ready => {
-                self.looking = true;
-                let lookers = std::mem::take(&mut self.lookers);
-                let (driver, id) = (self.parts.driver.clone(), self.id.clone());
-                self.tasks
-                    .spawn(async move { Done::Looked(lookers, driver.look(&id).await) });
-            }
-            // What does not run changes nothing; its last look was taken in, or its first will be.
-            _ => {
-                for looker in self.lookers.drain(..) {
-                    let _ = looker.send(self.version);
-                }
-            }
-        }
-    }
-
     fn wanted(&mut self) -> Wanted {
         self.wakers.retain(|waker| !waker.is_closed());
         if self.wakers.is_empty() {
@@ -845,25 +609,6 @@ impl Keeper {
         let epoch = self.epoch;
         let task = async move { Done::InState(epoch, task.await) };
         self.task_of_state = Some(self.tasks.spawn(task.in_current_span()));
-    }
-}
-
-async fn apply_pending(parts: &Parts, id: &ProjectId) -> Result<Applied, DriverError> {
-    let pending = parts.store.pending(id).await;
-    let (access, touched) = pending.map_err(|error| DriverError(error.to_string()))?;
-    if touched.is_empty() {
-        return Ok(None);
-    }
-    match parts.driver.apply(id, &access, &touched).await {
-        Ok(observed) => Ok(Some((access.revision, observed))),
-        Err(error) => {
-            let (step, reason) = ("applying", error.to_string());
-            let noted = parts
-                .store
-                .step_operation(id, OperationKind::Apply, step, Some(&reason), clock::now());
-            noted.await.map_err(|error| DriverError(error.to_string()))?;
-            Err(error)
-        }
     }
 }
 
@@ -885,11 +630,6 @@ fn drained(drain: Drain) -> (Event, Option<String>) {
 /// Nothing has begun yet, so the last caller's leaving ends it.
 fn may_be_dropped(state: State) -> bool {
     matches!(state, State::Queued | State::BackingOff)
-}
-
-/// Whether the store may take later what it did not take now.
-fn may_pass(error: &StoreError) -> bool {
-    matches!(error, StoreError::Faulty { .. })
 }
 
 /// Never, where no time is set. Cancel-safe.
