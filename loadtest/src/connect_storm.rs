@@ -1,6 +1,6 @@
 //! Many clients of a running database connect at the same moment: after a deploy, or when a load balancer moved them here.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -29,9 +29,11 @@ pub(crate) fn measure(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From connecting to being logged in, of each. All are kept until the last is in.
+/// From the moment at which all begin to being logged in, of each: who is late to connect because the others keep the machine
+/// busy has waited, too. All are kept until the last is in.
 fn storm(target: &Target, resumption: Resumption) -> anyhow::Result<Vec<Duration>> {
     let (begin, end) = (Barrier::new(CLIENTS), Barrier::new(CLIENTS));
+    let opened = OnceLock::new();
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
@@ -42,7 +44,7 @@ fn storm(target: &Target, resumption: Resumption) -> anyhow::Result<Vec<Duration
                         Resumption::Always => Client::log_in(&target).and_then(Client::quit),
                     };
                     begin.wait();
-                    let began = Instant::now();
+                    let began = opened.get_or_init(Instant::now);
                     let client = ticket.and_then(|()| Client::log_in(&target));
                     let took = began.elapsed();
                     end.wait();
