@@ -24,7 +24,7 @@ use self::known::Known;
 pub(crate) use self::running::{Asked, Running, Seat};
 use crate::activity::Activity;
 use crate::quota::Quotas;
-use crate::session::statements::Shelf;
+use crate::session::shelf::Shelf;
 use crate::wake::Flight;
 
 /// Every project this gateway knows.
@@ -53,7 +53,7 @@ pub(crate) struct Project {
     pub(crate) flight: Mutex<Weak<Flight>>,
     pub(crate) activity: Activity,
     pub(crate) quotas: Quotas,
-    /// What its sessions keep of prepared statements.
+    /// What its sessions keep of prepared statements, settings and variables.
     pub(crate) shelf: Arc<Shelf>,
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::command::Command;
 use mysql_wire::frame;
+use mysql_wire::login::{attributes, encode_attributes};
 use mysql_wire::ok::OkPacket;
 use mysql_wire::status::StatusFlags;
 
@@ -20,6 +21,7 @@ use crate::route::Server;
 use inventory::Scalars;
 use life::Pin;
 use previous::Previous;
+use shelf::{Kept, Shelf};
 use statements::{Modes, Statements};
 use tracked::Tracked;
 
@@ -27,11 +29,16 @@ pub(crate) mod hears;
 pub(crate) mod inventory;
 pub(crate) mod life;
 pub(crate) mod previous;
+pub(crate) mod shelf;
 pub(crate) mod statements;
 pub(crate) mod tracked;
 
 /// Settings kept for replay; drivers send a handful. A client that sends more is given a compute instead.
 const SETTINGS_MAX: usize = 32;
+
+/// Connection attributes that are kept for computes. MariaDB itself keeps 512 bytes of them unless it is told otherwise, where it
+/// keeps any; a client may send 128 KiB, and stay.
+const ATTRIBUTES_BYTES_MAX: usize = 4096;
 
 /// The variable that makes the end of every transaction the end of the connection, and its value then.
 const COMPLETION_TYPE: &str = "completion_type";
@@ -55,9 +62,24 @@ pub(crate) struct Identity {
     pub(crate) user: String,
     pub(crate) database: Option<String>,
     pub(crate) collation: u8,
-    /// Connection attributes as they came, without the length in front.
+    /// Connection attributes as they came, without the length in front; as many as are kept ([`kept_attributes`]).
     pub(crate) attributes: Vec<u8>,
     pub(crate) program_name: String,
+}
+
+/// Of a client's connection attributes those that computes are told of: the first ones that fit.
+pub(crate) fn kept_attributes(sent: &[u8]) -> Vec<u8> {
+    if sent.len() <= ATTRIBUTES_BYTES_MAX {
+        return sent.to_vec();
+    }
+    let mut room = ATTRIBUTES_BYTES_MAX;
+    let fitting = attributes(sent).filter(|(key, value)| {
+        // The length of a text that fits takes three bytes at most.
+        let left = room.checked_sub(key.len() + value.len() + 6);
+        room = left.unwrap_or(room);
+        left.is_some()
+    });
+    encode_attributes(fitting)
 }
 
 /// The character set in which results and their metadata are sent.
@@ -129,6 +151,8 @@ pub(crate) struct Session {
     pub(crate) identity: Identity,
     pub(crate) tracked: Tracked,
     pub(crate) statements: Statements,
+    /// What of the rest has no fixed size, on the shelf of its project.
+    kept: Kept,
     /// Made while there was no compute, since the last inventory.
     settings: Vec<String>,
     multi_statements: Option<bool>,
@@ -186,6 +210,7 @@ impl Session {
             identity,
             tracked: Tracked::default(),
             statements: Statements::default(),
+            kept: Kept::default(),
             settings: Vec::new(),
             multi_statements: None,
             previous: Previous::There,
@@ -204,6 +229,18 @@ impl Session {
             must_change_password: false,
             may_have_changed_password: false,
         }
+    }
+
+    /// The session is one of the project with this shelf from here on; nothing of it is kept yet.
+    pub(crate) fn share(&mut self, shelf: &Arc<Shelf>) {
+        self.statements.share(shelf);
+        self.kept.share(shelf);
+    }
+
+    /// Of `texts`, and of what its last statement left.
+    fn bytes<'a>(&self, texts: impl IntoIterator<Item = &'a String>) -> usize {
+        let texts = texts.into_iter().map(|text| size_of::<String>() + text.len());
+        texts.sum::<usize>() + self.previous.bytes()
     }
 
     /// What its account may do as it logs in.
@@ -298,10 +335,13 @@ impl Session {
     pub(crate) fn remember(&mut self, statement: &str, effect: SettingEffect) -> bool {
         // Said again, it counts from here on: settings overwrite each other in order.
         self.settings.retain(|known| known != statement);
-        if self.settings.len() >= SETTINGS_MAX {
+        let statement = statement.to_owned();
+        let texts = self.carried.iter().flatten().chain(&self.settings).chain([&statement]);
+        let bytes = self.bytes(texts);
+        if self.settings.len() >= SETTINGS_MAX || !self.kept.resize(bytes) {
             return false;
         }
-        self.settings.push(statement.to_owned());
+        self.settings.push(statement);
         match effect.autocommit {
             Some(true) => self.status = self.status | StatusFlags::AUTOCOMMIT,
             Some(false) => self.status = self.status & !StatusFlags::AUTOCOMMIT,
@@ -327,6 +367,7 @@ impl Session {
         self.previous = Previous::There;
         self.left_conditions = false;
         self.carried = None;
+        self.kept.clear();
         self.modes = None;
         self.lasting_pin = None;
         self.releases = false;
@@ -402,14 +443,21 @@ impl Session {
         }
     }
 
-    /// An inventory has read everything.
+    /// An inventory has read everything. False: there is no room to keep it, and the session is as before.
+    #[must_use]
     fn take_over(
         &mut self,
         scalars: Scalars,
-        statements: Vec<String>,
+        mut statements: Vec<String>,
         modes: Arc<Modes>,
         changed: &[(String, String)],
-    ) {
+    ) -> bool {
+        let bytes = self.bytes(&statements);
+        if !self.kept.resize(bytes) {
+            return false;
+        }
+        // They were grown piece by piece, and may be kept for hours.
+        statements.iter_mut().for_each(String::shrink_to_fit);
         let value = |name: &str| {
             changed
                 .iter()
@@ -428,6 +476,7 @@ impl Session {
         self.tracked.inventoried();
         self.modes = Some(modes);
         self.carried = Some(statements);
+        true
     }
 
     /// The answer to [`inventory::MODES`]. None: it is none.
@@ -466,6 +515,17 @@ impl Session {
         self.left_conditions = false;
         if self.previous.is_there() {
             self.previous = what.map_or(Previous::There, Previous::Lost);
+        }
+        let bytes = self.bytes(&statements);
+        if !self.kept.resize(bytes) {
+            // A part of a session would be another session.
+            let previous = std::mem::take(&mut self.previous);
+            self.reset();
+            self.carried = Some(Vec::new());
+            if !matches!(previous, Previous::Read(_)) {
+                self.previous = previous;
+            }
+            return false;
         }
         self.carried = Some(statements);
         plain
@@ -636,6 +696,23 @@ mod tests {
         reported(&mut session, &[Change::TransactionState(b"T_______")]);
         assert!(!session.lost(None), "an open transaction is not all there was");
         assert!(session.known_pin().is_none(), "and then the session is usable again");
+    }
+
+    #[test]
+    fn of_more_attributes_than_are_kept_those_stay_that_fit() {
+        let long = vec![b'x'; 3000];
+        let pairs = |names: &[&'static str]| {
+            let value = |name: &str| if name.len() == 1 { &long[..] } else { &b"short"[..] };
+            encode_attributes(names.iter().map(|name| (name.as_bytes(), value(name))))
+        };
+        assert_eq!(kept_attributes(&pairs(&["a", "bb"])), pairs(&["a", "bb"]));
+        assert_eq!(kept_attributes(&pairs(&["a", "b", "c", "dd"])), pairs(&["a", "dd"]));
+        let sloppy = [&pairs(&["aa"])[..], &[200]].concat();
+        assert_eq!(kept_attributes(&sloppy), sloppy, "as it came");
+        for n in [1, 7, 40, 250, 251, 252, 65_535] {
+            let many = encode_attributes((0..128 * 1024 / (n + 4)).map(|_| (&b"k"[..], &long[..n.min(3000)])));
+            assert!(kept_attributes(&many).len() <= ATTRIBUTES_BYTES_MAX, "{n}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use control_api::control::{PinnedSession, ProjectActivity};
 use mysql_wire::capabilities::Capabilities;
+use mysql_wire::login::encode_attributes;
 use support::client::{BASE, Client};
 use support::compute::{ALL, FakeCompute};
 use support::metrics::{eventually, value};
@@ -47,6 +48,31 @@ async fn of_what_a_client_says_of_itself_control_is_told_no_more_than_a_name() {
     .await;
     let PinnedSession { user, program_name, .. } = named;
     assert_eq!((user.as_str(), program_name), ("u", cut));
+}
+
+/// One client may send 128 KiB of them and idle; what is kept of them is kept for as long as it is there.
+#[tokio::test]
+async fn of_a_clients_attributes_no_more_are_kept_than_a_server_would_keep() {
+    let world = World::start([project("demo")]).await;
+    let compute = FakeCompute::start(world.dir.path(), "compute", ALL);
+    let woken = ready(1, &compute.socket);
+    world.script.wakes.lock().unwrap().insert("demo".into(), Ok(woken));
+    let client = Client::reach(world.mysql, [127, 0, 0, 1]).await.unwrap();
+    let capabilities = BASE | Capabilities::CONNECT_ATTRS | Capabilities::PLUGIN_AUTH;
+    let mut client = client
+        .prove_as("demo.u", "p", &[b'x'; 60_000], capabilities)
+        .await
+        .unwrap();
+    client.ask("DO 1").await.unwrap();
+    let large = (0..30_000).map(|_| (&b"k"[..], &b"v"[..]));
+    client
+        .change_user_with("u", "p", &encode_attributes(large))
+        .await
+        .unwrap();
+    client.ask("DO 2").await.unwrap();
+    let seen: Vec<_> = compute.seen.lock().unwrap().attributes.iter().map(Vec::len).collect();
+    assert_eq!(seen.len(), 2);
+    assert!(seen[0] <= 4096 && (1..=4096).contains(&seen[1]), "{seen:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::auth::{self, AuthError, Claim, Proven};
 use crate::error::Reported;
 use crate::meter::Counter;
 use crate::route::{Project, split_name};
-use crate::session::Identity;
+use crate::session::{Identity, kept_attributes};
 
 impl Served {
     /// COM_CHANGE_USER ends here: the client proves itself anew, the session begins anew, no compute hears of it. A name
@@ -89,7 +89,7 @@ impl Served {
                         .collation
                         .and_then(|id| u8::try_from(id).ok())
                         .unwrap_or(session.identity.collation),
-                    attributes: change.raw_attributes.to_vec(),
+                    attributes: kept_attributes(change.raw_attributes),
                     program_name: session.identity.program_name.clone(),
                 };
                 let before = session.change_identity(identity);
@@ -101,7 +101,7 @@ impl Served {
                 session.life = life;
                 registered.changes_hands(&proven.id, user);
                 if let Some(counted) = counted {
-                    session.statements.share(&proven.shelf);
+                    session.share(&proven.shelf);
                     self.client._counted = counted;
                     self.tally = self
                         .gateway

@@ -18,7 +18,7 @@ use crate::error::{ClientFacing, ErrorKind, Reported, report};
 use crate::handshake::{self, Broken, HandshakeError, Introduced, Welcome};
 use crate::meter::Counter;
 use crate::route::{ComputeView, Project, project_of_server_name, split_name};
-use crate::session::{Identity, Session};
+use crate::session::{Identity, Session, kept_attributes};
 use crate::stream::ClientStream;
 
 /// The connection attribute by which a client may name its project.
@@ -160,12 +160,12 @@ async fn prove_and_welcome(
         user,
         database: login.database,
         collation: login.collation,
-        attributes: login.attributes,
+        attributes: kept_attributes(&login.attributes),
         program_name: login.program_name,
     };
     let admitted = auth::admit(&project, &identity.user, login.capabilities);
     let mut session = Session::new(login.capabilities, login.max_packet_bytes, identity);
-    session.statements.share(&project.shelf);
+    session.share(&project.shelf);
     let wishes = match admitted {
         Ok(admitted) => {
             session.admit(admitted);

@@ -235,8 +235,10 @@ impl Inventory {
         if session.statements.lacks_modes() {
             return Err(Pin::Statement);
         }
-        session.take_over(scalars, statements, modes, &changed);
-        Ok(Outcome::Free)
+        match session.take_over(scalars, statements, modes, &changed) {
+            true => Ok(Outcome::Free),
+            false => Err(Pin::Room),
+        }
     }
 }
 
@@ -591,3 +593,6 @@ pub(super) fn status_of(sql_mode: &str, autocommit: bool) -> StatusFlags {
     }
     status
 }
+
+#[cfg(test)]
+mod tests;

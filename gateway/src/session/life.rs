@@ -105,12 +105,14 @@ pub(crate) enum Pin {
     Variable,
     /// The client set up the session tracker itself.
     Tracker,
+    /// All sessions of its project together keep as much as they may.
+    Room,
     /// The compute did not say.
     Unknown,
 }
 
 impl Pin {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Transaction,
         Self::Savepoint,
         Self::Cursor,
@@ -123,6 +125,7 @@ impl Pin {
         Self::UserVariables,
         Self::Variable,
         Self::Tracker,
+        Self::Room,
         Self::Unknown,
     ];
 
@@ -141,6 +144,7 @@ impl Pin {
             Self::UserVariables => "user_variables",
             Self::Variable => "variable",
             Self::Tracker => "tracker",
+            Self::Room => "room",
             Self::Unknown => "unknown",
         }
     }
@@ -164,6 +168,7 @@ impl Pin {
             Self::UserVariables => "user variables",
             Self::Variable => "a session variable that cannot be set again",
             Self::Tracker => "a session tracker of its own",
+            Self::Room => "variables that there is no room for beside those of its project's other sessions",
             Self::Unknown => "state that could not be read",
         }
     }

@@ -37,6 +37,14 @@ impl Previous {
     pub(crate) fn is_there(&self) -> bool {
         matches!(self, Self::There)
     }
+
+    /// How much of it is of no fixed size.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Read(known) => known.show_warnings.as_deref().map_or(0, <[u8]>::len),
+            Self::There | Self::Lost(_) => 0,
+        }
+    }
 }
 
 /// Does the statement ask for the one before it? Of several in one text only the first can: the others ask for those in

@@ -4,49 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::life::Pin;
+use super::shelf::Shelf;
 use super::tracked::Pieces;
 
 /// Longer texts are not kept: such a statement ties its session to the connection while it exists.
 pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
 /// All texts of a session together: what an idle client with a driver's usual cache of statements needs many times over.
 const TEXTS_BYTES_MAX: usize = 4 << 20;
-/// What is kept of statements by all sessions of a project together, whether or not they hold a connection: 1,000 sessions
-/// with 64 KiB of it each, which are some 100 statements of a driver's cache. Without it one project's idle sessions would
-/// fill the memory that all projects share.
-const SHELF_BYTES_MAX: usize = 64 << 20;
 /// An entry in the map, with the modes that it was prepared under.
 const ENTRY_BYTES: usize = size_of::<(u32, Statement)>() + 64;
-
-/// What all sessions of one project keep of statements, in bytes.
-#[derive(Debug)]
-pub(crate) struct Shelf {
-    taken: AtomicUsize,
-    bytes_max: usize,
-}
-
-impl Default for Shelf {
-    fn default() -> Self {
-        Self {
-            taken: AtomicUsize::new(0),
-            bytes_max: SHELF_BYTES_MAX,
-        }
-    }
-}
-
-impl Shelf {
-    /// Whether there was room.
-    fn take(&self, bytes: usize) -> bool {
-        let room = |taken: usize| taken.checked_add(bytes).filter(|&sum| sum <= self.bytes_max);
-        self.taken.fetch_update(Relaxed, Relaxed, room).is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.taken.fetch_sub(bytes, Relaxed);
-    }
-}
 
 /// Modes that a statement's text was read under.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -334,10 +302,7 @@ mod tests {
 
     #[test]
     fn sessions_of_a_project_keep_texts_on_one_shelf_and_what_finds_no_room_ties_its_session_only() {
-        let shelf = Arc::new(Shelf {
-            bytes_max: 20_000,
-            ..Shelf::default()
-        });
+        let shelf = Arc::new(Shelf::of(20_000));
         let session = |shelf: &Arc<Shelf>| {
             let mut statements = Statements::default();
             statements.share(shelf);
@@ -364,17 +329,14 @@ mod tests {
         one.prepared(prepared(Some(&text), 0));
         assert_eq!(one.pin(), None);
         one.close_all();
-        assert!(shelf.taken.load(Relaxed) > 6_000);
+        assert!(shelf.taken() > 6_000);
         drop((one, other));
-        assert_eq!(shelf.taken.load(Relaxed), 0);
+        assert_eq!(shelf.taken(), 0);
     }
 
     #[test]
     fn many_small_statements_find_the_end_of_the_shelf_too() {
-        let shelf = Arc::new(Shelf {
-            bytes_max: 20_000,
-            ..Shelf::default()
-        });
+        let shelf = Arc::new(Shelf::of(20_000));
         let mut statements = Statements::default();
         statements.share(&shelf);
         let kept = (0..1000).take_while(|_| {

@@ -140,13 +140,18 @@ impl Client {
 
     /// Becomes somebody else; for clients with PLUGIN_AUTH.
     pub async fn change_user(&mut self, name: &str, password: &str) -> Result<(), String> {
+        self.change_user_with(name, password, b"").await
+    }
+
+    /// The same with connection attributes.
+    pub async fn change_user_with(&mut self, name: &str, password: &str, attributes: &[u8]) -> Result<(), String> {
         let change = ChangeUser {
             user: name.as_bytes(),
             auth_response: b"",
             database: None,
             collation: Some(45),
             auth_plugin: Some(b"mysql_native_password"),
-            raw_attributes: b"",
+            raw_attributes: attributes,
         };
         self.send(0, &change.encode(self.capabilities)).await;
         let (sequence, _switch) = self.read().await.map_err(|e| e.to_string())?;

@@ -27,6 +27,8 @@ pub const ALL: Capabilities = Capabilities(0x1d_81ff_f7fe);
 #[derive(Default)]
 pub struct Seen {
     pub logins: usize,
+    /// Connection attributes of each, as they came.
+    pub attributes: Vec<Vec<u8>>,
     /// Texts of COM_QUERY, in order.
     pub queries: Vec<String>,
     pub commands: Vec<u8>,
@@ -103,6 +105,7 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
     let (_, login) = read(stream).await?;
     let login = LoginPacket::decode(&login).unwrap();
     let capabilities = login.capabilities;
+    seen.lock().unwrap().attributes.push(login.raw_attributes.to_vec());
     assert!(
         (capabilities & !offered).is_empty(),
         "used but not offered: {:?}",
