@@ -99,7 +99,7 @@ impl ClientFacing for AnswerError {
             Self::Killed(killed) => killed.told(),
             Self::Removed => Some(Told::shutdown("The project was deleted")),
             Self::ShutOut(ip) => Some(Told::shut_out(*ip)),
-            Self::UserGone => Some(Told::shutdown("The user was deleted")),
+            Self::UserGone => Some(Told::user_gone()),
             // MySQL's ER_CLIENT_INTERACTION_TIMEOUT; MariaDB closes without a word.
             Self::Silent => Some(Told::new(
                 4031,

@@ -52,6 +52,8 @@ pub(crate) struct Killer<'a> {
     pub(crate) project: &'a Project,
     /// Where it comes from.
     pub(crate) from: IpAddr,
+    /// Of its user ([`crate::route::User::life`]).
+    pub(crate) life: u64,
 }
 
 impl Killer<'_> {
@@ -60,6 +62,10 @@ impl Killer<'_> {
         // Its session ends for the same reason, but may have read this before it has heard of it.
         if !self.project.admits(self.from) {
             return Outcome::Refused(Told::shut_out(self.from));
+        }
+        // Whoever has the name now is another, with sessions and threads of its own.
+        if !self.project.knows(user, self.life) {
+            return Outcome::Refused(Told::user_gone());
         }
         match &kill.whom {
             Whom::Session(id) => match self.sessions.find(*id) {
@@ -173,12 +179,70 @@ mod tests {
     use super::*;
     use crate::route::Routes;
 
+    /// Users `u` of the project `p`, as control says them.
+    fn user(created_ms: i64) -> proto::User {
+        proto::User {
+            name: "u".into(),
+            created_ms,
+            ..proto::User::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kill_by_a_user_that_was_made_again_ends_nothing_of_the_new_one() {
+        let routes = Routes::default();
+        let say = |created_ms: i64| {
+            routes.apply(&proto::Project {
+                id: "p".into(),
+                users: vec![user(created_ms)],
+                ..proto::Project::default()
+            });
+        };
+        say(1);
+        let project = routes.project("p").unwrap();
+        let life = || project.access().user("u").unwrap().life();
+        let sessions = Arc::new(Sessions::default());
+        let (own, target) = (
+            sessions.register(sessions.next_id(), "p", "u"),
+            sessions.register(sessions.next_id(), "p", "u"),
+        );
+        let killer = |life| Killer {
+            sessions: &sessions,
+            own: &own.handle,
+            project: &project,
+            from: [192, 0, 2, 7].into(),
+            life,
+        };
+        let before = life();
+        say(2);
+        for whom in [
+            Whom::Session(target.handle.id),
+            Whom::User("u".into()),
+            Whom::Thread(3),
+            Whom::Statement(3),
+        ] {
+            let kill = Kill {
+                whom,
+                ..Kill::connection(target.handle.id)
+            };
+            let Outcome::Refused(told) = killer(before).kill("u", &kill).await else {
+                panic!("it was heard")
+            };
+            assert_eq!(told.message, "The user was deleted");
+        }
+        assert!(!target.handle.is_killed() && !own.handle.is_killed());
+        let kill = Kill::connection(target.handle.id);
+        assert!(matches!(killer(life()).kill("u", &kill).await, Outcome::Done(_)));
+        assert!(target.handle.is_killed());
+    }
+
     #[tokio::test]
     async fn a_kill_from_where_the_project_lets_nobody_in_any_more_ends_nothing() {
         let routes = Routes::default();
         let say = |networks: &[&str]| {
             routes.apply(&proto::Project {
                 id: "p".into(),
+                users: vec![user(1)],
                 allowed_networks: networks.iter().map(|network| (*network).to_owned()).collect(),
                 ..proto::Project::default()
             });
@@ -193,6 +257,7 @@ mod tests {
             own: &own.handle,
             project: &project,
             from: [192, 0, 2, 7].into(),
+            life: project.access().user("u").unwrap().life(),
         };
         say(&["198.51.100.0/24"]);
         for whom in [Whom::Session(target.handle.id), Whom::User("u".into()), Whom::Thread(3)] {

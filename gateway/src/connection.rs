@@ -155,6 +155,7 @@ impl Served {
                 own: &registered.handle,
                 project,
                 from: address.ip(),
+                life: session.life,
             };
             let (bytes_here, owed_here) = (bytes.take(), owed.take());
             let from = address.ip();
@@ -279,6 +280,7 @@ impl Served {
         };
         let config = self.gateway.config();
         let park = &config.park;
+        let life = session.life;
         let surroundings = Surroundings {
             session,
             running: &running,
@@ -288,6 +290,7 @@ impl Served {
                 own: &own,
                 project,
                 from: address.ip(),
+                life,
             },
             drain: &self.gateway.drain,
             in_flight: InFlight::new(project, self.gateway.clock),

@@ -106,6 +106,11 @@ impl Told {
 
     /// ER_SERVER_SHUTDOWN: drivers take it as "this connection is over, open another".
     pub(crate) fn shutdown(message: impl Into<String>) -> Self {
+    /// For a session whose user was deleted, or made again since.
+    pub(crate) fn user_gone() -> Self {
+        Self::shutdown("The user was deleted")
+    }
+
         Self::new(1053, "08S01", message)
     }
 
