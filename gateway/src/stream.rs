@@ -71,10 +71,8 @@ impl ClientStream {
     pub(crate) fn shown(&self) -> Option<Shown<'_>> {
         let Self::Tls(tls) = self else { return None };
         let (_, connection) = tls.stream.get_ref();
-        Some(Shown {
-            certificate: connection.peer_certificates().and_then(<[_]>::first),
-            cipher: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
-        })
+        let cipher = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+        Some(Shown::now(connection.peer_certificates(), cipher))
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {

@@ -1,17 +1,31 @@
 //! What a client's TLS shows of it, in the words that MariaDB compares REQUIRE with: OpenSSL's.
 
+use std::time::SystemTime;
+
 use rustls::CipherSuite;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+use x509_parser::time::ASN1Time;
 
-/// A client inside TLS. A certificate that is here has been verified in the handshake.
+/// A client inside TLS. A certificate that is here has been verified in a handshake, and has not ended since.
 #[derive(Clone, Copy)]
 pub(crate) struct Shown<'a> {
     pub(crate) certificate: Option<&'a CertificateDer<'static>>,
     pub(crate) cipher: Option<CipherSuite>,
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    /// Whoever resumes by a ticket is known by the certificate of the first handshake, and is given further tickets each time: so
+    /// it could be shown for ever after its end.
+    pub(crate) fn now(chain: Option<&'a [CertificateDer<'static>]>, cipher: Option<CipherSuite>) -> Self {
+        Self {
+            certificate: chain
+                .and_then(<[_]>::first)
+                .filter(|certificate| is_valid_now(certificate)),
+            cipher,
+        }
+    }
+
     /// OpenSSL's name of the cipher.
     pub(crate) fn cipher(&self) -> Option<&'static str> {
         Some(match self.cipher? {
@@ -33,6 +47,17 @@ impl Shown<'_> {
         let (_, parsed) = X509Certificate::from_der(self.certificate?).ok()?;
         Some((oneline(parsed.subject()), oneline(parsed.issuer())))
     }
+}
+
+/// By this machine's clock.
+fn is_valid_now(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = since_1970.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+    let now = now.and_then(|now| ASN1Time::from_timestamp(now).ok());
+    now.is_some_and(|now| parsed.validity().is_valid_at(now))
 }
 
 /// As OpenSSL's X509_NAME_oneline: `/C=FI/O=Example/CN=app`.

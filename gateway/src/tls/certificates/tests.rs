@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
@@ -12,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::super::{Mode, Named};
 use super::*;
+use crate::stream::{ClientStream, Secured};
 
 /// A certificate authority, and the directory of the gateway's files.
 struct World {
@@ -314,6 +316,45 @@ async fn a_ticket_is_worth_nothing_once_another_authority_vouches_for_clients() 
     std::fs::write(world.path("clients.pem"), authority("another").2).unwrap();
     certificates.reload().unwrap();
     assert!(connected(&certificates, &client, "main.test").await.is_err());
+}
+
+/// A resumed handshake verifies nothing, and brings further tickets.
+#[tokio::test]
+async fn a_clients_certificate_is_worth_nothing_after_its_end_whatever_tickets_it_has() {
+    let world = World::new();
+    world.make("main", &["main.test"]);
+    let mut config = world.config();
+    config.client_ca = Some(world.path("ca.pem"));
+    let certificates = Certificates::load(&config).unwrap();
+    for version in [&TLS12, &TLS13] {
+        world.make_with("app", &["app"], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            // Whole seconds count: one at least.
+            params.not_after = (SystemTime::now() + Duration::from_secs(2)).into();
+        });
+        let client = Arc::new(world.client(&[version], Some("app")));
+        let mut kinds = Vec::new();
+        let lasts = async {
+            loop {
+                let (client, server, fingerprint) = connected(&certificates, &client, "main.test").await.unwrap();
+                kinds.push(client.get_ref().1.handshake_kind());
+                let stream = ClientStream::Tls(Box::new(Secured {
+                    stream: server,
+                    fingerprint,
+                }));
+                if stream.shown().unwrap().certificate.is_none() {
+                    return;
+                }
+            }
+        };
+        let ends = tokio::time::timeout(Duration::from_secs(20), lasts).await;
+        assert!(ends.is_ok(), "{version:?}: it is shown for ever");
+        assert_eq!(kinds.first(), Some(&Some(HandshakeKind::Full)));
+        assert!(
+            kinds.len() > 2 && kinds[1..].iter().all(|kind| *kind == Some(HandshakeKind::Resumed)),
+            "{kinds:?}"
+        );
+    }
 }
 
 #[tokio::test]
