@@ -1,10 +1,13 @@
 //! The gateway's HTTP port: `/metrics`, `/healthz` (the process lives), `/readyz` (it takes clients), and `POST /reload` for whoever
 //! has the gateways' token.
 
+pub(crate) mod visitors;
+
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,12 +26,22 @@ struct Admin {
 }
 
 pub(crate) fn router(gateway: Arc<Gateway>, known: watch::Receiver<bool>, reload: Arc<Reload>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/reload", post(reload_settings))
-        .with_state(Admin { gateway, known, reload })
+        .with_state(Admin { gateway, known, reload });
+    one_question_each(router)
+}
+
+/// A connection ends with its first answer: one that is kept would end in the middle of a later one ([`visitors`]).
+fn one_question_each(router: Router) -> Router {
+    router.layer(map_response(|mut response: Response| async {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        response
+    }))
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -19,6 +19,7 @@ use crate::accept::{self, Arrival, Bound, ClosedDoor, Complaints, ListenError, S
 use crate::accounts::Accounts;
 use crate::activity::Clock;
 use crate::admin;
+use crate::admin::visitors::Visitors;
 use crate::auth::Decoy;
 use crate::auth::throttle::Throttle;
 use crate::config::Config;
@@ -128,7 +129,7 @@ pub async fn run(
     let router = admin::router(Arc::clone(&gateway), known.clone(), Arc::clone(&reload));
     services.spawn(async move { reload.follow(asked).await });
     services.spawn(async move {
-        if let Err(error) = axum::serve(http, router).await {
+        if let Err(error) = axum::serve(Visitors::at(http), router).await {
             tracing::error!(%error, "the gateway's HTTP port stopped");
         }
     });
