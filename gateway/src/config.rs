@@ -171,7 +171,8 @@ impl RawConfig {
                 max_half_open,
                 max_half_open_per_address,
                 address_failures_per_second,
-            },
+            }
+            .within(max_clients),
             throttle: throttle::Config { failures_per_minute },
             tls,
             sni_domains,

@@ -27,6 +27,16 @@ pub(crate) struct Address(IpAddr);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Network(IpAddr);
 
+/// All that one holder may have: one address of IPv4, a /48 of IPv6, the most that is given to a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Site(IpAddr);
+
+impl Site {
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        Self(masked(ip, 32, 48))
+    }
+}
+
 impl Address {
     pub(crate) fn of(ip: IpAddr) -> Self {
         Self(masked(ip, 32, 64))
@@ -232,6 +242,13 @@ mod tests {
             assert_eq!(Network::of(ip(one)), Network::of(ip(other)));
             assert_ne!(Network::of(ip(one)), Network::of(ip(far)));
         }
+        assert_eq!(Site::of(ip("2001:db8:0:100::1")), Site::of(ip("2001:db8:0:ff00::1")));
+        assert_ne!(Site::of(ip("2001:db8:0:100::1")), Site::of(ip("2001:db8:1:100::1")));
+        assert_ne!(
+            Site::of(ip("192.0.2.1")),
+            Site::of(ip("192.0.2.2")),
+            "whose it is, nobody knows"
+        );
         // A host with IPv6 has a whole /64 to choose addresses from.
         assert_eq!(Address::of(ip("2001:db8::1")), Address::of(ip("2001:db8::ffff:1")));
         assert_eq!(Address::of(ip("::ffff:192.0.2.1")), Address::of(ip("192.0.2.1")));

@@ -194,6 +194,24 @@ async fn half_open_logins_of_one_address_are_bounded_and_others_log_in() {
 }
 
 #[tokio::test]
+async fn one_address_that_says_nothing_does_not_have_all_places_of_a_small_gateway() {
+    let world = world(|raw| raw.max_clients = 300).await;
+    let mut held = Vec::new();
+    let refused = loop {
+        match Client::reach(world.mysql, STRANGER).await {
+            Ok(client) => held.push(client),
+            Err(text) => break text,
+        }
+    };
+    assert!(
+        refused.contains("too many logins from '127.9.9.1' are under way"),
+        "{refused}"
+    );
+    assert!((64..=150).contains(&held.len()), "{}", held.len());
+    log_in(&world, NEIGHBOUR, "demo.u", "p").await.unwrap();
+}
+
+#[tokio::test]
 async fn logged_in_clients_are_no_half_open_ones() {
     let world = world(|raw| raw.throttle.max_half_open_per_address = 1).await;
     let mut clients = Vec::new();

@@ -5,6 +5,7 @@
 //! would have said, for nothing was read of it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,13 +13,16 @@ use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use crate::error::{ClientFacing, ErrorKind, Told};
-use crate::source::{Address, Buckets, Rate};
+use crate::source::{Address, Buckets, Rate, Site};
 
 /// Failed logins that an address may have at once, in seconds of its rate.
 const BURST_SECONDS: f64 = 20.0;
-/// When half of all half-open logins are taken, an address may have this part of its bound only: whoever floods from some
-/// addresses leaves room for all others.
+/// When half of all half-open logins are taken, an address or a site may have this part of its bound only: whoever floods from
+/// some of them leaves room for all others.
 const SHARE_WHEN_BUSY: u32 = 8;
+/// A site may have this part of all half-open logins, or what one of its addresses may have: with IPv6 one machine may have more
+/// addresses than there are places.
+const SHARE_OF_A_SITE: u32 = 4;
 
 /// Settings of this step. 0: no bound.
 #[derive(Debug, Clone)]
@@ -26,6 +30,27 @@ pub(crate) struct Config {
     pub(crate) max_half_open: u32,
     pub(crate) max_half_open_per_address: u32,
     pub(crate) address_failures_per_second: u32,
+}
+
+/// Of half-open logins so many may be there however few clients there may be: as many as applications that start open at once.
+const HALF_OPEN_ANYWAY: u32 = 128;
+
+impl Config {
+    /// At a gateway for so many clients. Logins under way have no more than half of its places, and one address no more than half
+    /// of those: who connects from there and says nothing does not keep all others out. What is not bounded stays so.
+    pub(crate) fn within(self, max_clients: u32) -> Self {
+        let part = |bound: u32, whole: u32| bound.min((whole / 2).max(HALF_OPEN_ANYWAY));
+        let max_half_open = part(self.max_half_open, max_clients);
+        let max_half_open_per_address = match max_half_open {
+            0 => self.max_half_open_per_address,
+            all => part(self.max_half_open_per_address, all),
+        };
+        Self {
+            max_half_open,
+            max_half_open_per_address,
+            ..self
+        }
+    }
 }
 
 /// Counts of those who are logging in, and of those who failed to.
@@ -39,8 +64,20 @@ struct HalfOpen {
     max: u32,
     max_per_address: u32,
     total: u32,
-    /// No larger than `total`.
+    /// These are no larger than `total`.
     by_address: HashMap<Address, u32>,
+    by_site: HashMap<Site, u32>,
+}
+
+impl HalfOpen {
+    /// How many may be under way from one address, and from one site, as things stand.
+    fn bounds(&self) -> [u32; 2] {
+        let of_a_site = (self.max / SHARE_OF_A_SITE).max(self.max_per_address);
+        [self.max_per_address, of_a_site].map(|bound| match self.total >= self.max / 2 {
+            true => (bound / SHARE_WHEN_BUSY).max(1),
+            false => bound,
+        })
+    }
 }
 
 /// Nothing was done for this client.
@@ -85,6 +122,7 @@ impl Turnstile {
                 max_per_address: or_any(config.max_half_open_per_address),
                 total: 0,
                 by_address: HashMap::new(),
+                by_site: HashMap::new(),
             }),
             failures: Buckets::new(rate(config)),
             turned_away,
@@ -106,7 +144,7 @@ impl Turnstile {
     /// A client from `ip` wants to log in.
     pub(crate) fn enter(&self, ip: IpAddr, now: Instant) -> Result<Entered<'_>, TurnedAway> {
         let ip = ip.to_canonical();
-        let address = Address::of(ip);
+        let (address, site) = (Address::of(ip), Site::of(ip));
         let [for_half_open, for_failures] = &self.turned_away;
         let key = self.failures.key(address);
         if self.failures.is_spent(key, now) {
@@ -117,13 +155,10 @@ impl Turnstile {
         }
         let mut half_open = self.half_open();
         let there = half_open.by_address.get(&address).copied().unwrap_or_default();
-        let max_there = if half_open.total >= half_open.max / 2 {
-            (half_open.max_per_address / SHARE_WHEN_BUSY).max(1)
-        } else {
-            half_open.max_per_address
-        };
+        let near = half_open.by_site.get(&site).copied().unwrap_or_default();
+        let [max_there, max_near] = half_open.bounds();
         let refusal = match () {
-            () if there >= max_there => Some(TurnedAway::HalfOpenThere(ip)),
+            () if there >= max_there || near >= max_near => Some(TurnedAway::HalfOpenThere(ip)),
             () if half_open.total >= half_open.max => Some(TurnedAway::HalfOpen),
             () => None,
         };
@@ -133,9 +168,11 @@ impl Turnstile {
         }
         half_open.total += 1;
         *half_open.by_address.entry(address).or_default() += 1;
+        *half_open.by_site.entry(site).or_default() += 1;
         Ok(Entered {
             turnstile: self,
             address,
+            site,
             proven: false,
         })
     }
@@ -159,6 +196,7 @@ fn rate(config: &Config) -> Rate {
 pub(crate) struct Entered<'a> {
     turnstile: &'a Turnstile,
     address: Address,
+    site: Site,
     proven: bool,
 }
 
@@ -181,11 +219,16 @@ impl Drop for Entered<'_> {
         }
         let mut half_open = self.turnstile.half_open();
         half_open.total -= 1;
-        if let Some(there) = half_open.by_address.get_mut(&self.address) {
-            *there -= 1;
-            if *there == 0 {
-                half_open.by_address.remove(&self.address);
-            }
+        one_less(&mut half_open.by_address, self.address);
+        one_less(&mut half_open.by_site, self.site);
+    }
+}
+
+fn one_less<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }
@@ -210,6 +253,31 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
+    #[test]
+    fn half_open_logins_take_no_more_than_a_part_of_the_places_there_are() {
+        let within = |half_open, per_address, max_clients| {
+            let config = Config {
+                max_half_open: half_open,
+                max_half_open_per_address: per_address,
+                address_failures_per_second: 50,
+            };
+            let config = config.within(max_clients);
+            (config.max_half_open, config.max_half_open_per_address)
+        };
+        for (max_clients, expected) in [
+            (50_000, (8192, 1024)),
+            (16_000, (8000, 1024)),
+            (1_000, (500, 250)),
+            (300, (150, 128)),
+            (10, (128, 128)),
+        ] {
+            assert_eq!(within(8192, 1024, max_clients), expected, "{max_clients}");
+        }
+        assert_eq!(within(10, 2, 1_000), (10, 2), "what is set lower stays");
+        assert_eq!(within(0, 0, 1_000), (0, 0), "what is not bounded is not bounded");
+        assert_eq!(within(0, 1024, 1_000), (0, 1024));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn half_open_logins_of_one_address_are_bounded_and_others_come_in() {
         let turnstile = turnstile(100, 3, 0);
@@ -231,8 +299,9 @@ mod tests {
         assert_eq!(turnstile.enter(ip(99), now).err(), Some(TurnedAway::HalfOpen));
         drop(held);
         assert!(turnstile.enter(ip(99), now).is_ok());
+        let half_open = turnstile.half_open();
         assert!(
-            turnstile.half_open().by_address.is_empty(),
+            half_open.by_address.is_empty() && half_open.by_site.is_empty(),
             "nothing is kept of those who are gone"
         );
     }
@@ -247,6 +316,30 @@ mod tests {
         }
         assert!(held.len() < 60, "{} are in", held.len());
         assert!(turnstile.enter(ip(99), now).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_site_with_any_number_of_addresses_leaves_room_for_others() {
+        let turnstile = turnstile(800, 40, 0);
+        let now = Instant::now();
+        let flood = |site: u16| {
+            let from = move |n: u16| IpAddr::from([0x2001, 0xdb8, site, n, 0, 0, 0, 1]);
+            (0..2_000)
+                .filter_map(|n| turnstile.enter(from(n), now).ok())
+                .collect::<Vec<_>>()
+        };
+        let held = flood(1);
+        assert_eq!(held.len(), 200);
+        assert_eq!(flood(2).len(), 200, "they are gone again");
+        let others: Vec<_> = (2..5).map(flood).collect();
+        assert_eq!(
+            others.iter().map(Vec::len).collect::<Vec<_>>(),
+            [200, 25, 25],
+            "half of all are taken"
+        );
+        assert!(turnstile.enter(ip(9), now).is_ok());
+        drop((held, others));
+        assert!(turnstile.half_open().by_site.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -91,10 +91,11 @@ pub struct RawThrottle {
     /// Logins of any kind that fail, of one address, per second; successful ones make up for them. A TLS handshake costs a
     /// millisecond or two of a core: an address gets at most a tenth of one.
     pub address_failures_per_second: u32,
-    /// Logins under way at once. Each may cost 40 KiB inside TLS: 320 MiB at most.
+    /// Logins under way at once; no more than half of `max_clients` where that is more than 256. Each costs up to 40 KiB inside
+    /// TLS, 320 MiB together; one that sends the longest login packet 128 KiB more.
     pub max_half_open: u32,
-    /// Of these from one address: more than an application that starts opens at once, while eight addresses are needed to
-    /// fill the gateway.
+    /// Of these from one address, and no more than half of them: more than an application that starts opens at once, while many
+    /// addresses are needed to have them all.
     pub max_half_open_per_address: u32,
 }
 
