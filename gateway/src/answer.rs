@@ -11,6 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::column::{ColumnDefinition, text_result_set};
@@ -21,7 +22,8 @@ use mysql_wire::ok::{OkPacket, eof_frame, ok_frame};
 use mysql_wire::response::Expect;
 use mysql_wire::status::StatusFlags;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::buffer::Buffer;
 use crate::cancel::{Handle, Kill, Killed, Killer, Outcome};
@@ -69,6 +71,9 @@ pub(crate) enum AnswerError {
     UserGone,
     #[error("silent for longer than its wait_timeout")]
     Silent,
+    /// A part of an answer is on its way: nothing can be said behind it.
+    #[error("the client does not read its answers")]
+    Unread,
     #[error(transparent)]
     Killed(Killed),
     #[error(transparent)]
@@ -79,7 +84,7 @@ impl ClientFacing for AnswerError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Killed(killed) => killed.kind(),
-            Self::Cut | Self::Silent | Self::Io(_) => ErrorKind::Client,
+            Self::Cut | Self::Silent | Self::Unread | Self::Io(_) => ErrorKind::Client,
             Self::OutOfOrder | Self::ChangeUserTooLarge => ErrorKind::Malformed,
             Self::Draining => ErrorKind::Ours,
             Self::Removed | Self::ShutOut(_) | Self::UserGone => ErrorKind::Denied,
@@ -88,7 +93,7 @@ impl ClientFacing for AnswerError {
 
     fn told(&self) -> Option<Told> {
         match self {
-            Self::Cut | Self::Io(_) => None,
+            Self::Cut | Self::Unread | Self::Io(_) => None,
             Self::OutOfOrder => Some(Told::out_of_order()),
             Self::ChangeUserTooLarge => Some(Told::new(
                 1153,
@@ -122,19 +127,24 @@ pub(crate) async fn until_more_is_wanted(
     mut owed: Option<Told>,
 ) -> Result<Wanted, AnswerError> {
     let project = killer.project;
-    let own = killer.own;
-    let mut reader = Reader { stream, bytes, own };
+    let user = session.identity.user.clone();
+    let ends = Ends {
+        own: killer.own,
+        from,
+        shut_out: pin!(project.shuts_out(from, &user, session.life)),
+        drain,
+        over: pin!(drain.over.raised()),
+    };
+    let mut reader = Reader {
+        stream,
+        bytes,
+        ends,
+        silence: Duration::ZERO,
+    };
     let mut leaves = pin!(drain.turn());
     loop {
-        let silence = session.wait_timeout(project.server().as_deref());
-        let head = {
-            let shut_out = pin!(project.shuts_out(from, &session.identity.user, session.life));
-            let silent_until = Instant::now() + silence;
-            reader
-                .command_head(shut_out, from, leaves.as_mut(), silent_until)
-                .await?
-        };
-        let Some((header, code)) = head else {
+        reader.silence = session.wait_timeout(project.server().as_deref());
+        let Some((header, code)) = reader.command_head(leaves.as_mut()).await? else {
             return Ok(Wanted::Nothing);
         };
         if header.sequence != 0 {
@@ -216,8 +226,7 @@ pub(crate) async fn until_more_is_wanted(
         session.counted_ahead(false);
         reader.skip_packet(header).await?;
         if !out.is_empty() {
-            reader.stream.write_all(&out).await?;
-            reader.stream.flush().await?;
+            reader.send(&out).await?;
         }
     }
 }
@@ -453,26 +462,55 @@ fn column<'a>(
     Some((definition, value))
 }
 
-/// The client's bytes, a command at a time.
-struct Reader<'a> {
-    stream: &'a mut ClientStream,
-    bytes: Option<Buffer>,
+/// What ends a session whatever its client is at: one that stops in the middle of a command, or does not read, holds on to nothing
+/// by that.
+struct Ends<'a, S> {
     own: &'a Handle,
+    from: IpAddr,
+    shut_out: Pin<&'a mut S>,
+    drain: &'a Drain,
+    over: Pin<&'a mut WaitForCancellationFutureOwned>,
 }
 
-impl Reader<'_> {
+impl<S: Future<Output = ShutOut>> Ends<'_, S> {
+    /// Completes when it is to end. Cancel-safe; not to be asked again.
+    async fn come(&mut self) -> AnswerError {
+        tokio::select! {
+            biased;
+            () = self.own.killed() => AnswerError::Killed(Killed),
+            why = self.shut_out.as_mut() => match why {
+                ShutOut::Network => AnswerError::ShutOut(self.from),
+                ShutOut::User => AnswerError::UserGone,
+            },
+            () = self.over.as_mut() => {
+                self.drain.cuts();
+                AnswerError::Draining
+            }
+        }
+    }
+}
+
+/// The client's bytes, a command at a time.
+struct Reader<'a, S> {
+    stream: &'a mut ClientStream,
+    bytes: Option<Buffer>,
+    ends: Ends<'a, S>,
+    /// How long the client may send nothing, or read nothing.
+    silence: Duration,
+}
+
+impl<S: Future<Output = ShutOut>> Reader<'_, S> {
     /// The frame header and command byte of the next command, left in the buffer. None: the client closed between
     /// commands. The code is None for an empty packet.
     async fn command_head(
         &mut self,
-        mut shut_out: Pin<&mut impl Future<Output = ShutOut>>,
-        from: IpAddr,
         mut leaves: Pin<&mut impl Future<Output = ()>>,
-        silent_until: Instant,
     ) -> Result<Option<(FrameHeader, Option<u8>)>, AnswerError> {
+        let silent_until = Instant::now() + self.silence;
         loop {
-            if self.own.is_killed() {
-                return Err(AnswerError::Killed(Killed));
+            // Before each command: one who always has the next one here is never waited for below.
+            if let Poll::Ready(error) = futures::poll!(pin!(self.ends.come())) {
+                return Err(error);
             }
             let filled = self.bytes.as_ref().map_or(&[][..], Buffer::filled);
             if let Some(header) = FrameHeader::decode(filled) {
@@ -490,13 +528,9 @@ impl Reader<'_> {
             tokio::select! {
                 biased;
                 () = &mut leaves => return Err(AnswerError::Draining),
-                () = self.own.killed() => return Err(AnswerError::Killed(Killed)),
-                why = &mut shut_out => return Err(match why {
-                    ShutOut::Network => AnswerError::ShutOut(from),
-                    ShutOut::User => AnswerError::UserGone,
-                }),
+                error = self.ends.come() => return Err(error),
                 () = sleep_until(silent_until) => return Err(AnswerError::Silent),
-                read = self.read() => match read? {
+                read = read(self.stream, &mut self.bytes) => match read? {
                     0 if between_commands => return Ok(None),
                     0 => return Err(AnswerError::Cut),
                     _ => {}
@@ -505,44 +539,31 @@ impl Reader<'_> {
         }
     }
 
-    /// Waits without a buffer, then reads into one. Cancel-safe.
-    async fn read(&mut self) -> io::Result<usize> {
-        let Self { stream, bytes, .. } = self;
-        poll_fn(|cx| {
-            loop {
-                if bytes.is_none() {
-                    // A TLS stream may hold bytes above the socket, so it is read first and waited for after.
-                    if !stream.is_tls() {
-                        std::task::ready!(stream.poll_readable(cx))?;
-                    }
-                    *bytes = Some(Buffer::small());
-                }
-                let Some(buffer) = bytes else { continue };
-                let mut space = ReadBuf::new(buffer.free());
-                let read = Pin::new(&mut **stream).poll_read(cx, &mut space);
-                let n = space.filled().len();
-                return match read {
-                    Poll::Ready(Ok(())) => {
-                        buffer.extend(n);
-                        Poll::Ready(Ok(n))
-                    }
-                    Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-                    Poll::Pending => {
-                        if buffer.is_empty() {
-                            *bytes = None;
-                        }
-                        Poll::Pending
-                    }
-                };
-            }
-        })
-        .await
-    }
-
+    /// In the middle of a command.
     async fn more(&mut self) -> Result<(), AnswerError> {
-        match self.read().await? {
+        let read = tokio::select! {
+            biased;
+            error = self.ends.come() => return Err(error),
+            read = read(self.stream, &mut self.bytes) => read?,
+            () = sleep(self.silence) => return Err(AnswerError::Silent),
+        };
+        match read {
             0 => Err(AnswerError::Cut),
             _ => Ok(()),
+        }
+    }
+
+    /// An answer.
+    async fn send(&mut self, answer: &[u8]) -> Result<(), AnswerError> {
+        let sent = async {
+            self.stream.write_all(answer).await?;
+            self.stream.flush().await
+        };
+        tokio::select! {
+            biased;
+            sent = sent => Ok(sent?),
+            _ = self.ends.come() => Err(AnswerError::Unread),
+            () = sleep(self.silence) => Err(AnswerError::Unread),
         }
     }
 
@@ -611,4 +632,37 @@ impl Reader<'_> {
             bytes,
         })
     }
+}
+
+/// Waits without a buffer, then reads into one. Cancel-safe.
+async fn read(stream: &mut ClientStream, bytes: &mut Option<Buffer>) -> io::Result<usize> {
+    poll_fn(|cx| {
+        loop {
+            if bytes.is_none() {
+                // A TLS stream may hold bytes above the socket, so it is read first and waited for after.
+                if !stream.is_tls() {
+                    std::task::ready!(stream.poll_readable(cx))?;
+                }
+                *bytes = Some(Buffer::small());
+            }
+            let Some(buffer) = bytes else { continue };
+            let mut space = ReadBuf::new(buffer.free());
+            let read = Pin::new(&mut *stream).poll_read(cx, &mut space);
+            let n = space.filled().len();
+            return match read {
+                Poll::Ready(Ok(())) => {
+                    buffer.extend(n);
+                    Poll::Ready(Ok(n))
+                }
+                Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+                Poll::Pending => {
+                    if buffer.is_empty() {
+                        *bytes = None;
+                    }
+                    Poll::Pending
+                }
+            };
+        }
+    })
+    .await
 }

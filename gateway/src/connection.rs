@@ -29,7 +29,7 @@ use crate::buffer::Buffer;
 use crate::cancel::{self, Handle, Killed, Killer, Registered};
 use crate::compute::{ComputeConnection, DialError};
 use crate::context::Gateway;
-use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
+use crate::error::{ClientFacing, ErrorKind, Reported, TELL_TIME, Told, report};
 use crate::meter::{Counter, Tally};
 use crate::metrics::CoreMetrics;
 use crate::relay::{self, Ended, Surroundings};
@@ -388,8 +388,11 @@ impl Served {
                 }
                 self.metrics.compute_lost();
                 tracing::info!(session = self.id, project = %self.client.project.id, "goes on without its compute");
-                // A client that is gone is noticed when it is next read from.
-                let _ = write(&mut self.client.stream, &answers).await;
+                // A client that is gone is noticed when it is next read from; behind a part of an ERR nothing can be said.
+                let telling = write(&mut self.client.stream, &answers);
+                if timeout(TELL_TIME, telling).await.is_err() {
+                    return After::Closed(None);
+                }
                 After::Detached(bytes, owed)
             }
             Ended::Failed { error, under_way } => {

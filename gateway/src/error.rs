@@ -4,9 +4,11 @@
 //! shown. [`report`] is the one place that writes an ERR packet for an error.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use mysql_wire::err::{ErrPacket, err_frame};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::{accept, control, meter, tls};
 
@@ -104,13 +106,13 @@ impl Told {
         ))
     }
 
-    /// ER_SERVER_SHUTDOWN: drivers take it as "this connection is over, open another".
-    pub(crate) fn shutdown(message: impl Into<String>) -> Self {
     /// For a session whose user was deleted, or made again since.
     pub(crate) fn user_gone() -> Self {
         Self::shutdown("The user was deleted")
     }
 
+    /// ER_SERVER_SHUTDOWN: drivers take it as "this connection is over, open another".
+    pub(crate) fn shutdown(message: impl Into<String>) -> Self {
         Self::new(1053, "08S01", message)
     }
 
@@ -159,7 +161,11 @@ pub(crate) struct Reported {
     pub(crate) kind: ErrorKind,
 }
 
-/// Tells the client. A client that is gone cannot be told, which is no second error.
+/// A few bytes, for which there is room in any socket but that of a client which reads nothing. One that reads again after two
+/// lost segments, whose repetitions come after one and three seconds, is told.
+pub(crate) const TELL_TIME: Duration = Duration::from_secs(5);
+
+/// Tells the client. A client that is gone, or does not read, cannot be told, which is no second error.
 pub(crate) async fn report(
     stream: &mut (impl AsyncWrite + Unpin),
     sequence: u8,
@@ -167,9 +173,26 @@ pub(crate) async fn report(
 ) -> Reported {
     if let Some(told) = error.told() {
         let frame = told.frame(sequence);
-        if stream.write_all(&frame).await.is_ok() {
-            let _ = stream.flush().await;
-        }
+        let telling = async {
+            stream.write_all(&frame).await?;
+            stream.flush().await
+        };
+        let _ = timeout(TELL_TIME, telling).await;
     }
     Reported { kind: error.kind() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::cancel::Killed;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_not_waited_for_for_ever() {
+        let (mut stream, _client) = duplex(1);
+        let told = timeout(2 * TELL_TIME, report(&mut stream, 1, &Killed)).await;
+        assert_eq!(told.expect("it is waited for").kind, ErrorKind::Client);
+    }
 }

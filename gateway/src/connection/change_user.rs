@@ -9,7 +9,7 @@ use super::login::{check_wishes, count_refused};
 use super::{Client, Served, write};
 use crate::activity::Counting;
 use crate::auth::{self, AuthError, Claim, Proven};
-use crate::error::Reported;
+use crate::error::{ErrorKind, Reported, TELL_TIME};
 use crate::meter::Counter;
 use crate::route::{Project, split_name};
 use crate::session::{Identity, kept_attributes};
@@ -114,9 +114,13 @@ impl Served {
                 let Client { stream, session, .. } = &mut self.client;
                 let (status, capabilities) = (session.status(), session.capabilities);
                 ok_frame_with(&mut ok, sequence, status, capabilities, &vouched);
-                // A client that is gone is noticed at its next command.
-                let _ = write(stream, &ok).await;
-                Ok(())
+                // A client that is gone is noticed at its next command; behind a part of an OK nothing can be said.
+                match timeout(TELL_TIME, write(stream, &ok)).await {
+                    Ok(_) => Ok(()),
+                    Err(_elapsed) => Err(Reported {
+                        kind: ErrorKind::Client,
+                    }),
+                }
             }
             Ok(Err(error)) => Err(self.refuse(sequence, wanted.as_ref(), error).await),
             Err(_elapsed) => Err(self.report(sequence, &AuthError::Left).await),

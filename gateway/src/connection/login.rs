@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mysql_wire::ok::ok_frame_with;
 use tokio::time::{Instant, timeout};
@@ -23,6 +24,10 @@ use crate::stream::ClientStream;
 
 /// The connection attribute by which a client may name its project.
 const PROJECT_ATTRIBUTE: &[u8] = b"selkie_project";
+
+/// For a compute to say that it lets a client in: milliseconds. One that takes longer than half of a usual login's time says
+/// nothing, so that there is time to tell the client.
+const ASK_TIME: Duration = Duration::from_secs(5);
 
 /// Greeting to OK, within the login's time. None: the client was told, or is gone. A drain ends it where it is: nothing has
 /// begun yet, and a client that never goes on would hold the drain up for all of its time.
@@ -208,7 +213,7 @@ pub(super) async fn check_wishes(project: &Project, session: &Session) -> Result
         return Ok(());
     };
     if let ComputeView::Ready(running) = project.compute()
-        && let Ok(connection) = compute::connect(&running, session).await
+        && let Ok(Ok(connection)) = timeout(ASK_TIME, compute::connect(&running, session)).await
     {
         connection.quit();
         return Ok(());

@@ -418,3 +418,33 @@ async fn each_listener_says_for_itself_who_must_come_inside_tls() {
         assert_eq!(served, let_in, "{listener}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_compute_that_does_not_answer_is_not_waited_for_before_a_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = gateway(dir.path(), |_| {});
+    let socket = dir.path().join("c");
+    // It is there, and takes nobody up.
+    let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    gateway.routes.apply(&proto::Project {
+        compute: Some(proto::Compute {
+            state: proto::ComputeState::Ready.into(),
+            incarnation: 1,
+            socket_path: socket.display().to_string(),
+            ..proto::Compute::default()
+        }),
+        ..project("p")
+    });
+    let identity = Identity {
+        user: "u".into(),
+        database: Some("nowhere".into()),
+        collation: 45,
+        attributes: Vec::new(),
+        program_name: String::new(),
+    };
+    let session = Session::new(Capabilities::PROTOCOL_41, 1 << 24, identity);
+    let project = gateway.routes.project("p").unwrap();
+    let checked = timeout(2 * ASK_TIME, check_wishes(&project, &session)).await;
+    let refused = checked.expect("it is waited for").unwrap_err();
+    assert!(matches!(refused, AuthError::DatabaseDenied { .. }), "{refused}");
+}
