@@ -6,6 +6,18 @@ use control_api::control as proto;
 
 use crate::quota::Limits;
 
+/// Passwords of one account that a login is checked against, and as many keys; the first of them. A tenant can write as many into
+/// its own tables as it likes, and whoever names the account makes the gateway try them, on a thread that others use, too:
+/// these take a millisecond. Nobody has more than a few.
+const PROOFS_MAX: usize = 16;
+/// A name of 64 characters, the longest that a database can have, takes no more.
+const DATABASE_BYTES_MAX: usize = 256;
+/// Of an account's patterns that are no plain names: each is compared with the name that a client asks for, and together they
+/// take a millisecond at worst.
+const PATTERNS_BYTES_MAX: usize = 4096;
+/// Any database.
+const ANY: &str = "%";
+
 /// Who may log in to a project, and to which of its databases.
 #[derive(Default)]
 pub(crate) struct Access {
@@ -27,7 +39,7 @@ pub(crate) struct User {
     pub(crate) more_native: Vec<[u8; 20]>,
     /// Public keys; any of them proves it, too.
     pub(crate) ed25519: Box<[[u8; 32]]>,
-    granted_databases: Vec<Box<str>>,
+    granted: Granted,
     pub(crate) locked: bool,
     pub(crate) require: Require,
     limits: Option<Box<Limits>>,
@@ -37,6 +49,16 @@ pub(crate) struct User {
     created_ms: i64,
     /// Tells it from others that had its name in this project before.
     life: u64,
+}
+
+/// The databases of an account.
+#[derive(Default)]
+struct Granted {
+    /// Those named as they are, sorted.
+    names: Box<[Box<str>]>,
+    /// MariaDB's patterns. Of too many only [`ANY`] is left: the session is let in, and the server, which decides in any case,
+    /// refuses it what is not its own.
+    patterns: Box<[Box<str>]>,
 }
 
 /// What an account requires of a connection, besides the password.
@@ -144,10 +166,10 @@ impl Access {
         if database.eq_ignore_ascii_case("information_schema") {
             return DatabaseAccess::Granted;
         }
-        let granted = user
-            .granted_databases
-            .iter()
-            .any(|pattern| matches_pattern(pattern.as_bytes(), database.as_bytes()));
+        if database.len() > DATABASE_BYTES_MAX {
+            return DatabaseAccess::Unknown;
+        }
+        let granted = user.granted.has(database);
         let exists = self.databases.binary_search_by(|known| (**known).cmp(database)).is_ok();
         match (granted, exists) {
             (true, true) => DatabaseAccess::Granted,
@@ -155,6 +177,47 @@ impl Access {
             (false, _) => DatabaseAccess::Denied,
         }
     }
+}
+
+impl Granted {
+    fn of(said: &[String]) -> Self {
+        let (mut names, mut patterns): (Vec<Box<str>>, Vec<Box<str>>) = Default::default();
+        for pattern in said {
+            match plain(pattern) {
+                Some(name) => names.push(name.into()),
+                None => patterns.push(pattern.as_str().into()),
+            }
+        }
+        if patterns.iter().map(|pattern| pattern.len()).sum::<usize>() > PATTERNS_BYTES_MAX {
+            patterns = vec![ANY.into()];
+        }
+        names.sort_unstable();
+        Self {
+            names: names.into(),
+            patterns: patterns.into(),
+        }
+    }
+
+    fn has(&self, database: &str) -> bool {
+        let named = self.names.binary_search_by(|name| (**name).cmp(database)).is_ok();
+        let mut patterns = self.patterns.iter();
+        named || patterns.any(|pattern| matches_pattern(pattern.as_bytes(), database.as_bytes()))
+    }
+}
+
+/// The only name that the pattern matches; None: there are others.
+fn plain(pattern: &str) -> Option<String> {
+    let mut name = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars();
+    while let Some(char) = rest.next() {
+        match char {
+            '%' | '_' => return None,
+            // At the end it means itself.
+            '\\' => name.push(rest.next().unwrap_or(char)),
+            _ => name.push(char),
+        }
+    }
+    Some(name)
 }
 
 /// MariaDB's pattern of a database-level grant: `%` any bytes, `_` one byte, `\` takes the next literally. Takes at most the
@@ -206,11 +269,13 @@ impl From<&proto::User> for User {
             more_native: said
                 .more_native_sha1
                 .iter()
+                .take(PROOFS_MAX)
                 .filter_map(|verifier| verifier.as_slice().try_into().ok())
                 .collect(),
             ed25519: said
                 .ed25519_keys
                 .iter()
+                .take(PROOFS_MAX)
                 .filter_map(|key| key.as_slice().try_into().ok())
                 .collect(),
             locked: said.locked,
@@ -242,11 +307,7 @@ impl From<&proto::User> for User {
             },
             created_ms: said.created_ms,
             life: 0,
-            granted_databases: said
-                .granted_databases
-                .iter()
-                .map(|pattern| pattern.as_str().into())
-                .collect(),
+            granted: Granted::of(&said.granted_databases),
         }
     }
 }
@@ -275,7 +336,7 @@ mod tests {
             password_expires_s: 0,
             created_ms: 0,
             life: 0,
-            granted_databases: vec!["demo".into(), r"my\_db".into()],
+            granted: Granted::of(&["demo".into(), r"my\_db".into()]),
         };
         assert_eq!(access.database(&user, "demo"), DatabaseAccess::Granted);
         assert_eq!(access.database(&user, "other"), DatabaseAccess::Denied);
@@ -329,7 +390,54 @@ mod tests {
         }
     }
 
+    /// All that a tenant may be told with is one account's, and its users log in again and again.
+    #[test]
+    fn however_much_an_account_has_a_login_looks_at_a_few_keys_passwords_and_patterns() {
+        let key = |n: u32| [&[0; 28][..], &n.to_be_bytes()].concat();
+        let hash = |n: u32| [&[0; 16][..], &n.to_be_bytes()].concat();
+        let said = |databases: Vec<String>| proto::User {
+            ed25519_keys: (0..40_000).map(key).collect(),
+            more_native_sha1: (0..40_000).map(hash).collect(),
+            granted_databases: databases,
+            ..proto::User::default()
+        };
+        let names = (0..20_000).map(|n| format!(r"shop\_{n}"));
+        let many_names = User::from(&said(names.chain(["shop%x".into()]).collect()));
+        let first = many_names.ed25519.first().map(|key| key.to_vec());
+        assert_eq!((many_names.ed25519.len(), first), (PROOFS_MAX, Some(key(0))));
+        assert_eq!(many_names.more_native.len(), PROOFS_MAX);
+        assert!(many_names.granted.has("shop_19999") && many_names.granted.has("shop 1x"));
+        assert!(!many_names.granted.has("shop_20000") && !many_names.granted.has(r"shop\_1"));
+        assert_eq!(
+            many_names.granted.patterns.len(),
+            1,
+            "names are found without looking at each"
+        );
+
+        let many_patterns = User::from(&said((0..20_000).map(|n| format!("{}{n}", "%a".repeat(28))).collect()));
+        let bytes: usize = many_patterns.granted.patterns.iter().map(|pattern| pattern.len()).sum();
+        assert!(bytes <= PATTERNS_BYTES_MAX, "{bytes}");
+        assert!(
+            many_patterns.granted.has("other"),
+            "which of them are its own the server says"
+        );
+        let access = Access {
+            databases: ["other".into()].into(),
+            ..Access::default()
+        };
+        assert_eq!(access.database(&many_patterns, "other"), DatabaseAccess::Granted);
+        // Compared with a pattern, it would be one that is denied.
+        let too_long = "a".repeat(DATABASE_BYTES_MAX + 1);
+        assert_eq!(access.database(&many_names, &too_long), DatabaseAccess::Unknown);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_plain_matches_one_name_and_no_other(pattern in r"[ab%_\\]{0,8}", name in r"[ab%_\\]{0,8}") {
+            let granted = Granted::of(std::slice::from_ref(&pattern));
+            prop_assert_eq!(granted.has(&name), matches_somehow(pattern.as_bytes(), name.as_bytes()));
+        }
+
         #[test]
         fn a_pattern_matches_what_it_says(pattern in r"[ab%_\\]{0,8}", name in r"[ab%_\\]{0,8}") {
             let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
