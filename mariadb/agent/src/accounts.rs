@@ -124,8 +124,7 @@ pub(crate) async fn there<'a>(
         "SELECT User FROM mysql.global_priv WHERE Host='%' AND User IN ({})",
         asked.join(",")
     );
-    let names: Vec<String> = conn.query(query).await?;
-    Ok(names.into_iter().collect())
+    Ok(bounded::few(conn, &query).await?.into_iter().collect())
 }
 
 /// Those for which there is room, the agent's own first, and how many there are besides: so that whoever has made too many

@@ -1,8 +1,9 @@
-//! Reading what a tenant can make as much of as it likes. The agent is outside of what its server may use of memory, so it
-//! keeps only what there is room for, and says how much it has left out.
+//! Reading what a tenant can make as much of as it likes, and of whatever type. The agent is outside of what its server may use
+//! of memory, so it keeps only what there is room for, and says how much it has left out. Rows of other types than they should
+//! have (a tenant may change the server's own tables) are no rows.
 
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, from_row};
+use mysql_async::{Conn, Row, from_row_opt};
 
 use crate::error::Error;
 
@@ -33,6 +34,25 @@ pub(crate) struct Kept<T> {
     pub(crate) left_out: usize,
 }
 
+/// The same for answers that cannot be large: all rows.
+pub(crate) async fn few<T: FromRow>(conn: &mut Conn, query: &str) -> Result<Vec<T>, Error> {
+    let rows: Vec<Row> = conn.query(query).await?;
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// The first row. One that is of another type than it should be is an error: to take it for none could mean that nobody is there.
+pub(crate) async fn first<T: FromRow>(conn: &mut Conn, query: &str) -> Result<Option<T>, Error> {
+    let row: Option<Row> = conn.query_first(query).await?;
+    row.map(|row| read(row).ok_or(Error::Unreadable)).transpose()
+}
+
+/// `from_row` and `query` of the driver panic where a value is not of the type that is asked for.
+fn read<T: FromRow>(row: Row) -> Option<T> {
+    from_row_opt(row)
+        .inspect_err(|error| tracing::debug!(%error, "a row that cannot be read is passed over"))
+        .ok()
+}
+
 /// Reads all rows, because the connection is good for nothing before, and keeps those for which there is room.
 pub(crate) async fn rows<T: FromRow>(
     conn: &mut Conn,
@@ -46,7 +66,7 @@ pub(crate) async fn rows<T: FromRow>(
     };
     let mut answer = conn.query_iter(query).await?;
     while let Some(row) = answer.next().await? {
-        let row: T = from_row(row);
+        let Some(row) = read::<T>(row) else { continue };
         if kept.left_out == 0 && room.take(bytes(&row)).is_some() {
             kept.rows.push(row);
         } else {

@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::bounded;
 use crate::error::Error;
 use crate::observe::{self, Busy, Looking};
 use crate::process;
@@ -96,7 +97,9 @@ impl Door {
 
     async fn shut(&mut self, conn: &mut Conn) -> Result<(), Error> {
         if !self.shut {
-            rename(&self.socket, &away(&self.socket))?;
+            let away = away(&self.socket);
+            process::remove(&away)?;
+            rename(&self.socket, &away)?;
             self.shut = true;
         }
         if events_are_on(conn).await? {
@@ -136,7 +139,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 async fn events_are_on(conn: &mut Conn) -> Result<bool, Error> {
-    let value: Option<String> = conn.query_first("SELECT @@GLOBAL.event_scheduler").await?;
+    let value: Option<String> = bounded::first(conn, "SELECT @@GLOBAL.event_scheduler").await?;
     Ok(value.as_deref() == Some("ON"))
 }
 

@@ -60,6 +60,9 @@ pub enum Error {
     /// mariadbd does not answer the agent.
     #[error("mariadbd does not answer the agent in time")]
     Silent,
+    /// What it answers is of another type than it should be.
+    #[error("mariadbd answers the agent with a row that cannot be read")]
+    Unreadable,
     /// A value of the spec is not usable.
     #[error("the spec's {field} {problem}")]
     Spec {

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use control_api::agent::{Activity, Server};
 use control_api::settings::{self, Offer};
-use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
 use crate::accounts::{self, Ours, Seen};
@@ -53,7 +52,7 @@ pub(crate) async fn settings(conn: &mut Conn) -> Result<BTreeMap<String, String>
         "SELECT LOWER(VARIABLE_NAME), GLOBAL_VALUE FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_NAME IN ({})",
         names.join(",")
     );
-    let values: Vec<(String, Option<String>)> = conn.query(query).await?;
+    let values: Vec<(String, Option<String>)> = bounded::few(conn, &query).await?;
     let values = values
         .into_iter()
         .map(|(name, value)| (name, value.unwrap_or_default()));
@@ -62,17 +61,12 @@ pub(crate) async fn settings(conn: &mut Conn) -> Result<BTreeMap<String, String>
 
 /// What a project can set its settings to, asked of a server for which nothing is set.
 pub(crate) async fn offer(conn: &mut Conn) -> Result<Offer, Error> {
-    let time_zones = conn
-        .query("SELECT Name FROM mysql.time_zone_name ORDER BY Name")
-        .await?;
-    let character_sets: Vec<(String, String)> = conn
-        .query("SELECT CHARACTER_SET_NAME, DEFAULT_COLLATE_NAME FROM information_schema.CHARACTER_SETS")
-        .await?;
-    let collations: Vec<(String, String)> = conn
-        .query(
-            "SELECT FULL_COLLATION_NAME, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY",
-        )
-        .await?;
+    let time_zones = bounded::few(conn, "SELECT Name FROM mysql.time_zone_name ORDER BY Name").await?;
+    let character_sets = "SELECT CHARACTER_SET_NAME, DEFAULT_COLLATE_NAME FROM information_schema.CHARACTER_SETS";
+    let character_sets: Vec<(String, String)> = bounded::few(conn, character_sets).await?;
+    let collations =
+        "SELECT FULL_COLLATION_NAME, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY";
+    let collations: Vec<(String, String)> = bounded::few(conn, collations).await?;
     Ok(Offer {
         defaults: settings(conn).await?,
         time_zones,
@@ -86,7 +80,7 @@ pub(crate) async fn server(conn: &mut Conn, ours: &Ours) -> Result<Server, Error
     let query = format!(
         "SELECT LOWER(VARIABLE_NAME), VARIABLE_VALUE FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME IN ({VARIABLES})"
     );
-    let variables: Vec<(String, String)> = conn.query(query).await?;
+    let variables: Vec<(String, String)> = bounded::few(conn, &query).await?;
     let query = format!(
         "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({SYSTEM_DATABASES}) ORDER BY 1"
     );
@@ -124,18 +118,14 @@ const KIND: &str = "CASE WHEN COMMAND = 'Daemon' THEN 'none' \
 
 /// What others do.
 pub(crate) async fn activity(conn: &mut Conn) -> Result<Activity, Error> {
-    let kinds: Vec<(String, u32)> = conn
-        .query(format!(
-            "SELECT {KIND} AS kind, CAST(COUNT(*) AS UNSIGNED) FROM information_schema.PROCESSLIST \
-             WHERE ID <> CONNECTION_ID() GROUP BY kind"
-        ))
-        .await?;
-    let open_transactions: Option<u32> = conn
-        .query_first(
-            "SELECT CAST(COUNT(*) AS UNSIGNED) FROM information_schema.INNODB_TRX \
-             WHERE trx_mysql_thread_id NOT IN (0, CONNECTION_ID())",
-        )
-        .await?;
+    let kinds = format!(
+        "SELECT {KIND} AS kind, CAST(COUNT(*) AS UNSIGNED) FROM information_schema.PROCESSLIST \
+         WHERE ID <> CONNECTION_ID() GROUP BY kind"
+    );
+    let kinds: Vec<(String, u32)> = bounded::few(conn, &kinds).await?;
+    let open_transactions = "SELECT CAST(COUNT(*) AS UNSIGNED) FROM information_schema.INNODB_TRX \
+                             WHERE trx_mysql_thread_id NOT IN (0, CONNECTION_ID())";
+    let open_transactions: Option<u32> = bounded::first(conn, open_transactions).await?;
     let count = |wanted: &str| kinds.iter().filter(|(kind, _)| kind == wanted).map(|(_, n)| n).sum();
     let (idle, login, running_statements): (u32, u32, u32) = (count("idle"), count("login"), count("statement"));
     Ok(Activity {
@@ -187,13 +177,12 @@ pub(crate) async fn busy(conn: &mut Conn, looking: Looking, ours: u32) -> Result
         Looking::ForAnything => "",
         Looking::ForRunning => "AND kind NOT IN ('idle', 'login', 'replication')",
     };
-    let found: Option<(String, u64, String)> = conn
-        .query_first(format!(
-            "SELECT kind, ID, USER FROM (SELECT {KIND} AS kind, ID, USER \
-             FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID()) AS work \
-             WHERE kind <> 'none' AND USER <> 'unauthenticated user' {idle} ORDER BY kind = 'idle', ID LIMIT 1"
-        ))
-        .await?;
+    let found = format!(
+        "SELECT kind, ID, USER FROM (SELECT {KIND} AS kind, ID, USER \
+         FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID()) AS work \
+         WHERE kind <> 'none' AND USER <> 'unauthenticated user' {idle} ORDER BY kind = 'idle', ID LIMIT 1"
+    );
+    let found: Option<(String, u64, String)> = bounded::first(conn, &found).await?;
     if let Some((kind, id, user)) = found {
         return Ok(Some(match kind.as_str() {
             "event" => Busy::Event(user),
@@ -208,12 +197,9 @@ pub(crate) async fn busy(conn: &mut Conn, looking: Looking, ours: u32) -> Result
     }
     // Counted by the server when it takes a connection from the socket, so that one that has sent nothing yet, or that no
     // thread has, counts too.
-    let connected: Option<u32> = conn
-        .query_first(
-            "SELECT CAST(VARIABLE_VALUE AS UNSIGNED) FROM information_schema.GLOBAL_STATUS \
-             WHERE VARIABLE_NAME = 'THREADS_CONNECTED'",
-        )
-        .await?;
+    let connected = "SELECT CAST(VARIABLE_VALUE AS UNSIGNED) FROM information_schema.GLOBAL_STATUS \
+                     WHERE VARIABLE_NAME = 'THREADS_CONNECTED'";
+    let connected: Option<u32> = bounded::first(conn, connected).await?;
     Ok((connected.unwrap_or(u32::MAX) > ours).then_some(Busy::Login))
 }
 
@@ -223,11 +209,8 @@ pub(crate) async fn better_reason(conn: &mut Conn, busy: Busy) -> Result<Busy, E
     if !matches!(busy, Busy::Connection(_, _, "is idle")) {
         return Ok(busy);
     }
-    let holder: Option<(u64, String)> = conn
-        .query_first(
-            "SELECT p.ID, p.USER FROM information_schema.PROCESSLIST p JOIN information_schema.INNODB_TRX t \
-             ON t.trx_mysql_thread_id = p.ID WHERE p.COMMAND = 'Sleep' AND p.ID <> CONNECTION_ID() ORDER BY 1 LIMIT 1",
-        )
-        .await?;
+    let holder = "SELECT p.ID, p.USER FROM information_schema.PROCESSLIST p JOIN information_schema.INNODB_TRX t \
+                  ON t.trx_mysql_thread_id = p.ID WHERE p.COMMAND = 'Sleep' AND p.ID <> CONNECTION_ID() ORDER BY 1 LIMIT 1";
+    let holder: Option<(u64, String)> = bounded::first(conn, holder).await?;
     Ok(holder.map_or(busy, |(id, user)| Busy::Connection(id, user, "holds a transaction")))
 }

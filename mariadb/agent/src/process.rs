@@ -33,6 +33,9 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 const LOG_TAIL_BYTES: u64 = 64 << 10;
 /// Of them: they go into an error message.
 const ERRORS_TOLD_MAX: usize = 4;
+/// Of one: enough for every message of the server's. A tenant can have its server write what it likes there, and what is told goes
+/// to control's log and state, and to clients.
+const ERROR_CHARS_MAX: usize = 400;
 /// The kernel's out-of-memory killer takes computes before the control plane.
 const OOM_SCORE_ADJ: &str = "500";
 
@@ -276,7 +279,11 @@ fn errors(log: &Path, from: u64) -> std::io::Result<Vec<String>> {
     file.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
     let errors = text.lines().filter_map(|line| line.split_once("[ERROR]"));
-    Ok(errors.map(|(_, what)| what.trim().to_owned()).collect())
+    let told = |what: &str| {
+        let shown = what.trim().chars().filter(|char| !char.is_control());
+        shown.take(ERROR_CHARS_MAX).collect()
+    };
+    Ok(errors.map(|(_, what)| told(what)).collect())
 }
 
 fn rotate(log: &Path) -> Result<(), Error> {
@@ -344,9 +351,33 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     remove_file(path).map_err(Error::system("cannot remove", path))
 }
 
+/// Whatever stands there: where sockets are, a tenant's server can make directories, as places for tables.
 fn remove_file(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => std::fs::remove_dir_all(path),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_s_log_says_of_its_end_is_told_in_short_whatever_stands_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("mariadbd.err");
+        let lines = [
+            "2026-11-25 17:00:00 0 [ERROR] before this start",
+            "2026-11-25 17:00:01 0 [Note] fine",
+            "2026-11-25 17:00:02 0 [ERROR] Aborting \x1b[31m\u{7}now",
+            &format!("[ERROR] {}", "x".repeat(60_000)),
+        ];
+        std::fs::write(&log, lines.join("\n")).unwrap();
+        let from = lines[0].len() as u64;
+        let told = errors(&log, from).unwrap();
+        assert_eq!(told[0], "Aborting [31mnow");
+        assert_eq!((told.len(), told[1].len()), (2, ERROR_CHARS_MAX));
     }
 }

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -32,6 +32,14 @@ use crate::{Exit, accounts, observe};
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 /// A look at a server that answers at all takes milliseconds.
 const OBSERVE_PATIENCE: Duration = Duration::from_secs(5);
+/// To bring changes to the server: they wait for whatever holds the privilege tables, and a tenant may hold them for as long as it
+/// likes. Shorter than control's own patience (15 s), so that it hears why.
+const APPLY_PATIENCE: Duration = Duration::from_secs(8);
+/// Of the time that a look took, before the next that nobody asks for: a tenant with thousands of accounts that changes one again and
+/// again costs the machine a tenth of a core, and no more.
+const REST_FACTOR: u32 = 9;
+/// Whoever kept the agent waiting, rather than at work, has it back soon.
+const REST_MAX: Duration = Duration::from_secs(10);
 /// A server that answers is looked at within a second; what is waited for on purpose comes on top.
 const QUIESCE_PATIENCE: Duration = Duration::from_secs(8);
 /// The default of Stop.
@@ -72,6 +80,7 @@ pub(crate) async fn run(spec: Spec, shutdown: CancellationToken) -> Result<Exit,
         asked,
         conn: None,
         ours: Ours::default(),
+        rests_until: began,
     };
     let outcome = compute.live(shutdown).await;
     let exit = match &outcome {
@@ -124,6 +133,8 @@ struct Compute {
     conn: Option<Conn>,
     door: Door,
     ours: Ours,
+    /// From when on it is looked at again without being asked to.
+    rests_until: Instant,
 }
 
 /// Why a wait for the server's end is over.
@@ -188,6 +199,7 @@ impl Compute {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changes = Changes::of(&self.spec.data_dir);
         loop {
+            let rests = Instant::now() < self.rests_until;
             let turn = tokio::select! {
                 biased;
                 ended = process.ended() => Turn::Ended(ended),
@@ -202,8 +214,9 @@ impl Compute {
                     Asked::Resume { answer } => Turn::Resume(answer),
                     Asked::Look { answer } => Turn::LookFor(answer),
                 },
-                _ = looks.tick() => Turn::Look,
-                () = changes.next() => Turn::Look,
+                () = sleep_until(self.rests_until), if rests => continue,
+                _ = looks.tick(), if !rests => Turn::Look,
+                () = changes.next(), if !rests => Turn::Look,
             };
             match turn {
                 Turn::Ended(Ended { status, signal }) => {
@@ -222,14 +235,14 @@ impl Compute {
                 Turn::Apply(request, answer) => {
                     // Whoever asked may be gone.
                     let _ = answer.send(
-                        self.apply(request)
+                        self.apply(request, &password)
                             .await
                             .map_err(|error| Status::internal(error.to_string())),
                     );
                 }
                 Turn::Settings(answer) => {
                     let values = self
-                        .settings()
+                        .settings(&password)
                         .await
                         .map_err(|error| Status::internal(error.to_string()));
                     let _ = answer.send(values);
@@ -308,6 +321,12 @@ impl Compute {
 
     /// Sees what has changed. A server that does not answer is seen by its end, or not at all.
     async fn look(&mut self, password: &str) {
+        let began = Instant::now();
+        self.look_once(password).await;
+        self.rests_until = Instant::now() + (began.elapsed() * REST_FACTOR).min(REST_MAX);
+    }
+
+    async fn look_once(&mut self, password: &str) {
         let looked = async {
             let mut conn = self.connection(password).await?;
             let seen = (
@@ -331,31 +350,35 @@ impl Compute {
         }
     }
 
-    async fn settings(&mut self) -> Result<BTreeMap<String, String>, Error> {
-        match timeout(OBSERVE_PATIENCE, observe::settings(self.connected()?)).await {
-            Ok(values) => values,
-            Err(_elapsed) => Err(silent()),
-        }
+    async fn settings(&mut self, password: &str) -> Result<BTreeMap<String, String>, Error> {
+        let work = async {
+            let mut conn = self.connection(password).await?;
+            let values = observe::settings(&mut conn).await?;
+            self.conn = Some(conn);
+            Ok(values)
+        };
+        timeout(OBSERVE_PATIENCE, work).await.unwrap_or(Err(Error::Silent))
     }
 
-    fn connected(&mut self) -> Result<&mut Conn, Error> {
-        self.conn.as_mut().ok_or_else(silent)
-    }
-
-    async fn apply(&mut self, request: proto::ApplyRequest) -> Result<proto::Server, Error> {
-        let mut statements = vec![sql::PREAMBLE.to_owned()];
-        if !request.accounts.is_empty() || !request.databases.is_empty() {
-            let asked = request.accounts.iter().map(|account| account.user.as_str());
-            let there = accounts::there(self.connected()?, asked).await?;
-            statements.extend(self.statements(&request, &there));
-        }
-        statements.extend(sql::set_global(&request.settings.into_iter().collect())?);
-        let ours = self.ours.clone();
-        let conn = self.connected()?;
-        for statement in statements {
-            conn.query_drop(statement).await?;
-        }
-        let server = observe::server(conn, &ours).await?;
+    /// On a failure the connection is given up with it: what was asked last may still be answered there.
+    async fn apply(&mut self, request: proto::ApplyRequest, password: &str) -> Result<proto::Server, Error> {
+        let work = async {
+            let mut conn = self.connection(password).await?;
+            let mut statements = vec![sql::PREAMBLE.to_owned()];
+            if !request.accounts.is_empty() || !request.databases.is_empty() {
+                let asked = request.accounts.iter().map(|account| account.user.as_str());
+                let there = accounts::there(&mut conn, asked).await?;
+                statements.extend(self.statements(&request, &there));
+            }
+            statements.extend(sql::set_global(&request.settings.into_iter().collect())?);
+            for statement in statements {
+                conn.query_drop(statement).await?;
+            }
+            let server = observe::server(&mut conn, &self.ours).await?;
+            self.conn = Some(conn);
+            Ok::<_, Error>(server)
+        };
+        let server = timeout(APPLY_PATIENCE, work).await.unwrap_or(Err(Error::Silent))?;
         self.publish(|status, _| status.server = Some(numbered(server, status.server.as_ref())));
         Ok(self.status.borrow().server.clone().unwrap_or_default())
     }
@@ -405,13 +428,6 @@ fn numbered(mut server: proto::Server, last: Option<&proto::Server>) -> proto::S
         server.look += 1;
     }
     server
-}
-
-fn silent() -> Error {
-    Error::Spec {
-        field: "compute",
-        problem: "does not answer the agent".into(),
-    }
 }
 
 async fn become_ready(

@@ -6,5 +6,6 @@ mod stage;
 mod template;
 mod accounts;
 mod settings;
+mod hostile;
 mod life;
 mod quiesce;
