@@ -95,12 +95,28 @@ pub(crate) enum Fate {
     Unchanged,
 }
 
-pub(crate) fn fate(user: &UserRecord, observed: &Observed) -> Fate {
-    let account = observed.accounts.iter().find(|account| account.is(user.name.as_str()));
-    match account {
-        Some(account) if !user.known && account.has(&user.verifiers.native_sha1) => Fate::Arrived,
-        None if user.known || user.had => Fate::Gone,
-        _ => Fate::Unchanged,
+/// The accounts of host `%` by their names: there may be thousands, and as many users to be looked up among them.
+pub(crate) struct Anywhere<'a>(HashMap<&'a str, &'a ObservedAccount>);
+
+impl<'a> Anywhere<'a> {
+    pub(crate) fn of(accounts: &'a [ObservedAccount]) -> Self {
+        let mut anywhere = HashMap::new();
+        for account in accounts.iter().filter(|account| account.host == "%") {
+            anywhere.entry(account.user.as_str()).or_insert(account);
+        }
+        Self(anywhere)
+    }
+
+    fn find(&self, name: &str) -> Option<&'a ObservedAccount> {
+        self.0.get(name).copied()
+    }
+
+    pub(crate) fn fate(&self, user: &UserRecord) -> Fate {
+        match self.find(user.name.as_str()) {
+            Some(account) if !user.known && account.has(&user.verifiers.native_sha1) => Fate::Arrived,
+            None if user.known || user.had => Fate::Gone,
+            _ => Fate::Unchanged,
+        }
     }
 }
 
@@ -177,15 +193,11 @@ fn out_of_reach(account: &ObservedAccount, standing: &Standing<'_>) -> Option<St
 pub(crate) fn users(access: &Access, observed: Option<&Observed>) -> Vec<proto::User> {
     let accounts = observed.map_or(&[][..], |observed| &observed.accounts);
     let standing = Standing::of(accounts);
-    let mut anywhere = HashMap::new();
-    for account in accounts.iter().filter(|account| account.host == "%") {
-        anywhere.entry(account.user.as_str()).or_insert(account);
-    }
-    let find = |name: &str| anywhere.get(name).copied();
+    let anywhere = Anywhere::of(accounts);
     let by_api = access
         .users
         .iter()
-        .filter_map(|user| match (user.known, find(user.name.as_str())) {
+        .filter_map(|user| match (user.known, anywhere.find(user.name.as_str())) {
             (true, Some(account)) => usable(account, &standing).then(|| seen_user(user, account, access)),
             // Dropped in SQL; the store is about to forget it.
             (true, None) => None,

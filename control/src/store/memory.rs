@@ -24,7 +24,7 @@ use super::{
     *,
 };
 use crate::{
-    accounts::{Fate, fate},
+    accounts::{Anywhere, Fate},
     clock,
     name::UserName,
     secret::Verifiers,

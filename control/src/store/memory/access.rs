@@ -197,8 +197,9 @@ impl Accesses for MemoryStore {
             let before_all = (kept.whole.access.clone(), kept.seen.clone());
             let users = kept.whole.access.users.len();
             let mut arrived = false;
+            let anywhere = Anywhere::of(&observed.accounts);
             kept.whole.access.users.retain_mut(|user| {
-                let fate = fate(user, observed);
+                let fate = anywhere.fate(user);
                 user.known |= fate == Fate::Arrived;
                 user.had |= user.known;
                 arrived |= fate == Fate::Arrived;

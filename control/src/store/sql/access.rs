@@ -1,13 +1,13 @@
 //! `store::access` in SQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
 use control_api::rest::OperationKind;
 
 use super::{SqlStore, Tx, found, lock_project, must_exist, operations, taken};
 use crate::{
-    accounts::{Fate, fate},
+    accounts::{Anywhere, Fate},
     clock,
     name::{DatabaseName, ProjectId, UserName},
     secret::Verifiers,
@@ -396,8 +396,9 @@ impl Accesses for SqlStore {
             .fetch_all(&mut *tx)
             .await?;
         let mut changed = false;
+        let there: HashSet<&str> = observed.databases.iter().map(String::as_str).collect();
         for (name, seen) in made_here {
-            let exists = observed.databases.contains(&name);
+            let exists = there.contains(name.as_str());
             let statement = match (exists, seen) {
                 (true, false) => "UPDATE databases SET seen = TRUE WHERE project_id = $1 AND name = $2",
                 (false, true) => "DELETE FROM databases WHERE project_id = $1 AND name = $2",
@@ -411,8 +412,9 @@ impl Accesses for SqlStore {
                 .await?;
         }
         let access = read_access(&mut tx, id).await?;
+        let anywhere = Anywhere::of(&observed.accounts);
         for user in &access.users {
-            let statement = match fate(user, observed) {
+            let statement = match anywhere.fate(user) {
                 Fate::Arrived => "UPDATE users SET known = TRUE, had = TRUE WHERE project_id = $1 AND name = $2",
                 Fate::Gone => "DELETE FROM users WHERE project_id = $1 AND name = $2",
                 Fate::Unchanged => continue,
