@@ -13,6 +13,7 @@ mod config;
 mod driver;
 mod error;
 mod grpc;
+mod http;
 mod lead;
 mod lifecycle;
 mod metrics;

@@ -30,7 +30,7 @@ use tower::ServiceExt;
 
 use crate::{
     grpc::{GatewayService, MESSAGE_BYTES_MAX, WAKE_PATIENCE},
-    rest::{BODY_BYTES_MAX, Problem},
+    rest::{Problem, whole_body},
     store::Holder,
 };
 
@@ -142,14 +142,9 @@ async fn answer(State(desk): State<Arc<Desk>>, request: Request) -> Response {
         return no_leader("this control plane does not lead").into_response();
     }
     let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
-        return Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            "the body cannot be used",
-            "the body is longer than 64 KiB or was cut short",
-        )
-        .into_response();
+    let body = match whole_body(body).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
     };
     if parts.method == Method::GET || parts.method == Method::HEAD {
         return desk.read(Request::from_parts(parts, Body::from(body))).await;

@@ -40,6 +40,7 @@ mod deleted;
 mod health;
 mod keys;
 mod operations;
+mod pace;
 mod page;
 mod problem;
 mod projects;
@@ -53,10 +54,11 @@ mod usage;
 mod users;
 mod wakes;
 
-pub(crate) use problem::{Problem, internal};
+use pace::Pace;
+pub(crate) use problem::{Problem, internal, whole_body};
 
 /// The largest body is a project with names and a password.
-pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -73,6 +75,8 @@ pub(crate) struct Rest {
     pub(crate) tasks: TaskTracker,
     /// Fires when another control plane leads: a change that has begun is left to it.
     pub(crate) over: CancellationToken,
+    /// What keys of one project have asked for.
+    pub(crate) pace: Arc<Pace>,
     /// Mixed into entity tags that depend on a secret; new at each start, which only makes the caller read again.
     pub(crate) tag_secret: Arc<[u8; 32]>,
 }

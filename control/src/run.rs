@@ -85,9 +85,8 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         }
         StoreConfig::Postgres(_) => None,
     };
-    let serve_rest =
-        axum::serve(http, relay::rest(desk.clone())).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let mut serve_rest = plane.tasks.spawn(serve_rest.into_future());
+    let router = relay::rest(desk.clone());
+    let mut serve_rest = plane.tasks.spawn(crate::http::serve(http, router, shutdown.clone()));
     let (gateways, grpc_end) = (desk.clone(), end_of_grpc.clone());
     let mut serve_grpc = plane
         .tasks
@@ -113,7 +112,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let served = async {
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),
-            ended = &mut serve_rest => Err(ended_early("REST", ended.map_err(io::Error::other).flatten())),
+            ended = &mut serve_rest => Err(ended_early("REST", ended.map_err(io::Error::other))),
             ended = &mut serve_grpc => {
                 let ended = ended.map_err(io::Error::other).and_then(|ended| ended.map_err(io::Error::other));
                 Err(ended_early("gRPC", ended))
@@ -188,6 +187,7 @@ impl Plane {
             uids,
             tasks: self.tasks.clone(),
             over: over.clone(),
+            pace: Arc::default(),
             tag_secret: Arc::new(rand::random()),
         };
         let gateways = GatewayService {

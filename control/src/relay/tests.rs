@@ -33,10 +33,7 @@ impl Instance {
         };
         let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
         let desk = Arc::new(Desk::new(led(&plane).rest, TOKEN, None).unwrap());
-        tasks.spawn({
-            let serve = axum::serve(http, rest(desk.clone())).with_graceful_shutdown(end.clone().cancelled_owned());
-            serve.into_future()
-        });
+        tasks.spawn(crate::http::serve(http, rest(desk.clone()), end.clone()));
         let (gateways, grpc_end) = (desk.clone(), end.clone());
         tasks.spawn(async move { crate::grpc::serve(gateways, grpc, None, TOKEN, grpc_end).await });
         Self {
@@ -84,6 +81,7 @@ fn led(plane: &Plane) -> Led {
         prices: Arc::default(),
         uids: None,
         tasks: tasks.clone(),
+        pace: Arc::default(),
         tag_secret: Arc::default(),
         over: CancellationToken::new(),
     };

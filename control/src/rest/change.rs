@@ -67,9 +67,7 @@ pub(super) async fn write_down(
         return Ok(next.run(request).await);
     }
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
-        .await
-        .map_err(|_| problem::body_too_large())?;
+    let body = problem::whole_body(body).await?;
     let replay = idempotency_key(&parts.headers)?.map(|key| replay_id(&caller, key));
     if let Some(id) = &replay
         && let Some(answer) = begin_replay(&rest, id, request_hash(&caller, &parts, &body)).await?
@@ -265,7 +263,7 @@ async fn begin_replay(rest: &Rest, id: &ReplayId, request_hash: [u8; 32]) -> Res
     })
 }
 
-fn after(problem: Problem, seconds: u16) -> Response {
+pub(super) fn after(problem: Problem, seconds: u16) -> Response {
     let mut response = problem.into_response();
     response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     response

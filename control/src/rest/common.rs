@@ -3,10 +3,14 @@
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder, path::Operation};
 
 /// Whatever is asked for.
-const ALL: [(&str, &str); 6] = [
+const ALL: [(&str, &str); 7] = [
     ("400", "The query, a header or the body is wrong."),
     ("401", "The API key is missing, unknown or expired."),
     ("403", "The API key's scope does not allow this."),
+    (
+        "429",
+        "API keys of this project have asked for too much, or this one has used too many `Idempotency-Key`s; `Retry-After` says when to ask again.",
+    ),
     ("500", "The control plane failed; its log says why."),
     (
         "503",
@@ -16,11 +20,11 @@ const ALL: [(&str, &str); 6] = [
 ];
 /// Where something may be changed.
 const CHANGES: [(&str, &str); 5] = [
+    ("408", "The body was not there within 15 seconds."),
     ("409", "The request with this `Idempotency-Key` is being done."),
     ("413", "The body is longer than 64 KiB."),
     ("415", "The body is not `application/json`."),
     ("422", "This `Idempotency-Key` belongs to another request."),
-    ("429", "This API key has used too many `Idempotency-Key`s."),
 ];
 
 /// The document with them; what a route says of a status itself stays.

@@ -1,10 +1,10 @@
 //! Every error as REST tells it: RFC 9457, a status, a stable code, and a detail that says what is wrong and where. What
 //! the store or the file system said goes to the log, not to the client.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum::{
-    Json,
+    Json, body,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, Request, rejection::JsonRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
@@ -13,6 +13,7 @@ use axum::{
 use control_api::rest;
 use serde::de::DeserializeOwned;
 
+use super::BODY_BYTES_MAX;
 use crate::{
     compute::WakeError,
     name::NameError,
@@ -20,6 +21,9 @@ use crate::{
     secret::PasswordError,
     store::{Fault, StoreError},
 };
+
+/// For a body, once the head is there: the largest, over a line as slow as a modem's.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 const CHANGED_MEANWHILE: &str = "changed_meanwhile";
 
@@ -302,12 +306,25 @@ fn refuse_body(rejection: &JsonRejection) -> Problem {
     }
 }
 
-pub(super) fn body_too_large() -> Problem {
+/// The body of a request, if it is not too large and comes in time.
+pub(crate) async fn whole_body(body: body::Body) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_PATIENCE, body::to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(read) => read.map_err(|_| body_too_large()),
+        Err(_elapsed) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "the body cannot be used",
+            format!("the body was not there within {} s", BODY_PATIENCE.as_secs()),
+        )),
+    }
+}
+
+fn body_too_large() -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "body_too_large",
         "the body cannot be used",
-        "the body is longer than 64 KiB",
+        "the body is longer than 64 KiB, or was cut short",
     )
 }
 

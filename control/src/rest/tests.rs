@@ -50,6 +50,7 @@ impl Api {
             }),
             tasks: TaskTracker::new(),
             over: CancellationToken::new(),
+            pace: Arc::default(),
             tag_secret: Arc::default(),
         };
         let router = router(rest);

@@ -167,6 +167,21 @@ async fn idempotency_keys_are_bounded_and_of_one_api_key() {
     assert_eq!(api.plane.store.prune_replays(i64::MAX).await.unwrap(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_waited_for_only_so_long_and_changes_nothing() {
+    let api = Api::with_demo().await;
+    let begins = futures::stream::once(async { Ok::<_, std::io::Error>(r#"{"name": "slow""#) });
+    let never_ends = futures::StreamExt::chain(begins, futures::stream::pending());
+    let request = Request::post(USERS)
+        .header("content-type", "application/json")
+        .header("authorization", format!("Bearer {KEY}"))
+        .body(Body::from_stream(never_ends));
+    let (status, _, body) = api.send(request.unwrap()).await;
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, problem["code"].as_str()), (408, Some("body_too_slow")));
+    assert_eq!(api.get(&format!("{USERS}/slow")).await.0, 404);
+}
+
 trait IntoKey {
     fn into_key(self) -> (u16, String);
 }

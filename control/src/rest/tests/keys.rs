@@ -1,8 +1,9 @@
 //! API keys and their scopes.
 
+use axum::{body::Body, extract::Request};
 use serde_json::{Value, json};
 
-use super::Api;
+use super::{Api, KEY};
 use crate::secret::key_hash;
 
 async fn make(api: &Api, body: Value) -> String {
@@ -205,4 +206,38 @@ async fn a_reading_key_changes_nothing() {
             assert_eq!(key.call(method, path, Some(json!({}))).await.0, 403, "{method} {path}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_one_project_ask_for_so_much_at_once_and_are_told_when_to_come_again() {
+    let api = Api::with_demo().await;
+    let keys = [("one", json!("demo")), ("two", json!("demo"))];
+    let mut made = Vec::new();
+    for (name, project) in keys {
+        let body = json!({"name": name, "scope": "project", "project": project});
+        made.push(make(&api, body).await);
+    }
+    let change = async |key: &str| {
+        let request = Request::patch("/api/v1/projects/demo")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {key}"))
+            .body(Body::from(r#"{"suspend_after": "never"}"#));
+        api.exchange(request.unwrap()).await
+    };
+    for n in 0..100 {
+        assert_eq!(change(&made[n % 2]).await.0, 200, "{n}");
+    }
+    for key in &made {
+        let (status, headers, body) = change(key).await;
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, problem["code"].as_str()), (429, Some("too_many_requests")));
+        assert_eq!(headers["retry-after"], "1");
+    }
+    assert_eq!(change(KEY).await.0, 200, "the operator's");
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert_eq!(change(&made[0]).await.0, 200);
+    let log = api.get("/api/v1/projects/demo/audit?limit=1000").await.1;
+    let entries = log["entries"].as_array().unwrap().iter();
+    let changes = entries.filter(|entry| entry["method"] == "PATCH").count();
+    assert_eq!(changes, 102, "what was refused is not written down");
 }
