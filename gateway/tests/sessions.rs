@@ -392,3 +392,29 @@ async fn drain_tells_idle_clients_and_waits_for_commands() {
         assert_eq!(err(&payload), "1053 08S01 Server shutdown in progress");
     }
 }
+
+/// The gateway keeps something of each, and its tenant can have the server keep more than it would by itself.
+#[tokio::test]
+async fn a_session_prepares_so_many_statements_and_no_more_until_it_closes_one() {
+    let scene = scene().await;
+    let mut client = scene.client(Capabilities::EMPTY).await;
+    let max: u32 = 16_382;
+    let prepare = [5, 0, 0, 0, 0x16, b'D', b'O', b' ', b'1'];
+    let mut last = Vec::new();
+    for _ in 0..=max / 100 {
+        client.stream.write_all(&prepare.repeat(100)).await.unwrap();
+        for _ in 0..100 {
+            let (_, answer) = timeout(GUARD, client.read()).await.unwrap().unwrap();
+            last.push(answer);
+        }
+    }
+    let refused = last.split_off(max as usize);
+    assert!(last.iter().all(|answer| answer[0] == 0) && !refused.is_empty());
+    for answer in refused {
+        let text = "1461 42000 Can't create more than max_prepared_stmt_count statements (current value: 16382)";
+        assert_eq!(err(&answer), text);
+    }
+    client.send(0, &[&[0x19][..], &max.to_le_bytes()].concat()).await;
+    client.stream.write_all(&prepare).await.unwrap();
+    assert_eq!(timeout(GUARD, client.read()).await.unwrap().unwrap().1[0], 0);
+}

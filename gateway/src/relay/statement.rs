@@ -15,7 +15,7 @@ use crate::buffer::Buffer;
 use crate::error::Told;
 use crate::session::Replay;
 use crate::session::previous::Previous;
-use crate::session::statements::{Prepared, TEXT_BYTES_MAX};
+use crate::session::statements::{COUNT_MAX, Prepared, TEXT_BYTES_MAX};
 use crate::stream::Readable;
 
 /// A statement with so many parameters that their types do not end within this much of the packet is not looked at: it
@@ -149,6 +149,16 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         self.changed = true;
         self.note(command, id);
         Translated::Statement(id)
+    }
+
+    /// A session with as many statements as it may have prepares no other; in MariaDB's words.
+    pub(super) fn too_many(&self) -> Option<Vec<u8>> {
+        let statements = &self.around.session.statements;
+        statements.are_full(self.prepares_sent.len()).then(|| {
+            let text =
+                format!("Can't create more than max_prepared_stmt_count statements (current value: {COUNT_MAX})");
+            Told::new(1461, "42000", text).frame(1)
+        })
     }
 
     /// The statement asks for the one before it, which nobody can tell in the binary protocol any more.
@@ -361,9 +371,8 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             Some(answer) => Hold::Answer(answer),
             None => Hold::Look,
         });
-        if let (Some(Hold::Look), Some(statement)) = (&self.hold, self.around.session.statements.get_mut(id)) {
-            statement.compute_id = compute_id;
-            statement.types_there = false;
+        if self.hold == Some(Hold::Look) {
+            self.around.session.statements.prepared_again(id, compute_id);
         }
         Ok(())
     }

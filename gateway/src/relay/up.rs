@@ -200,6 +200,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 Kind::Plain
             }
             Command::StmtPrepare => {
+                if let Some(refusal) = self.too_many() {
+                    return self.hold(Hold::Answer(refusal));
+                }
                 self.capture = Some(Capture::of(head.frame_payload_len));
                 Kind::Prepare
             }

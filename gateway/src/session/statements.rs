@@ -2,7 +2,7 @@
 //! again in a session; each compute connection has ids of its own for those that were prepared on it. What is needed to
 //! prepare a statement again is kept: its text, the schema and modes it was prepared under, the types of its parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::life::Pin;
@@ -13,6 +13,9 @@ use super::tracked::Pieces;
 pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
 /// All texts of a session together: what an idle client with a driver's usual cache of statements needs many times over.
 const TEXTS_BYTES_MAX: usize = 4 << 20;
+/// Statements of one session: MariaDB's own bound, there of all sessions together (`max_prepared_stmt_count`), unless a tenant has
+/// raised it.
+pub(crate) const COUNT_MAX: usize = 16_382;
 /// An entry in the map, with the modes that it was prepared under.
 const ENTRY_BYTES: usize = size_of::<(u32, Statement)>() + 64;
 
@@ -71,6 +74,8 @@ pub(crate) struct Statement {
 pub(crate) struct Statements {
     /// Looked up several times an execution: among a few short keys a tree is quicker than a hash that resists attacks.
     by_id: BTreeMap<u32, Statement>,
+    /// Their ids at the present compute connection.
+    compute_ids: BTreeSet<u32>,
     last_id: u32,
     last_prepared: Option<u32>,
     text_bytes: usize,
@@ -140,6 +145,7 @@ impl Statements {
             long_data: false,
         };
         self.by_id.insert(self.last_id, statement);
+        self.compute_ids.insert(prepared.compute_id);
         self.lacking += 1;
         self.last_prepared = Some(self.last_id);
         self.last_id
@@ -155,9 +161,24 @@ impl Statements {
         self.last_prepared.filter(|id| self.by_id.contains_key(id))
     }
 
-    /// The present compute connection knows a statement of ours by this id.
+    /// The present compute connection knows a statement of ours by this id. Asked for every id that is none of ours: a look at
+    /// all statements would hold up whoever shares the thread.
     pub(crate) fn is_compute_id(&self, id: u32) -> bool {
-        self.by_id.values().any(|statement| statement.compute_id == Some(id))
+        self.compute_ids.contains(&id)
+    }
+
+    /// It was prepared again, on the present connection. None: that did not say by which id it knows it.
+    pub(crate) fn prepared_again(&mut self, id: u32, compute_id: Option<u32>) {
+        if let Some(statement) = self.by_id.get_mut(&id) {
+            statement.compute_id = compute_id;
+            statement.types_there = false;
+            self.compute_ids.extend(compute_id);
+        }
+    }
+
+    /// With so many more on their way the session has as many as it may have.
+    pub(crate) fn are_full(&self, on_their_way: usize) -> bool {
+        self.by_id.len() + on_their_way >= COUNT_MAX
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&Statement> {
@@ -181,6 +202,9 @@ impl Statements {
         let closed = self.by_id.remove(&id)?;
         self.text_bytes -= closed.text.as_ref().map_or(0, |text| text.len());
         self.shelf.give_back(closed.shelved);
+        if let Some(compute_id) = closed.compute_id {
+            self.compute_ids.remove(&compute_id);
+        }
         self.lacking -= usize::from(closed.modes.is_none());
         Some(closed)
     }
@@ -190,6 +214,7 @@ impl Statements {
         let shelved = self.by_id.values().map(|statement| statement.shelved).sum();
         self.shelf.give_back(shelved);
         self.by_id.clear();
+        self.compute_ids.clear();
         self.lacking = 0;
         self.text_bytes = 0;
         self.last_prepared = None;
@@ -197,6 +222,7 @@ impl Statements {
 
     /// The compute connection is gone: none is prepared anywhere, what was open is not.
     pub(crate) fn detached(&mut self) {
+        self.compute_ids.clear();
         for statement in self.by_id.values_mut() {
             statement.compute_id = None;
             statement.types_there = false;
@@ -271,6 +297,27 @@ mod tests {
         assert!(first < second && second < third);
         statements.prepare_failed();
         assert_eq!(statements.last_prepared(), None);
+    }
+
+    #[test]
+    fn the_computes_ids_are_known_for_as_long_as_they_mean_something() {
+        let mut statements = Statements::default();
+        let at = |compute_id| Prepared {
+            compute_id,
+            ..prepared(Some(b"SELECT 1"), 0)
+        };
+        let (one, other) = (statements.prepared(at(70)), statements.prepared(at(71)));
+        let known = |statements: &Statements| [70, 71, 72].map(|id| statements.is_compute_id(id));
+        assert_eq!(known(&statements), [true, true, false]);
+        statements.close(one);
+        assert_eq!(known(&statements), [false, true, false]);
+        statements.detached();
+        assert_eq!(known(&statements), [false; 3]);
+        statements.prepared_again(other, Some(72));
+        assert_eq!(known(&statements), [false, false, true]);
+        assert_eq!(statements.get(other).unwrap().compute_id, Some(72));
+        statements.close_all();
+        assert_eq!(known(&statements), [false; 3]);
     }
 
     #[test]

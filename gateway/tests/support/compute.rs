@@ -123,6 +123,7 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
     let mut out = Vec::new();
     ok_frame(&mut out, 4, StatusFlags::AUTOCOMMIT, capabilities);
     stream.write_all(&out).await?;
+    let mut prepared: u32 = 0;
     loop {
         let (_, command) = read(stream).await?;
         let text = String::from_utf8_lossy(&command[1..]).into_owned();
@@ -142,6 +143,13 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
                 let frames_before = result(&mut out, 1, &rows, capabilities, more);
                 result(&mut out, frames_before, &rows, capabilities, StatusFlags::AUTOCOMMIT);
             }
+            (Some(Command::StmtPrepare), _) => {
+                prepared += 1;
+                // No columns, no parameters.
+                let payload = [&[0][..], &u32::to_le_bytes(prepared), &[0; 7]].concat();
+                write_packet(&mut out, &mut 1, &payload);
+            }
+            (Some(Command::StmtClose), _) => {}
             (Some(Command::Query), "BREAK") => return Ok(()),
             (Some(Command::Query), "BREAK inside") => {
                 stream.write_all(&[1, 0, 0, 1, 1, 50, 0, 0, 2, 3]).await?;
