@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 pub(crate) use compute::end_thread;
@@ -31,6 +33,9 @@ use crate::route::{ComputeView, Project};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The session that is asked needs so much longer than its compute.
 const PATIENCE_WITH_SESSION: Duration = PATIENCE.saturating_add(Duration::from_secs(2));
+/// Of a user's sessions, of which there may be tens of thousands, so many are told in one go: others share the thread, and a client
+/// may say KILL USER as often as it likes.
+const TARGETS_AT_ONCE: usize = 64;
 /// ER_NO_SUCH_THREAD.
 const NO_SUCH_THREAD: u16 = 1094;
 
@@ -42,6 +47,22 @@ pub(crate) enum Outcome {
     Refused(Told),
     /// The connection that it came on is to end.
     Own,
+}
+
+/// What a KILL of one session has come to at once.
+enum Begun {
+    Is(Outcome),
+    /// The session that is to end its statement tells.
+    Waits(oneshot::Receiver<Result<(), Told>>),
+}
+
+/// A session's statement ends.
+async fn ended(done: oneshot::Receiver<Result<(), Told>>) -> Outcome {
+    match timeout(PATIENCE_WITH_SESSION, done).await {
+        Ok(Ok(Err(told))) => Outcome::Refused(told),
+        Ok(_) => Outcome::Done(0),
+        Err(_elapsed) => refused(1105, "The database does not answer the KILL".into()),
+    }
 }
 
 /// Whoever says KILL.
@@ -84,8 +105,15 @@ impl Killer<'_> {
     }
 
     async fn end(&self, target: &Handle, kill: &Kill) -> Outcome {
+        match self.begin(target, kill) {
+            Begun::Is(outcome) => outcome,
+            Begun::Waits(done) => ended(done).await,
+        }
+    }
+
+    fn begin(&self, target: &Handle, kill: &Kill) -> Begun {
         let is_own = target.id == self.own.id;
-        match kill.what {
+        Begun::Is(match kill.what {
             What::Connection => {
                 target.kill(kill.force);
                 if is_own { Outcome::Own } else { Outcome::Done(0) }
@@ -93,13 +121,9 @@ impl Killer<'_> {
             What::Query if is_own => Outcome::Refused(interrupted()),
             What::Query => match target.interrupt(kill.clone()) {
                 None => Outcome::Done(0),
-                Some(done) => match timeout(PATIENCE_WITH_SESSION, done).await {
-                    Ok(Ok(Err(told))) => Outcome::Refused(told),
-                    Ok(_) => Outcome::Done(0),
-                    Err(_elapsed) => refused(1105, "The database does not answer the KILL".into()),
-                },
+                Some(done) => return Begun::Waits(done),
             },
-        }
+        })
     }
 
     async fn end_all(&self, user: &str, name: &str, kill: &Kill) -> Outcome {
@@ -112,7 +136,18 @@ impl Killer<'_> {
         }
         // The own comes last: it ends what is done here.
         let (own, others): (Vec<_>, Vec<_>) = targets.iter().partition(|target| target.id == self.own.id);
-        for outcome in join_all(others.into_iter().map(|target| self.end(target, kill))).await {
+        let mut waits = Vec::new();
+        for some in others.chunks(TARGETS_AT_ONCE) {
+            for target in some {
+                match self.begin(target, kill) {
+                    Begun::Waits(done) => waits.push(ended(done)),
+                    Begun::Is(Outcome::Refused(told)) => return Outcome::Refused(told),
+                    Begun::Is(_) => {}
+                }
+            }
+            yield_now().await;
+        }
+        for outcome in join_all(waits).await {
             if let Outcome::Refused(told) = outcome {
                 return Outcome::Refused(told);
             }
@@ -234,6 +269,44 @@ mod tests {
         let kill = Kill::connection(target.handle.id);
         assert!(matches!(killer(life()).kill("u", &kill).await, Outcome::Done(_)));
         assert!(target.handle.is_killed());
+    }
+
+    /// Else whoever has many sessions would hold up those of others by a word.
+    #[tokio::test]
+    async fn a_kill_of_very_many_sessions_lets_others_have_the_thread_in_between() {
+        let routes = Routes::default();
+        routes.apply(&proto::Project {
+            id: "p".into(),
+            users: vec![user(1)],
+            ..proto::Project::default()
+        });
+        let project = routes.project("p").unwrap();
+        let sessions = Arc::new(Sessions::default());
+        let all: Vec<_> = (0..1_000)
+            .map(|_| sessions.register(sessions.next_id(), "p", "u"))
+            .collect();
+        let killer = Killer {
+            sessions: &sessions,
+            own: &all[0].handle,
+            project: &project,
+            from: [192, 0, 2, 7].into(),
+            life: project.access().user("u").unwrap().life(),
+        };
+        let kill = Kill {
+            whom: Whom::User("u".into()),
+            ..Kill::connection(0)
+        };
+        let others = async {
+            let mut turns = 0;
+            while !all.iter().skip(1).all(|session| session.handle.is_killed()) {
+                turns += 1;
+                yield_now().await;
+            }
+            turns
+        };
+        let (outcome, turns) = tokio::join!(killer.kill("u", &kill), others);
+        assert!(matches!(outcome, Outcome::Own));
+        assert!(turns >= 10, "{turns}");
     }
 
     #[tokio::test]
