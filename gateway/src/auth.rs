@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::error::{ClientFacing, ErrorKind, Told};
-use crate::handshake::{Introduced, LOGIN_PACKET_BYTES_MAX, write_packet};
+use crate::handshake::{Introduced, write_packet};
 use crate::quota::Exceeded;
 use crate::route::{Access, DatabaseAccess, Project, User};
 use crate::session::{Admitted, Identity};
@@ -466,9 +466,12 @@ async fn switch_to(
     read_answer(stream, sequence).await
 }
 
+/// A signature has 64 bytes; a password that a client sends in the clear is a password.
+const ANSWER_BYTES_MAX: usize = 4 * 1024;
+
 /// Reads the client's next packet of the exchange.
 async fn read_answer(stream: &mut ClientStream, sequence: &mut u8) -> Result<Vec<u8>, AuthError> {
-    let packet = read_packet(stream, LOGIN_PACKET_BYTES_MAX).await?;
+    let packet = read_packet(stream, ANSWER_BYTES_MAX).await?;
     let expected = *sequence;
     *sequence = packet.sequence.wrapping_add(1);
     if packet.sequence != expected {

@@ -87,7 +87,7 @@ impl From<ReadError> for DialError {
         match error {
             ReadError::Closed | ReadError::Truncated => Self::Unreachable(io::ErrorKind::UnexpectedEof.into()),
             ReadError::Io(e) => Self::Unreachable(e),
-            large @ ReadError::TooLarge { .. } => Self::Malformed(large.to_string()),
+            large @ (ReadError::TooLarge { .. } | ReadError::NoRoom { .. }) => Self::Malformed(large.to_string()),
         }
     }
 }

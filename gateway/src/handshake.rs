@@ -14,10 +14,11 @@ use mysql_wire::status::StatusFlags;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::accept::turnstile::Entered;
 use crate::accept::{Accepted, Place};
 use crate::error::{ClientFacing, ErrorKind, Told};
 use crate::route::Server;
-use crate::stream::{ClientStream, Packet, ReadError, Secured, read_packet};
+use crate::stream::{ClientStream, Packet, ReadError, Secured, read_packet_where};
 use crate::tls::Certificates;
 
 /// A login packet carries names and connection attributes of at most 64 KiB.
@@ -114,6 +115,8 @@ pub(crate) enum HandshakeError {
     Left,
     #[error("malformed login: {0}")]
     Malformed(String),
+    #[error("as many long logins are under way as may be")]
+    Crowded,
     #[error("a packet of the login is out of order")]
     OutOfOrder,
     #[error("TLS with the client: {0}")]
@@ -129,6 +132,7 @@ impl From<ReadError> for HandshakeError {
         match error {
             ReadError::Closed => Self::Left,
             ReadError::Io(e) => Self::Io(e),
+            ReadError::NoRoom { .. } => Self::Crowded,
             malformed => Self::Malformed(malformed.to_string()),
         }
     }
@@ -148,6 +152,7 @@ impl ClientFacing for HandshakeError {
         match self {
             Self::Left | Self::Io(_) => ErrorKind::Client,
             Self::Malformed(_) | Self::OutOfOrder | Self::Tls(_) => ErrorKind::Malformed,
+            Self::Crowded => ErrorKind::Limited,
             Self::TooOld => ErrorKind::Incompatible,
         }
     }
@@ -157,6 +162,12 @@ impl ClientFacing for HandshakeError {
             // A TLS error has had its alert; in the clear there is nobody to talk to.
             Self::Left | Self::Io(_) | Self::Tls(_) => None,
             Self::Malformed(_) => Some(Told::bad_handshake()),
+            // ER_CON_COUNT_ERROR: drivers know that it passes.
+            Self::Crowded => Some(Told::new(
+                1040,
+                "08004",
+                "Too many connections: too many logins with long packets are under way",
+            )),
             Self::OutOfOrder => Some(Told::out_of_order()),
             Self::TooOld => Some(Told::new(
                 1251,
@@ -176,7 +187,11 @@ pub(crate) struct Broken {
 }
 
 /// Greets, upgrades to TLS where the client asks, reads the login packet. Not cancel-safe; bounded by the caller.
-pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Result<Introduced, Broken> {
+pub(crate) async fn introduce(
+    accepted: Accepted,
+    welcome: Welcome<'_>,
+    entered: &mut Entered<'_>,
+) -> Result<Introduced, Broken> {
     let Accepted {
         stream: mut tcp,
         listener: _,
@@ -194,7 +209,7 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
         sequence,
         nonce,
     };
-    let first = match greet_and_read(&mut tcp, &welcome, nonce).await {
+    let first = match greet_and_read(&mut tcp, &welcome, nonce, entered).await {
         Ok(first) => first,
         Err(error) => {
             return Err(Broken {
@@ -224,8 +239,8 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
         stream: secured,
         fingerprint,
     }));
-    match read_packet(&mut stream, LOGIN_PACKET_BYTES_MAX).await {
-        Ok(packet) => finish(stream, packet, 2, introduced),
+    match read_packet_where(&mut stream, LOGIN_PACKET_BYTES_MAX, |bytes| entered.sends(bytes)).await {
+        Ok((packet, ())) => finish(stream, packet, 2, introduced),
         Err(error) => Err(Broken {
             error: error.into(),
             stream: Some(stream),
@@ -234,7 +249,12 @@ pub(crate) async fn introduce(accepted: Accepted, welcome: Welcome<'_>) -> Resul
     }
 }
 
-async fn greet_and_read(tcp: &mut TcpStream, welcome: &Welcome<'_>, nonce: [u8; 20]) -> Result<Packet, HandshakeError> {
+async fn greet_and_read(
+    tcp: &mut TcpStream,
+    welcome: &Welcome<'_>,
+    nonce: [u8; 20],
+    entered: &mut Entered<'_>,
+) -> Result<Packet, HandshakeError> {
     let greeting = Greeting {
         server_version: greeting_version(welcome.server),
         connection_id: welcome.connection_id,
@@ -247,7 +267,8 @@ async fn greet_and_read(tcp: &mut TcpStream, welcome: &Welcome<'_>, nonce: [u8; 
     write_packet(tcp, &mut 0, &greeting.encode())
         .await
         .map_err(HandshakeError::Io)?;
-    Ok(read_packet(tcp, LOGIN_PACKET_BYTES_MAX).await?)
+    let (packet, ()) = read_packet_where(tcp, LOGIN_PACKET_BYTES_MAX, |bytes| entered.sends(bytes)).await?;
+    Ok(packet)
 }
 
 fn finish(

@@ -164,6 +164,8 @@ pub(crate) enum ReadError {
     Truncated,
     #[error("a packet of {len} bytes where at most {max} are allowed")]
     TooLarge { len: usize, max: usize },
+    #[error("there is no room for a packet of {len} bytes now")]
+    NoRoom { len: usize },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -174,6 +176,16 @@ pub(crate) async fn read_packet(
     stream: &mut (impl AsyncRead + Unpin),
     payload_max: usize,
 ) -> Result<Packet, ReadError> {
+    let (packet, ()) = read_packet_where(stream, payload_max, |_| Some(())).await?;
+    Ok(packet)
+}
+
+/// The same where there is room for it: what `room` answers for its length comes with it.
+pub(crate) async fn read_packet_where<R>(
+    stream: &mut (impl AsyncRead + Unpin),
+    payload_max: usize,
+    room: impl FnOnce(usize) -> Option<R>,
+) -> Result<(Packet, R), ReadError> {
     let mut header = [0; 4];
     let mut have = 0;
     while have < header.len() {
@@ -192,12 +204,15 @@ pub(crate) async fn read_packet(
             max: payload_max,
         });
     }
+    let Some(room) = room(payload_len) else {
+        return Err(ReadError::NoRoom { len: payload_len });
+    };
     let mut payload = vec![0; payload_len];
     stream.read_exact(&mut payload).await.map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => ReadError::Truncated,
         _ => ReadError::Io(e),
     })?;
-    Ok(Packet { sequence, payload })
+    Ok((Packet { sequence, payload }, room))
 }
 
 #[cfg(test)]

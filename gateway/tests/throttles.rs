@@ -6,11 +6,13 @@ mod support;
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use gateway::RawConfig;
 use mysql_wire::capabilities::Capabilities;
 use mysql_wire::login::LoginPacket;
 use sha2::{Digest, Sha256};
-use support::client::{BASE, Client, native_answer};
+use support::client::{BASE, Client, err, native_answer};
 use support::metrics::value;
 use support::{World, project};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -209,6 +211,30 @@ async fn one_address_that_says_nothing_does_not_have_all_places_of_a_small_gatew
     );
     assert!((64..=150).contains(&held.len()), "{}", held.len());
     log_in(&world, NEIGHBOUR, "demo.u", "p").await.unwrap();
+}
+
+#[tokio::test]
+async fn long_login_packets_have_so_much_room_together_and_others_log_in_beside_them() {
+    let world = world(|_| {}).await;
+    let mut told: FuturesUnordered<_> = (0..200)
+        .map(|_| async {
+            let mut client = Client::reach(world.mysql, STRANGER).await.unwrap();
+            // The head of a packet of 128 KiB; the rest does not come.
+            client.stream.write_all(&[0, 0, 2, 1]).await.unwrap();
+            client.read().await.map(|(_, told)| err(&told))
+        })
+        .collect();
+    for _ in 0..50 {
+        let told = timeout(GUARD, told.next())
+            .await
+            .expect("all of them are waited for")
+            .unwrap();
+        assert_eq!(
+            told.unwrap(),
+            "1040 08004 Too many connections: too many logins with long packets are under way"
+        );
+    }
+    log_in(&world, STRANGER, "demo.u", "p").await.unwrap();
 }
 
 #[tokio::test]

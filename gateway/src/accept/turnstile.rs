@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntCounter;
@@ -32,6 +33,11 @@ pub(crate) struct Config {
     pub(crate) address_failures_per_second: u32,
 }
 
+/// A login packet of a driver of today is shorter: names, an answer, a handful of attributes.
+const USUAL_LOGIN_BYTES: usize = 4 * 1024;
+/// What all longer ones under way may take together: some hundred of the longest.
+const LONG_LOGINS_BYTES_MAX: usize = 16 << 20;
+
 /// Of half-open logins so many may be there however few clients there may be: as many as applications that start open at once.
 const HALF_OPEN_ANYWAY: u32 = 128;
 
@@ -56,6 +62,7 @@ impl Config {
 /// Counts of those who are logging in, and of those who failed to.
 pub(crate) struct Turnstile {
     half_open: Mutex<HalfOpen>,
+    long_logins_bytes: AtomicUsize,
     failures: Buckets,
     turned_away: [IntCounter; 2],
 }
@@ -124,6 +131,7 @@ impl Turnstile {
                 by_address: HashMap::new(),
                 by_site: HashMap::new(),
             }),
+            long_logins_bytes: AtomicUsize::new(0),
             failures: Buckets::new(rate(config)),
             turned_away,
         }
@@ -173,6 +181,7 @@ impl Turnstile {
             turnstile: self,
             address,
             site,
+            long_bytes: 0,
             proven: false,
         })
     }
@@ -197,10 +206,26 @@ pub(crate) struct Entered<'a> {
     turnstile: &'a Turnstile,
     address: Address,
     site: Site,
+    /// Of its packets, beyond what is usual.
+    long_bytes: usize,
     proven: bool,
 }
 
 impl Entered<'_> {
+    /// The client is about to send so much, which is kept until the login is over. None: those who are logging in take as much as
+    /// they may. One with a packet of a usual length always has room.
+    pub(crate) fn sends(&mut self, bytes: usize) -> Option<()> {
+        let more = bytes.saturating_sub(USUAL_LOGIN_BYTES);
+        let taken = &self.turnstile.long_logins_bytes;
+        let room = |taken: usize| taken.checked_add(more).filter(|&sum| sum <= LONG_LOGINS_BYTES_MAX);
+        if taken.fetch_update(Relaxed, Relaxed, room).is_err() {
+            self.turnstile.turned_away[0].inc();
+            return None;
+        }
+        self.long_bytes += more;
+        Some(())
+    }
+
     /// The client is who it says. Makes up for a failure: an address of many clients, one of which has an old password, is
     /// not blocked for the others.
     pub(crate) fn proven(&mut self) {
@@ -217,6 +242,7 @@ impl Drop for Entered<'_> {
         } else if failures.spend(key, Instant::now()) {
             tracing::info!(address = %self.address, "too many failed logins from there: turned away for a while");
         }
+        self.turnstile.long_logins_bytes.fetch_sub(self.long_bytes, Relaxed);
         let mut half_open = self.turnstile.half_open();
         half_open.total -= 1;
         one_less(&mut half_open.by_address, self.address);
@@ -340,6 +366,31 @@ mod tests {
         assert!(turnstile.enter(ip(9), now).is_ok());
         drop((held, others));
         assert!(turnstile.half_open().by_site.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_login_packets_have_so_much_room_together_and_usual_ones_always_have_some() {
+        let turnstile = turnstile(0, 0, 0);
+        let enter = |n| turnstile.enter(ip(n), Instant::now()).ok().unwrap();
+        let mut held = Vec::new();
+        let refused = loop {
+            let mut entered = enter(1);
+            match entered.sends(128 * 1024) {
+                Some(()) => held.push(entered),
+                None => break entered,
+            }
+        };
+        assert!((100..200).contains(&held.len()), "{}", held.len());
+        assert!(enter(2).sends(USUAL_LOGIN_BYTES).is_some());
+        assert!(
+            enter(2).sends(128 * 1024).is_none(),
+            "nothing was taken for who was refused"
+        );
+        drop((refused, held.pop()));
+        assert!(enter(2).sends(128 * 1024).is_some());
+        drop(held);
+        assert_eq!(turnstile.long_logins_bytes.load(Relaxed), 0);
+        assert_eq!(turnstile.turned_away[0].get(), 2);
     }
 
     #[tokio::test(start_paused = true)]

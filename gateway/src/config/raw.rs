@@ -92,7 +92,7 @@ pub struct RawThrottle {
     /// millisecond or two of a core: an address gets at most a tenth of one.
     pub address_failures_per_second: u32,
     /// Logins under way at once; no more than half of `max_clients` where that is more than 256. Each costs up to 40 KiB inside
-    /// TLS, 320 MiB together; one that sends the longest login packet 128 KiB more.
+    /// TLS, and 4 KiB of a login packet: 352 MiB together; longer login packets 16 MiB more.
     pub max_half_open: u32,
     /// Of these from one address, and no more than half of them: more than an application that starts opens at once, while many
     /// addresses are needed to have them all.

@@ -120,7 +120,7 @@ async fn prove_and_welcome(
         connection_id: id,
         tls: &gateway.tls,
     };
-    let introduced = match handshake::introduce(accepted, welcome).await {
+    let introduced = match handshake::introduce(accepted, welcome, entered).await {
         Ok(introduced) => introduced,
         Err(broken) => return Err(tell_broken(broken).await),
     };
