@@ -280,6 +280,47 @@ async fn a_gateway_that_does_not_require_tls_lets_in_without_it() {
 }
 
 #[tokio::test]
+async fn what_an_account_asks_for_besides_the_password_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = gateway(dir.path(), |_| {});
+    let inside = Says { tls: true, ..RIGHT };
+    let with = |adjust: &dyn Fn(&mut proto::User)| {
+        let mut project = project("p");
+        adjust(&mut project.users[0]);
+        gateway.routes.apply(&project);
+    };
+    for (require, plain, in_tls) in [
+        (proto::Require::None, 0, 0),
+        (proto::Require::Ssl, 1045, 0),
+        (proto::Require::Certificate, 1045, 1045),
+    ] {
+        with(&|user| user.require = require.into());
+        for (says, expected) in [(RIGHT, plain), (inside, in_tls)] {
+            let (_, payload, served) = log_in_from(&gateway, None, false, says).await;
+            let code = ErrPacket::decode(&payload, Capabilities::PROTOCOL_41).map_or(0, |err| err.code);
+            assert_eq!((code, served), (expected, expected == 0), "{require:?} {}", says.tls);
+        }
+    }
+    with(&|user| user.locked = true);
+    let (_, payload, served) = log_in_from(&gateway, None, false, RIGHT).await;
+    let told = ErrPacket::decode(&payload, Capabilities::PROTOCOL_41).unwrap();
+    assert_eq!((told.code, served), (4151, false));
+}
+
+/// A client that sends it all the same is asked for the hash, and what it sent is not looked at.
+#[tokio::test]
+async fn in_the_clear_no_password_is_taken_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = gateway(dir.path(), |_| {});
+    let says = Says {
+        plugin: "mysql_clear_password",
+        ..RIGHT
+    };
+    let (_, payload, _) = log_in_from(&gateway, None, false, says).await;
+    assert!(payload.starts_with(b"\xfemysql_native_password\0"), "{payload:02x?}");
+}
+
+#[tokio::test]
 async fn a_project_may_be_named_by_server_name_or_attribute() {
     let dir = tempfile::tempdir().unwrap();
     let (cert, key) = certificate(dir.path(), &["p.db.test", "no.db.test", "p.else.test", "localhost"]);
