@@ -62,6 +62,11 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 /// machine must not look like a server that hangs.
 const GREETING_PATIENCE: Duration = Duration::from_secs(15);
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(20);
+/// What is asked of an agent that lives and is not reached waits so long: longer than most wants of descriptors or memory last,
+/// shorter than whoever waits for the answer does.
+const REACH_PATIENCE: Duration = Duration::from_secs(10);
+/// Between the tries.
+const REACH_AGAIN: Duration = Duration::from_millis(50);
 /// It would run as root, whose server a tenant can own.
 const NO_OS_USER: &str = "it has no OS user, since its control plane was not root when it was made: run the control plane as that user \
      again, or dump its databases there and load them into a new project";
@@ -402,7 +407,7 @@ impl Inner {
     }
 
     async fn take_over(self: &Arc<Self>, project: &ProjectRecord) -> Option<Running> {
-        let mut agent = Agent::connect(&self.paths.agent_socket(&project.id)).await?;
+        let mut agent = self.reach(&project.id).await?;
         let status = agent.status().await?;
         if !agent::serves(&status, project.id.as_str(), project.compute.incarnation) {
             return None;
@@ -419,12 +424,32 @@ impl Inner {
     }
 
     async fn agent(&self, id: &ProjectId) -> Result<Agent, DriverError> {
-        let agent = Agent::connect(&self.paths.agent_socket(id)).await;
+        let agent = self.reach(id).await;
         agent.ok_or_else(|| DriverError("the compute's agent does not answer".into()))
     }
 
+    /// One connection that fails says nothing of an agent: control may be short of descriptors. While its process lives it is
+    /// tried again, [`REACH_PATIENCE`] at most.
+    async fn reach(&self, id: &ProjectId) -> Option<Agent> {
+        let deadline = Instant::now() + REACH_PATIENCE;
+        loop {
+            if let Some(agent) = Agent::connect(&self.paths.agent_socket(id)).await {
+                return Some(agent);
+            }
+            if Instant::now() >= deadline || !self.agent_lives(id) {
+                return None;
+            }
+            tokio::time::sleep(REACH_AGAIN).await;
+        }
+    }
+
+    /// Where that cannot be seen, yes: who is not known to be gone is not given up.
+    fn agent_lives(&self, id: &ProjectId) -> bool {
+        leftovers::agent_lives(&self.traits(id)).unwrap_or(true)
+    }
+
     async fn serves(&self, id: &ProjectId, incarnation: u64) -> bool {
-        let Some(mut agent) = Agent::connect(&self.paths.agent_socket(id)).await else {
+        let Some(mut agent) = self.reach(id).await else {
             return false;
         };
         agent
@@ -480,10 +505,8 @@ impl Inner {
 
     /// How many there were.
     async fn end_leftovers(&self, id: &ProjectId) -> Result<usize, DriverError> {
-        match leftovers::end(&self.traits(id), self.config.stop_timeout).await {
-            Ok(ended) => Ok(ended),
-            Err(pids) => Err(DriverError(format!("processes {pids:?} of the compute do not end"))),
-        }
+        let ended = leftovers::end(&self.traits(id), self.config.stop_timeout).await;
+        ended.map_err(|error| DriverError(error.to_string()))
     }
 
     fn children(&self) -> std::sync::MutexGuard<'_, HashMap<ProjectId, Child>> {

@@ -192,7 +192,12 @@ fn live_settings(access: &Access, touched: &Touched, offer: &Offer) -> HashMap<S
 
 /// Whether it is that incarnation of that project, serving.
 pub(super) fn serves(status: &AgentStatus, project: &str, incarnation: u64) -> bool {
-    status.phase() == Phase::Ready && status.project == project && status.incarnation == incarnation
+    status.phase() == Phase::Ready && is_of(status, project, incarnation)
+}
+
+/// Whether it is that incarnation of that project.
+pub(super) fn is_of(status: &AgentStatus, project: &str, incarnation: u64) -> bool {
+    status.project == project && status.incarnation == incarnation
 }
 
 pub(super) fn doing(activity: Activity) -> Doing {

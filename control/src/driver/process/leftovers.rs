@@ -4,11 +4,13 @@
 
 use std::{
     ffi::OsStr,
+    io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::Instant;
 
@@ -28,10 +30,20 @@ pub(super) struct Traits {
     pub(super) init_file: PathBuf,
 }
 
+/// Why not all of them are gone.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EndError {
+    #[error("processes {0:?} of the compute do not end")]
+    Stay(Vec<u32>),
+    /// Nobody can say whether there are any.
+    #[error("the machine's processes cannot be looked at: {0}")]
+    Unseen(#[from] io::Error),
+}
+
 /// Ends all of them: asks first, and after `patience` does not ask. A server that is starting is not asked at all: a SIGTERM
-/// can hang it, and it has promised nobody anything. Answers how many there were, or the ids of those that would not go.
-pub(super) async fn end(traits: &Traits, patience: Duration) -> Result<usize, Vec<u32>> {
-    let found = find(traits);
+/// can hang it, and it has promised nobody anything. Answers how many there were.
+pub(super) async fn end(traits: &Traits, patience: Duration) -> Result<usize, EndError> {
+    let found = find(traits)?;
     if found.is_empty() {
         return Ok(0);
     }
@@ -42,45 +54,79 @@ pub(super) async fn end(traits: &Traits, patience: Duration) -> Result<usize, Ve
         (Signal::TERM, patience)
     };
     signal(traits, &found, first);
-    if gone(traits, patience).await {
+    if gone(traits, patience).await? {
         return Ok(found.len());
     }
-    signal(traits, &find(traits), Signal::KILL);
-    if gone(traits, KILL_PATIENCE).await {
+    signal(traits, &find(traits)?, Signal::KILL);
+    if gone(traits, KILL_PATIENCE).await? {
         Ok(found.len())
     } else {
-        Err(find(traits))
+        Err(EndError::Stay(find(traits)?))
     }
 }
 
 /// Whether all of them are gone by themselves within `patience`.
-pub(super) async fn gone(traits: &Traits, patience: Duration) -> bool {
+pub(super) async fn gone(traits: &Traits, patience: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + patience;
-    while !find(traits).is_empty() {
+    while !find(traits)?.is_empty() {
         if Instant::now() >= deadline {
-            return false;
+            return Ok(false);
         }
         tokio::time::sleep(LOOK).await;
     }
-    true
+    Ok(true)
 }
 
-/// /proc is memory: a few hundred small reads, no disk.
-fn find(traits: &Traits) -> Vec<u32> {
-    let Ok(processes) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| traits.fit(*pid)).collect()
+/// Whether the project's agent runs.
+pub(super) fn agent_lives(traits: &Traits) -> io::Result<bool> {
+    search(|arguments| traits.fit_agent(arguments)).map(|pids| !pids.is_empty())
+}
+
+fn find(traits: &Traits) -> io::Result<Vec<u32>> {
+    search(|arguments| traits.fit_any(arguments))
+}
+
+/// /proc is memory: a few hundred small reads, no disk. Fails where it cannot be read, as without a free descriptor: that
+/// nothing was found would be no answer.
+fn search(fit: impl Fn(&[&OsStr]) -> bool) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if started_with(pid, &fit)? {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether what it was started with fits. No, for a process that is gone, or is none of ours to read.
+fn started_with(pid: u32, fit: impl Fn(&[&OsStr]) -> bool) -> io::Result<bool> {
+    match std::fs::read(format!("/proc/{pid}/cmdline")) {
+        // Empty for a process that has ended and was not waited for: that one holds nothing any more.
+        Ok(cmdline) => Ok(fit(&arguments(&cmdline))),
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+            ) =>
+        {
+            Err(error)
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+fn arguments(cmdline: &[u8]) -> Vec<&OsStr> {
+    cmdline.split(|byte| *byte == 0).map(OsStr::from_bytes).collect()
 }
 
 fn signal(traits: &Traits, pids: &[u32], signal: Signal) {
     for pid in pids {
         let Some(handle) = open(*pid) else { continue };
         // Looked at only after the handle is held: from here on it means this process or none.
-        if traits.fit(*pid)
+        if started_with(*pid, |arguments| traits.fit_any(arguments)).unwrap_or_default()
             && let Err(error) = pidfd_send_signal(&handle, signal)
         {
             tracing::warn!(pid, %error, "cannot signal a process that was left behind");
@@ -93,21 +139,22 @@ fn open(pid: u32) -> Option<OwnedFd> {
 }
 
 impl Traits {
-    fn fit(&self, pid: u32) -> bool {
-        // Empty for a process that has ended and was not waited for: that one holds nothing any more.
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|cmdline| self.fit_cmdline(&cmdline))
+    fn fit_any(&self, arguments: &[&OsStr]) -> bool {
+        self.fit_agent(arguments) || self.fit_server(arguments)
     }
 
-    fn fit_cmdline(&self, cmdline: &[u8]) -> bool {
-        let arguments: Vec<&OsStr> = cmdline.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
-        let [program, rest @ ..] = arguments.as_slice() else {
+    fn fit_agent(&self, arguments: &[&OsStr]) -> bool {
+        let [_program, agent, run, spec_flag, spec, ..] = arguments else {
             return false;
         };
-        if let [agent, run, spec_flag, spec, ..] = rest
-            && (*agent, *run, *spec_flag) == (OsStr::new("agent"), OsStr::new("run"), OsStr::new("--spec"))
-        {
-            return Path::new(spec) == self.spec;
-        }
+        (*agent, *run, *spec_flag) == (OsStr::new("agent"), OsStr::new("run"), OsStr::new("--spec"))
+            && Path::new(spec) == self.spec
+    }
+
+    fn fit_server(&self, arguments: &[&OsStr]) -> bool {
+        let [program, rest @ ..] = arguments else {
+            return false;
+        };
         let name = Path::new(program).file_name().map(OsStr::as_bytes).unwrap_or_default();
         let is_server = name.starts_with(b"mariadbd") || name.starts_with(b"mysqld");
         is_server && rest.iter().any(|argument| self.is_inside(argument))
@@ -169,7 +216,7 @@ mod tests {
     #[test]
     fn knows_agents_and_servers_and_leaves_all_others_alone() {
         let traits = traits(Path::new("/d/projects/demo"));
-        let fits = |words: &[&str]| traits.fit_cmdline(words.join("\0").as_bytes());
+        let fits = |words: &[&str]| traits.fit_any(&arguments(words.join("\0").as_bytes()));
         assert!(fits(&[
             "/bin/selkie",
             "agent",
@@ -205,9 +252,9 @@ mod tests {
         let waiter = std::thread::spawn(|| outcome(child));
         // Longer than it takes the shell to say that it was asked.
         let ended = end(&traits(dir.path()), Duration::from_secs(2)).await;
-        assert_eq!(ended, Ok(1));
+        assert_eq!(ended.unwrap(), 1);
         assert_eq!(waiter.join().unwrap(), (Some(9), "asked\n".into()));
-        assert_eq!(end(&traits(dir.path()), Duration::ZERO).await, Ok(0));
+        assert_eq!(end(&traits(dir.path()), Duration::ZERO).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -216,7 +263,7 @@ mod tests {
         std::fs::write(dir.path().join("init.sql"), "").unwrap();
         let child = deaf(dir.path());
         let waiter = std::thread::spawn(|| outcome(child));
-        assert_eq!(end(&traits(dir.path()), Duration::from_secs(60)).await, Ok(1));
+        assert_eq!(end(&traits(dir.path()), Duration::from_secs(60)).await.unwrap(), 1);
         assert_eq!(waiter.join().unwrap(), (Some(9), String::new()));
     }
 }

@@ -1,10 +1,10 @@
 //! News of one running compute: its agent's stream, held open and begun again when it breaks, becomes reports to the keeper.
 //! The end of the agent is the end of the compute.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use control_api::agent::{AgentStatus, Phase};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::Streaming;
 
 use super::{
@@ -16,6 +16,12 @@ use crate::{
     name::ProjectId,
     store::Observed,
 };
+
+/// An agent that lives and is not reached for so long hangs, or cannot be talked to any more, and its server cannot be stopped
+/// cleanly then: longer than a want of descriptors or memory lasts. Its clients are served meanwhile.
+const SILENCE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between the tries to reach it again.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Carries what an agent says to the compute's keeper, until either is gone.
 pub(super) struct News {
@@ -65,25 +71,71 @@ impl News {
         drop(self.sender.send(Report::Exited(how)).await);
     }
 
-    /// The stream broke although the agent is still there.
+    /// The stream broke. `None`: the agent is gone, or is another's, or was not reached in time.
     async fn reconnect(&self) -> Option<Streaming<AgentStatus>> {
-        if !self.inner.serves(&self.id, self.incarnation).await {
-            return None;
+        let broke = Instant::now();
+        let mut said = false;
+        loop {
+            match self.stream_again().await {
+                Again::Stream(stream) => {
+                    if said {
+                        tracing::info!(project = %self.id, "the agent is reached again");
+                    }
+                    return Some(*stream);
+                }
+                Again::Another => return None,
+                Again::Unreached => {}
+            }
+            if !self.inner.agent_lives(&self.id) || broke.elapsed() >= SILENCE_PATIENCE {
+                return None;
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(project = %self.id, "an agent that lives is not reached; its server serves on, and it is tried again");
+            }
+            tokio::select! {
+                () = self.sender.closed() => return None,
+                () = tokio::time::sleep(AGAIN_AFTER) => {}
+            }
         }
-        Agent::connect(&self.inner.paths.agent_socket(&self.id))
-            .await?
-            .watch()
-            .await
     }
 
-    /// The agent is gone without a word. Its mariadbd may live on, and nobody could stop it any more.
+    async fn stream_again(&self) -> Again {
+        let Some(mut agent) = Agent::connect(&self.inner.paths.agent_socket(&self.id)).await else {
+            return Again::Unreached;
+        };
+        match agent.status().await {
+            Some(status) if !agent::is_of(&status, self.id.as_str(), self.incarnation) => return Again::Another,
+            Some(_) => {}
+            None => return Again::Unreached,
+        }
+        agent
+            .watch()
+            .await
+            .map_or(Again::Unreached, |stream| Again::Stream(Box::new(stream)))
+    }
+
+    /// The agent is gone without a word, or as good as gone. Its mariadbd may live on, and nobody could stop it any more.
     async fn lost(self) {
         if self.sender.is_closed() {
             return;
         }
+        let how = if self.inner.agent_lives(&self.id) {
+            "its agent did not answer any more"
+        } else {
+            "its agent ended"
+        };
         if let Err(error) = self.inner.end_leftovers(&self.id).await {
             tracing::error!(project = %self.id, %error, "an agent is gone and its server is not");
         }
-        drop(self.sender.send(Report::Exited("its agent ended".into())).await);
+        drop(self.sender.send(Report::Exited(how.into())).await);
     }
+}
+
+/// What a try to reach an agent again came to.
+enum Again {
+    /// What it says from here on, beginning with how things stand.
+    Stream(Box<Streaming<AgentStatus>>),
+    /// Who answers there is another incarnation's.
+    Another,
+    Unreached,
 }
