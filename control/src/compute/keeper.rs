@@ -85,6 +85,8 @@ pub(super) struct Keeper {
     killed: u32,
     /// Starts in a row that the store did not take down.
     unwritten: u32,
+    /// A start found its project gone.
+    is_deleted: bool,
     back_off_until: Option<Instant>,
     /// The permit to start, held while starting.
     turn: Option<OwnedSemaphorePermit>,
@@ -150,6 +152,7 @@ impl Keeper {
             failures: 0,
             killed: 0,
             unwritten: 0,
+            is_deleted: false,
             back_off_until: None,
             turn: None,
             tasks: JoinSet::new(),
@@ -495,21 +498,24 @@ impl Keeper {
             .await
         {
             Ok(whole) => {
+                self.is_deleted = false;
                 self.record = whole.record.compute.clone();
                 self.publish();
                 let driver = self.parts.driver.clone();
                 self.spawn_in_state(async move { Outcome::Started(Box::new(driver.start(&whole).await)) });
             }
+            Err(StoreError::NotFound(_)) => {
+                // Deleted while somebody waited.
+                self.is_deleted = true;
+                self.next
+                    .push_back((Event::StartFailed, Some("the project was deleted".into())));
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot begin a start");
                 let reason = "the control plane cannot write down its beginning".to_owned();
                 // Nothing has begun, and a store that is away comes back: who waits is served then, where there is time left.
-                let event = match error {
-                    StoreError::NotFound(_) => Event::StartFailed,
-                    _ => Event::StartKilled,
-                };
                 self.unwritten = self.unwritten.saturating_add(1);
-                self.next.push_back((event, Some(reason)));
+                self.next.push_back((Event::StartKilled, Some(reason)));
             }
         }
     }

@@ -51,6 +51,7 @@ impl Keeper {
 
     pub(super) fn refuse_wakers(&mut self) {
         let error = match &self.record {
+            _ if self.is_deleted => WakeError::NotFound,
             ComputeRecord {
                 state: ComputeState::Failed,
                 reason,

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-use harness::client::{run, value};
+use harness::client::{error_code, run, value};
 use harness::proxy::{Then, Trouble, seed};
-use harness::{Endpoint, Project, Proxy, Raw, Selkie, eventually};
+use harness::{Endpoint, Project, Proxy, Raw, Selkie, eventually, process};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::metric;
 use super::writer::Writer;
+use crate::chaos::bill;
 use crate::service::Service;
 use crate::services_tls::certificates;
 
 const CLIENTS: u32 = 3;
+/// Projects that are made, used and suspended while the way is cut; every other one is deleted so, too.
+const ROUNDS: u32 = 6;
 const LASTS: Duration = Duration::from_secs(5);
 /// Of a client: longer than the gateway lets it wait for a database.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -174,4 +177,94 @@ async fn a_gateway_and_a_control_plane_that_lost_each_other_without_a_word_notic
     drop(client);
     places.gateway.stop();
     places.selkie.logs.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_woken_suspended_and_deleted_over_a_way_that_is_cut_is_so_at_both_ends() {
+    let seed = seed("made over a way that is cut", 7);
+    let places = Places::new().await;
+    let (selkie, proxy) = (&places.selkie, &places.proxy);
+    let (mut kept, mut deleted) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        proxy.foul(Trouble {
+            seed: seed + u64::from(round),
+            ends: &[Then::End, Then::Reset, Then::HalfClose],
+            until_max: 4 << 10,
+            delay_max: Duration::from_millis(20),
+        });
+        proxy.cut();
+        let project = selkie.project("cut").await;
+        Writer::make_table(&project.endpoint).await;
+        project.suspend().await;
+        let user = project.user("more", "what more alone knows").await;
+        let mut writing = JoinSet::new();
+        writing.spawn(Writer::new(round, places.through(&user), PATIENCE).writes_for(Duration::from_millis(1500)));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        proxy.cut();
+        project.suspend_without_waiting().await;
+        proxy.cut();
+        if round % 2 == 1 {
+            let path = format!("/projects/{}", project.id);
+            let answer = selkie.rest("DELETE", &path, None).await;
+            assert!((200..300).contains(&answer.status), "{answer:?}");
+            deleted.push((project, user));
+            writing.join_all().await;
+        } else {
+            let writer = writing.join_all().await.remove(0);
+            kept.push((project, user, writer));
+        }
+    }
+    let (tried, cuts) = (
+        kept.iter().map(|(_, _, writer)| writer.acknowledged()).sum::<usize>(),
+        proxy.connections(),
+    );
+    assert!(
+        tried > 0 && cuts > 2 * u64::from(ROUNDS),
+        "{tried} rows, {cuts} connections: which tests nothing"
+    );
+    proxy.calm();
+    let last = selkie.project("last").await;
+    places.hears_of_changes(&last, "latest").await;
+    for (project, user, writer) in &kept {
+        let mut conn = places.through(user).connect().await;
+        let rows: usize = value(&mut conn, "SELECT COUNT(DISTINCT n) FROM t")
+            .await
+            .and_then(|rows| rows.parse().ok())
+            .expect("a number");
+        assert!(rows >= writer.acknowledged(), "{rows} of {}", writer.acknowledged());
+        eventually(
+            format_args!("{rows} rows are on the bill of {}", project.id),
+            async || {
+                let path = format!("/projects/{}/usage?granularity=total", project.id);
+                let usage = selkie.rest("GET", &path, None).await.json();
+                let inserts = usage["periods"][0]["inserts"].as_u64().unwrap_or_default();
+                assert!(
+                    inserts <= writer.sent().into(),
+                    "{inserts} inserts, {} were sent",
+                    writer.sent()
+                );
+                (inserts >= writer.acknowledged() as u64).then_some(())
+            },
+        )
+        .await;
+        drop(conn);
+        project.suspend().await;
+        let wrong = bill::what_is_wrong(selkie, &project.id).await;
+        assert!(wrong.is_empty(), "{} is billed {wrong:#?}", project.id);
+    }
+    for (project, user) in &deleted {
+        assert_eq!(
+            error_code(places.through(user).try_connect().await),
+            1045,
+            "{}",
+            project.id
+        );
+        let dir = selkie.data_dir().join("projects").join(&project.id);
+        eventually(format_args!("nothing is left of {}", project.id), async || {
+            (!dir.exists() && process::of_directory(&dir).is_empty()).then_some(())
+        })
+        .await;
+    }
+    places.gateway.stop();
+    selkie.logs.check();
 }
