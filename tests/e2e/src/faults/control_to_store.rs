@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::metric;
 use super::writer::Writer;
 use crate::chaos::bill;
 
@@ -108,6 +109,9 @@ async fn a_control_plane_behind_a_bad_way_to_its_store_keeps_what_it_said() {
     })
     .await;
     assert_eq!(project.compute().await.incarnation, 1, "what ran was taken over");
+    let control = selkie.api().replace("/api/v1", "");
+    let lost = metric(&control, "selkie_control_leases_lost_total").await;
+    assert!(lost >= 1.0, "who could not renew has lost the lead");
     assert!(!made.is_empty(), "nothing was made, which tests nothing");
     for name in &made {
         let user = project

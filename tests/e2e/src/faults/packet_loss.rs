@@ -31,6 +31,7 @@ fn lost_packets_cost_time_and_nothing_else() {
         network.lose_nothing();
         for writer in &writers {
             assert!(writer.told.is_empty(), "no error of a server's: {:?}", writer.told);
+            assert_eq!(writer.connections, 1, "client {} lost its connection", writer.number());
             writer.is_right(&project.endpoint).await;
         }
         eventually("the gateway has let everybody go", async || {

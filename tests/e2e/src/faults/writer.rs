@@ -18,6 +18,8 @@ pub(super) struct Writer {
     /// A client of a silent connection knows of it by its own time limit alone.
     patience: Duration,
     conn: Option<Conn>,
+    /// How often it had to connect.
+    pub(super) connections: u32,
     sent: u32,
     acknowledged: BTreeSet<u32>,
     /// Codes of the server's errors, with an example.
@@ -37,6 +39,7 @@ impl Writer {
             endpoint,
             patience,
             conn: None,
+            connections: 0,
             sent: 0,
             acknowledged: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -74,9 +77,11 @@ impl Writer {
     async fn writes_once(&mut self) -> Result<(), ()> {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => Conn::new(self.endpoint.opts())
-                .await
-                .map_err(|error| self.hears(error))?,
+            None => {
+                self.connections += 1;
+                let connected = Conn::new(self.endpoint.opts()).await;
+                connected.map_err(|error| self.hears(error))?
+            }
         };
         let (client, n) = (self.number, self.sent + 1);
         let whose = format!("SELECT 'for {client}, {n}'");
