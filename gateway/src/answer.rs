@@ -481,6 +481,7 @@ impl<S: Future<Output = ShutOut>> Ends<'_, S> {
             why = self.shut_out.as_mut() => match why {
                 ShutOut::Network => AnswerError::ShutOut(self.from),
                 ShutOut::User => AnswerError::UserGone,
+                ShutOut::Project => AnswerError::Removed,
             },
             () = self.over.as_mut() => {
                 self.drain.cuts();

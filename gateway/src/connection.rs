@@ -299,6 +299,7 @@ impl Served {
             park,
             capabilities: connection.capabilities,
             pinned_idle_timeout: project.pinned_idle_timeout().unwrap_or(park.pinned_idle_timeout),
+            last_command: config.drain.timeout,
             pins: Pins {
                 project: Arc::clone(project),
                 who,

@@ -25,7 +25,7 @@ use mysql_wire::client_stream::ClientScanner;
 use mysql_wire::response::{Expect, ResponseScanner};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::accounts::{Accounts, Change};
 use crate::activity::{InFlight, Pinned, Pins};
@@ -113,15 +113,18 @@ pub(crate) enum RelayError {
     Killed { sequence: Option<u8> },
     #[error("{from} is in none of the project's allowed networks")]
     ShutOut { from: IpAddr, sequence: u8 },
+    #[error("its user was deleted")]
+    UserGone { sequence: u8 },
 }
 
 impl RelayError {
     /// Of the ERR packet that tells the client.
     pub(crate) fn sequence(&self) -> u8 {
         match self {
-            Self::ComputeGone { sequence, .. } | Self::Draining { sequence } | Self::ShutOut { sequence, .. } => {
-                *sequence
-            }
+            Self::ComputeGone { sequence, .. }
+            | Self::Draining { sequence }
+            | Self::ShutOut { sequence, .. }
+            | Self::UserGone { sequence } => *sequence,
             Self::Killed { sequence } => sequence.unwrap_or(1),
             _ => 1,
         }
@@ -137,7 +140,7 @@ impl ClientFacing for RelayError {
             Self::Evicted { .. } => ErrorKind::Limited,
             Self::Draining { .. } => ErrorKind::Ours,
             Self::Killed { .. } => Killed.kind(),
-            Self::ShutOut { .. } => ErrorKind::Denied,
+            Self::ShutOut { .. } | Self::UserGone { .. } => ErrorKind::Denied,
         }
     }
 
@@ -156,6 +159,7 @@ impl ClientFacing for RelayError {
             Self::Draining { .. } => Some(Told::shutdown(SHUTDOWN_TEXT)),
             Self::Killed { sequence } => sequence.and_then(|_| Killed.told()),
             Self::ShutOut { from, .. } => Some(Told::shut_out(*from)),
+            Self::UserGone { .. } => Some(Told::user_gone()),
         }
     }
 }
@@ -185,6 +189,8 @@ pub(crate) struct Surroundings<'a> {
     /// What was agreed with the compute.
     pub(crate) capabilities: Capabilities,
     pub(crate) pinned_idle_timeout: Duration,
+    /// For the command in flight of a session whose user is deleted.
+    pub(crate) last_command: Duration,
     /// Where sessions that cannot park are named.
     pub(crate) pins: Pins,
     /// Whom to ask about statements that change accounts.
@@ -217,6 +223,8 @@ pub(crate) async fn run<C: Readable>(
     let mut idle = pin!(sleep_until(Instant::now() + surroundings.park.after));
     let mut glance = pin!(sleep_until(Instant::now() + GLANCE));
     let mut glancing = false;
+    let last_command = surroundings.last_command;
+    let mut overdue = pin!(None::<Sleep>);
     let mut relay = Relay::new(client, compute, replay, first, surroundings, on_first_byte);
     let mut registered = false;
     poll_fn(|cx| {
@@ -251,6 +259,16 @@ pub(crate) async fn run<C: Readable>(
                 relay.leaves = true;
                 continue;
             }
+            if relay.user_is_gone && !relay.is_overdue {
+                if overdue.is_none() {
+                    overdue.set(Some(sleep_until(Instant::now() + last_command)));
+                }
+                let elapsed = overdue.as_mut().as_pin_mut().map(|timer| timer.poll(cx));
+                if elapsed.is_some_and(|elapsed| elapsed.is_ready()) {
+                    relay.is_overdue = true;
+                    continue;
+                }
+            }
             // Whoever waits for something must be woken by it the next time, too: polled anew when it has happened, not at
             // every turn.
             let mut again = false;
@@ -259,7 +277,7 @@ pub(crate) async fn run<C: Readable>(
                 nudges = nudges_now;
                 nudged.set(running.nudged());
                 let _ = nudged.as_mut().poll(cx);
-                relay.look_at_networks();
+                relay.look_at_doors();
                 again = true;
             }
             let asks_now = own.asks();
@@ -367,6 +385,10 @@ struct Relay<'a, C, F> {
     skipping: bool,
     /// The client's address is in none of the project's networks any more.
     shut_out: bool,
+    /// The client's user was deleted, or made again since: the command in flight is its last.
+    user_is_gone: bool,
+    /// That took too long.
+    is_overdue: bool,
     client_closed: bool,
     /// Compute to client: what was read, of which `to_pass` bytes are for the client; the rest is the beginning of a
     /// packet that must be seen further.
@@ -442,7 +464,6 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             // A server that reports nothing may change anything.
             around.session.tracked.hidden();
         }
-        let shut_out = !around.pins.project.admits(around.from);
         let now = Instant::now();
         let around_asks = around.killer.own.asks();
         let mut relay = Self {
@@ -456,7 +477,9 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             commands: ClientScanner::new(),
             hold: None,
             skipping: false,
-            shut_out,
+            shut_out: false,
+            user_is_gone: false,
+            is_overdue: false,
             client_closed: false,
             down: None,
             to_pass: 0,
@@ -497,6 +520,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
             released: false,
             on_first_byte: Some(on_first_byte),
         };
+        relay.look_at_doors();
         relay.inject(replay, Own::Replay);
         relay
     }
@@ -623,6 +647,12 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 None => self.compute_cut("the project's allowed networks have changed"),
             });
         }
+        if self.user_is_gone && (answered || self.is_overdue) {
+            return Err(match self.boundary_sequence() {
+                Some(sequence) => RelayError::UserGone { sequence },
+                None => self.compute_cut("the user was deleted"),
+            });
+        }
         let over = self.around.drain.over.is_raised();
         let in_transaction = self.around.session.in_transaction();
         if over || (self.leaves && answered && !in_transaction) {
@@ -652,8 +682,13 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         }
     }
 
-    fn look_at_networks(&mut self) {
-        self.shut_out |= !self.around.pins.project.admits(self.around.from);
+    /// Whether the client may still be here.
+    fn look_at_doors(&mut self) {
+        let Surroundings {
+            pins, from, session, ..
+        } = &self.around;
+        self.shut_out |= !pins.project.admits(*from);
+        self.user_is_gone |= !pins.project.knows(&session.identity.user, session.life);
     }
 
     fn compute_cut(&self, reason: &str) -> RelayError {

@@ -47,7 +47,7 @@ pub(crate) struct Project {
     pinned_idle_timeout: ArcSwapOption<Duration>,
     /// Where clients may come from. None: from anywhere.
     allowed_networks: ArcSwapOption<Networks>,
-    /// Tells sessions without a compute to look at `allowed_networks`, and for their users.
+    /// Tells sessions without a compute to look at `allowed_networks`, and for their users and the project.
     doors_changed: Notify,
     /// The wake in flight, kept alive by those who wait for it.
     pub(crate) flight: Mutex<Weak<Flight>>,
@@ -64,6 +64,8 @@ pub(crate) enum ShutOut {
     Network,
     /// It was deleted, or made again since.
     User,
+    /// The same of the project.
+    Project,
 }
 
 /// Which project a login is for, and the user's name there. `named`: what the client has named besides its login name, by
@@ -146,7 +148,7 @@ impl Project {
         self.access.load().lives(user, life)
     }
 
-    /// Completes when a client from there may be here no more, or its user is gone. Cancel-safe.
+    /// Completes when a client from there may be here no more, or its user or the project is gone. Cancel-safe.
     pub(crate) async fn shuts_out(&self, ip: IpAddr, user: &str, life: u64) -> ShutOut {
         loop {
             // Before the look: a change right after it is not missed.
@@ -157,11 +159,14 @@ impl Project {
             if !self.knows(user, life) {
                 return ShutOut::User;
             }
+            if matches!(self.compute(), ComputeView::Removed) {
+                return ShutOut::Project;
+            }
             changed.await;
         }
     }
 
-    /// Where clients may come from, from now on; sessions look whether they still may be here.
+    /// Where clients may come from, from now on.
     fn allow(&self, networks: &[String]) {
         let allowed = (!networks.is_empty()).then(|| {
             Networks::parse(networks).unwrap_or_else(|error| {
@@ -174,6 +179,11 @@ impl Project {
             return;
         }
         self.allowed_networks.store(allowed.map(Arc::new));
+        self.doors_have_changed();
+    }
+
+    /// Sessions look whether they may still be here.
+    fn doors_have_changed(&self) {
         self.doors_changed.notify_waiters();
         if let Some(running) = self.known().running() {
             running.nudge();
@@ -192,6 +202,7 @@ impl Project {
 
     fn remove(&self) {
         self.known().remove("the project was deleted");
+        self.doors_changed.notify_waiters();
     }
 
     /// For a change. Each is complete before anything can panic.
@@ -206,7 +217,7 @@ impl Project {
         let anybody_is_gone = !access.has_all_of(&before);
         self.access.store(access);
         if anybody_is_gone {
-            self.doors_changed.notify_waiters();
+            self.doors_have_changed();
         }
         let own = |ms: u32| (ms > 0).then(|| Arc::new(Duration::from_millis(ms.into())));
         self.wake_timeout.store(own(said.wake_timeout_ms));

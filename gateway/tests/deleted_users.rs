@@ -1,4 +1,4 @@
-//! Sessions of users that are deleted, or deleted and made again under their name.
+//! Sessions of users that are deleted, or deleted and made again under their name, and of projects that are.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -75,47 +75,106 @@ async fn last_word(client: &mut Client) -> String {
     err(&told)
 }
 
-#[tokio::test]
-async fn sessions_of_a_deleted_user_end_and_those_at_a_database_when_they_let_go_of_it() {
-    let (ann, bob) = (user("ann", "a", 1), user("bob", "b", 2));
-    let world = world(with_users(&[ann.clone(), bob.clone()])).await;
+/// A server that runs, and what control says with it.
+fn running(world: &World) -> (FakeCompute, proto::Compute) {
     let compute = FakeCompute::start(world.dir.path(), "c", ALL);
     let running = ready(1, &compute.socket);
-    world
-        .script
-        .wakes
-        .lock()
-        .unwrap()
-        .insert("demo".into(), Ok(running.clone()));
-    let mut idle = log_in(&world, "ann", "a").await.unwrap();
-    let mut others = log_in(&world, "bob", "b").await.unwrap();
-    let mut attached = log_in(&world, "ann", "a").await.unwrap();
-    ask(&mut attached, "DO 0").await.unwrap();
-    let said = |users: &[proto::User], compute: &proto::Compute| proto::Project {
+    let woken = ("demo".to_owned(), Ok(running.clone()));
+    world.script.wakes.lock().unwrap().extend([woken]);
+    (compute, running)
+}
+
+fn said(users: &[proto::User], compute: &proto::Compute) -> proto::Project {
+    proto::Project {
         compute: Some(compute.clone()),
         ..with_users(users)
+    }
+}
+
+/// The server has been asked that.
+async fn is_at(compute: &FakeCompute, query: &str) {
+    let asked = async {
+        while !compute.seen.lock().unwrap().clients_queries().contains(&query) {
+            tokio::task::yield_now().await;
+        }
     };
+    timeout(GUARD, asked).await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_of_a_deleted_user_end_at_a_database_too_and_nobody_elses() {
+    let (ann, bob) = (user("ann", "a", 1), user("bob", "b", 2));
+    let world = world(with_users(&[ann, bob.clone()])).await;
+    let (_compute, running) = running(&world);
+    let mut idle = log_in(&world, "ann", "a").await.unwrap();
+    let mut attached = log_in(&world, "ann", "a").await.unwrap();
+    ask(&mut attached, "DO 0").await.unwrap();
+    let mut open = log_in(&world, "ann", "a").await.unwrap();
+    ask(&mut open, "BEGIN").await.unwrap();
+    let mut others = log_in(&world, "bob", "b").await.unwrap();
+    ask(&mut others, "BEGIN").await.unwrap();
     world.script.publish(said(std::slice::from_ref(&bob), &running)).await;
-    assert_eq!(last_word(&mut idle).await, GONE);
+    for client in [&mut idle, &mut attached, &mut open] {
+        assert_eq!(last_word(client).await, GONE);
+    }
     assert!(log_in(&world, "ann", "a").await.err().unwrap().starts_with("1045 "));
-    // As at MariaDB, where DROP USER ends no connection; a new one it is not given.
-    ask(&mut attached, "DO 1").await.unwrap();
-    ask(&mut others, "DO 2").await.unwrap();
     let made_again = [user("ann", "other", 3), bob];
     world.script.publish(said(&made_again, &running)).await;
-    comes_in(&world, "ann", "other").await;
-    ask(&mut attached, "DO 3").await.unwrap();
-    let draining = proto::Compute {
-        state: proto::ComputeState::Draining.into(),
-        ..running.clone()
-    };
-    world.script.publish(said(&made_again, &draining)).await;
-    assert_eq!(timeout(GUARD, world.script.drained()).await.unwrap().refused, "");
-    assert_eq!(last_word(&mut attached).await, GONE);
-    let again = ready(2, &compute.socket);
-    world.script.publish(said(&made_again, &again)).await;
-    world.script.wakes.lock().unwrap().insert("demo".into(), Ok(again));
-    ask(&mut others, "DO 4").await.unwrap();
+    let mut ann = comes_in(&world, "ann", "other").await;
+    ask(&mut ann, "DO 1").await.unwrap();
+    ask(&mut others, "COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_command_in_flight_of_a_deleted_user_is_answered_and_is_the_last() {
+    let (ann, bob) = (user("ann", "a", 1), user("bob", "b", 2));
+    let world = world(with_users(&[ann, bob.clone()])).await;
+    let (compute, running) = running(&world);
+    let mut ann = log_in(&world, "ann", "a").await.unwrap();
+    ask(&mut ann, "BEGIN").await.unwrap();
+    ann.query("WAIT").await;
+    is_at(&compute, "WAIT").await;
+    world.script.publish(said(&[bob], &running)).await;
+    timeout(GUARD, async { while log_in(&world, "ann", "a").await.is_ok() {} })
+        .await
+        .unwrap();
+    // Its next one it has sent already, and the gateway has had time to read it.
+    ann.query("COMMIT").await;
+    for _ in 0..4 {
+        log_in(&world, "bob", "b").await.unwrap();
+    }
+    compute.answers.notify_one();
+    let (_, answer) = timeout(GUARD, ann.read()).await.unwrap().unwrap();
+    assert_eq!(answer[0], 0, "{}", err(&answer));
+    assert_eq!(last_word(&mut ann).await, GONE);
+    assert!(!compute.seen.lock().unwrap().clients_queries().contains(&"COMMIT"));
+}
+
+#[tokio::test]
+async fn a_command_of_a_deleted_user_that_does_not_end_is_cut_when_the_time_is_over() {
+    let one = with_users(&[user("ann", "a", 1)]);
+    let world = World::start_with([one], |raw| raw.drain_timeout = "50ms".into()).await;
+    let (compute, running) = running(&world);
+    let mut ann = log_in(&world, "ann", "a").await.unwrap();
+    ann.query("HANG").await;
+    is_at(&compute, "HANG").await;
+    world.script.publish(said(&[], &running)).await;
+    assert_eq!(last_word(&mut ann).await, GONE);
+}
+
+#[tokio::test]
+async fn sessions_of_a_deleted_project_end_idle_ones_too() {
+    let world = world(with_users(&[user("ann", "a", 1)])).await;
+    let (_compute, running) = running(&world);
+    let mut idle = log_in(&world, "ann", "a").await.unwrap();
+    let mut attached = log_in(&world, "ann", "a").await.unwrap();
+    ask(&mut attached, "DO 0").await.unwrap();
+    world.script.publish(said(&[user("ann", "a", 1)], &running)).await;
+    world.script.remove("demo").await;
+    for client in [&mut idle, &mut attached] {
+        assert_eq!(last_word(client).await, "1053 08S01 The project was deleted");
+    }
+    assert!(log_in(&world, "ann", "a").await.err().unwrap().starts_with("1045 "));
 }
 
 #[tokio::test]

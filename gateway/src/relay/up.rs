@@ -109,7 +109,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             let Some(buffer) = &mut self.up else { break };
             self.up_is_long = buffer.is_full();
             let bytes = &buffer.filled()[self.to_send..];
-            if bytes.is_empty() {
+            if bytes.is_empty() || self.user_is_gone && self.commands.is_at_boundary() {
                 break;
             }
             match self.commands.scan(bytes).map_err(command_error)? {

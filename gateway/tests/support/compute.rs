@@ -19,6 +19,7 @@ use mysql_wire::ok::ok_frame;
 use mysql_wire::status::StatusFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// Everything MariaDB 10.11 offers.
@@ -51,6 +52,8 @@ impl Seen {
 pub struct FakeCompute {
     pub socket: PathBuf,
     pub seen: Arc<Mutex<Seen>>,
+    /// Lets it answer a `WAIT`.
+    pub answers: Arc<Notify>,
     tasks: JoinSet<()>,
 }
 
@@ -61,14 +64,26 @@ impl FakeCompute {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut tasks = JoinSet::new();
         let seen_here = Arc::clone(&seen);
+        let answers = Arc::new(Notify::new());
+        let answers_here = Arc::clone(&answers);
         tasks.spawn(async move {
             let mut sessions = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                sessions.spawn(session(stream, offered, Arc::clone(&seen_here)));
+                sessions.spawn(session(
+                    stream,
+                    offered,
+                    Arc::clone(&seen_here),
+                    Arc::clone(&answers_here),
+                ));
             }
         });
-        Self { socket, seen, tasks }
+        Self {
+            socket,
+            seen,
+            answers,
+            tasks,
+        }
     }
 
     /// As a crash would: every connection breaks and nobody listens.
@@ -87,11 +102,16 @@ pub async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<(
     Ok((header.sequence, payload))
 }
 
-async fn session(mut stream: UnixStream, offered: Capabilities, seen: Arc<Mutex<Seen>>) {
-    let _ = converse(&mut stream, offered, seen).await;
+async fn session(mut stream: UnixStream, offered: Capabilities, seen: Arc<Mutex<Seen>>, answers: Arc<Notify>) {
+    let _ = converse(&mut stream, offered, seen, answers).await;
 }
 
-async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mutex<Seen>>) -> std::io::Result<()> {
+async fn converse(
+    stream: &mut UnixStream,
+    offered: Capabilities,
+    seen: Arc<Mutex<Seen>>,
+    answers: Arc<Notify>,
+) -> std::io::Result<()> {
     let greeting = Greeting {
         server_version: "5.5.5-10.11.19-MariaDB".into(),
         connection_id: 7,
@@ -175,6 +195,10 @@ async fn converse(stream: &mut UnixStream, offered: Capabilities, seen: Arc<Mute
                 StatusFlags::AUTOCOMMIT | StatusFlags::IN_TRANS,
                 capabilities,
             ),
+            (Some(Command::Query), "WAIT") => {
+                answers.notified().await;
+                ok_frame(&mut out, 1, StatusFlags::AUTOCOMMIT, capabilities);
+            }
             (Some(Command::Query), "HANG") => std::future::pending().await,
             (Some(Command::Query), text) if let Some(rows) = inventory(text) => {
                 let rows: Vec<Vec<_>> = rows
