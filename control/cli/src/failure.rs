@@ -1,7 +1,7 @@
 //! What a person is told when something did not work: one line, what and where, and what to do; and what a script is told,
 //! by the exit code.
 
-use std::{fmt::Display, process::ExitCode};
+use std::{fmt::Display, io::Write, process::ExitCode};
 
 /// An error on its way to the terminal.
 #[derive(Debug)]
@@ -44,10 +44,8 @@ impl Failure {
     }
 
     pub(crate) fn say(&self) {
-        #[allow(clippy::print_stderr, reason = "this is the command line")]
-        {
-            eprintln!("selkie: {}", self.text);
-        }
+        // Where nobody is there to read it, the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "selkie: {}", self.text);
     }
 
     pub(crate) fn code(&self) -> ExitCode {

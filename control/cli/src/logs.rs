@@ -1,4 +1,7 @@
 //! Where log lines go: a file in the data directory, and warnings to a terminal that watches.
+//!
+//! A line that cannot be written, to a full disk or a terminal that was closed, is lost and says nothing: what the library would
+//! say of it goes to standard error, too, and a standard error that is gone makes it panic.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -23,7 +26,10 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// For short-lived commands and agents.
 pub(crate) fn to_stderr(filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_default();
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = fmt::layer()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_ansi(false);
     // A second initialisation in one process changes nothing.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
 }
@@ -57,17 +63,23 @@ pub(crate) fn for_service(common: &Common, data_dir: &Path) -> Result<(), Failur
         LogFormat::Text => {
             let to_stderr = fmt::layer()
                 .with_writer(std::io::stderr)
+                .log_internal_errors(false)
                 .with_ansi(ansi)
                 .with_filter(level);
-            registry
-                .with(fmt::layer().with_writer(file).with_ansi(false))
-                .with(to_stderr)
-                .try_init()
+            let to_file = fmt::layer()
+                .with_writer(file)
+                .log_internal_errors(false)
+                .with_ansi(false);
+            registry.with(to_file).with(to_stderr).try_init()
         }
         LogFormat::Json => {
-            let to_stderr = fmt::layer().json().with_writer(std::io::stderr).with_filter(level);
+            let to_stderr = fmt::layer()
+                .json()
+                .with_writer(std::io::stderr)
+                .log_internal_errors(false)
+                .with_filter(level);
             registry
-                .with(fmt::layer().json().with_writer(file))
+                .with(fmt::layer().json().with_writer(file).log_internal_errors(false))
                 .with(to_stderr)
                 .try_init()
         }

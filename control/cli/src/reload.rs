@@ -15,8 +15,9 @@ use crate::failure::Failure;
 use crate::settings::Settings;
 
 /// Counts the SIGHUPs of this process, each of which asks for a reload; from here on none of them ends it. The exception is a
-/// terminal that was closed: what ran in it in the foreground ends as by SIGTERM.
+/// terminal that was closed: what ran in it in the foreground ends as by SIGTERM, unless it was started to outlive it (`nohup`).
 pub(crate) fn asked_by_signal(shutdown: &CancellationToken) -> Result<watch::Receiver<u64>, Failure> {
+    let outlives_terminal = hangups_are_ignored();
     let mut hangups = signal(SignalKind::hangup())?;
     let (asked, is_asked) = watch::channel(0);
     let shutdown = shutdown.clone();
@@ -24,15 +25,26 @@ pub(crate) fn asked_by_signal(shutdown: &CancellationToken) -> Result<watch::Rec
     #[allow(clippy::disallowed_methods, reason = "lives as long as the process")]
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            if began_in_terminal && !has_terminal() {
-                tracing::info!("the terminal was closed: ending");
+            if outlives_terminal && began_in_terminal && !has_terminal() {
+                tracing::info!("the terminal was closed: going on, as whoever ignored hangups at the start wants it");
+            } else if began_in_terminal && !has_terminal() {
+                // Before it is said: nobody may be there any more to read it.
                 shutdown.cancel();
+                tracing::info!("the terminal was closed: ending");
             } else {
                 asked.send_modify(|count| *count += 1);
             }
         }
     });
     Ok(is_asked)
+}
+
+/// Whether SIGHUP was ignored when this process began: what `nohup` does.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is signal 1.
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
 }
 
 /// The kernel takes the terminal from a session before it tells of the hangup.

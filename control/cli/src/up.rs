@@ -128,7 +128,8 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
         }
         told.write(&data_dir)?;
         let option_file = told.write_option_file(&data_dir)?;
-        announce(&told, option_file, &data_dir)?;
+        // Nobody may be there any more to read it; whoever needs it has `up.json`.
+        let _ = announce(&told, option_file, &data_dir);
         gateway.as_mut().await
     };
     let served = tokio::select! {
@@ -183,7 +184,7 @@ async fn demo_password(rest: &RestClient, earlier: Option<UpJson>, up: &Up) -> R
 }
 
 /// The short block that `up` ends with. No secret stands in it.
-fn announce(told: &UpJson, option_file: Option<PathBuf>, data_dir: &Path) -> Result<(), Failure> {
+fn announce(told: &UpJson, option_file: Option<PathBuf>, data_dir: &Path) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\nSelkie is up.\n")?;
     writeln!(out, "  MySQL    {}:{}", told.mysql.host, told.mysql.port)?;

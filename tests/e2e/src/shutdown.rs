@@ -1,7 +1,11 @@
 //! SIGTERM and Ctrl-C stop everything cleanly; the next start finds the data and the password.
 
-use harness::Selkie;
+use std::process::{Child, Command, Stdio};
+
 use harness::client::{run, value};
+use harness::selkie::up_command;
+use harness::wait::GUARD;
+use harness::{Selkie, eventually, http, process};
 use rustix::process::Signal;
 
 #[tokio::test]
@@ -76,4 +80,79 @@ async fn a_client_in_the_middle_of_a_query_gets_its_answer_or_a_reason() {
         selkie.pid(),
         std::time::Duration::from_secs(40)
     ));
+}
+
+/// `selkie up` in a terminal of its own, after some commands of a shell; its process id, and who holds the terminal. It
+/// says all that it has to say there, too.
+async fn up_in_terminal(selkie: &Selkie, before: &str) -> (u32, Child) {
+    let up = up_command(selkie.dir());
+    let words: Vec<_> = std::iter::once(up.get_program()).chain(up.get_args()).collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let terminal = Command::new("script")
+        .args(["-q", "-c"])
+        .arg(format!("{before} exec {} --log info", words.join(" ")))
+        .arg("/dev/null")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script, of bsdutils");
+    eventually("it is ready", async || {
+        (http::status(&format!("{}/readyz", selkie.gateway_http())).await == Some(200)).then_some(())
+    })
+    .await;
+    let all = process::of_directory(&selkie.data_dir());
+    let is_up =
+        |pid: &&u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0info\0"));
+    let pid = process::running(&all, "selkie").iter().find(is_up).copied();
+    (pid.expect("it runs"), terminal)
+}
+
+/// As its window does; the kernel tells who ran in there.
+fn close(mut terminal: Child) {
+    terminal.kill().expect("it held the terminal");
+    terminal.wait().expect("it held the terminal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_closed_ends_it_cleanly_and_with_nohup_it_serves_on() {
+    let selkie = Selkie::start().await;
+    let mut conn = selkie.demo().connect().await;
+    run(&mut conn, "CREATE TABLE kept (a INT)").await;
+    run(&mut conn, "INSERT INTO kept VALUES (42)").await;
+    drop(conn);
+    selkie.stop();
+
+    let (pid, terminal) = up_in_terminal(&selkie, "").await;
+    let mut conn = selkie.demo().connect().await;
+    assert_eq!(value(&mut conn, "SELECT a FROM kept").await.as_deref(), Some("42"));
+    close(terminal);
+    assert!(process::wait_for_exit(pid, GUARD), "it ends");
+    let left = process::of_directory(&selkie.data_dir());
+    assert!(left.is_empty(), "still running: {left:?}");
+    let said = selkie.logs.text();
+    assert!(said.contains("the terminal was closed: ending"), "{said}");
+
+    let (pid, terminal) = up_in_terminal(&selkie, "trap '' HUP;").await;
+    close(terminal);
+    eventually("it has noticed", async || {
+        selkie
+            .logs
+            .text()
+            .contains("the terminal was closed: going on")
+            .then_some(())
+    })
+    .await;
+    // A wake is said by all of its parts.
+    let mut conn = selkie.demo().connect().await;
+    assert_eq!(value(&mut conn, "SELECT a FROM kept").await.as_deref(), Some("42"));
+    drop(conn);
+    process::signal(pid, Signal::TERM);
+    assert!(process::wait_for_exit(pid, GUARD), "SIGTERM ends it");
+    let left = process::of_directory(&selkie.data_dir());
+    assert!(left.is_empty(), "still running: {left:?}");
+    let log = selkie.logs.text();
+    assert!(
+        !log.contains("[Note] InnoDB: Starting crash recovery"),
+        "mariadbd was not stopped cleanly:\n{log}"
+    );
 }
