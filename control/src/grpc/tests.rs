@@ -133,6 +133,29 @@ fn wake(project: &str) -> WakeRequest {
 }
 
 #[tokio::test]
+async fn what_only_a_later_gateway_says_is_passed_over() {
+    let server = Server::start().await;
+    let mut watch = server.watch().await;
+    watch.snapshot().await;
+    watch.requests.send(WatchRequest { message: None }).await.unwrap();
+    let create = server.plane.create("other");
+    let heard = async {
+        let event = watch.next().await;
+        watch.acknowledge(event.version).await;
+        event
+    };
+    let (_, event) = tokio::join!(create, heard);
+    assert!(matches!(event.event.unwrap(), Event::Project(project) if project.id == "other"));
+    let acknowledged = server
+        .plane
+        .publisher()
+        .acknowledged(event.version, Duration::from_secs(10));
+    assert!(acknowledged.await, "what it says next is heard");
+    drop(watch);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn no_call_works_without_the_token() {
     let server = Server::start().await;
     let mut client = server.client().await;

@@ -82,7 +82,9 @@ async fn acknowledge(mut requests: Streaming<WatchRequest>, acknowledger: Acknow
                 tracing::debug!(gateway, project, refused, "a gateway answers a drain");
                 acknowledger.drained(drained);
             }
-            _ => tracing::warn!(
+            // Of a gateway of a later version.
+            None => {}
+            Some(Message::Hello(_)) => tracing::warn!(
                 gateway,
                 "a gateway sent something else than an answer to what it was told"
             ),

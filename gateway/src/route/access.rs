@@ -262,6 +262,14 @@ impl User {
 
 impl From<&proto::User> for User {
     fn from(said: &proto::User) -> Self {
+        let require = proto::Require::try_from(said.require);
+        if require.is_err() {
+            // It was meant to keep somebody out.
+            tracing::error!(
+                user = said.name,
+                "what the account requires only a later version knows: nobody is let in"
+            );
+        }
         Self {
             // A verifier of another length verifies nothing: the account then has none.
             native: said.native_sha1.as_slice().try_into().ok(),
@@ -278,8 +286,8 @@ impl From<&proto::User> for User {
                 .take(PROOFS_MAX)
                 .filter_map(|key| key.as_slice().try_into().ok())
                 .collect(),
-            locked: said.locked,
-            require: match said.require() {
+            locked: said.locked || require.is_err(),
+            require: match require.unwrap_or_default() {
                 proto::Require::None => Require::Nothing,
                 proto::Require::Ssl => Require::Tls,
                 proto::Require::Certificate => Require::Certificate,

@@ -76,19 +76,21 @@ impl Script {
     }
 
     pub async fn publish(&self, project: proto::Project) {
+        self.projects
+            .lock()
+            .unwrap()
+            .insert(project.id.clone(), project.clone());
+        self.says(Some(proto::watch_event::Event::Project(project))).await;
+    }
+
+    /// Sends an event of the next version; None: one that only a later version knows.
+    pub async fn says(&self, event: Option<proto::watch_event::Event>) {
         let version = {
             let mut version = self.version.lock().unwrap();
             *version += 1;
             *version
         };
-        self.projects
-            .lock()
-            .unwrap()
-            .insert(project.id.clone(), project.clone());
-        let event = proto::WatchEvent {
-            version,
-            event: Some(proto::watch_event::Event::Project(project)),
-        };
+        let event = proto::WatchEvent { version, event };
         let watchers = self.watchers.lock().unwrap().clone();
         for watcher in watchers {
             let _ = watcher.send(Ok(event.clone())).await;
@@ -109,20 +111,9 @@ impl Script {
     }
 
     pub async fn remove(&self, id: &str) {
-        let version = {
-            let mut version = self.version.lock().unwrap();
-            *version += 1;
-            *version
-        };
         self.projects.lock().unwrap().remove(id);
-        let event = proto::WatchEvent {
-            version,
-            event: Some(proto::watch_event::Event::RemovedProject(id.into())),
-        };
-        let watchers = self.watchers.lock().unwrap().clone();
-        for watcher in watchers {
-            let _ = watcher.send(Ok(event.clone())).await;
-        }
+        self.says(Some(proto::watch_event::Event::RemovedProject(id.into())))
+            .await;
     }
 }
 

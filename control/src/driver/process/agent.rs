@@ -222,6 +222,8 @@ pub(super) fn observed(server: Server) -> Observed {
 }
 
 fn account(seen: SeenAccount) -> ObservedAccount {
+    // What only a later version knows was meant to keep somebody out.
+    let is_unknown = proto::Require::try_from(seen.require).is_err();
     let limits = seen.limits.unwrap_or_default();
     ObservedAccount {
         native_sha1: seen.native_sha1.iter().map(|bytes| hex(bytes)).collect(),
@@ -243,7 +245,7 @@ fn account(seen: SeenAccount) -> ObservedAccount {
         user: seen.user,
         host: seen.host,
         other_plugins: seen.other_plugins,
-        locked: seen.locked,
+        locked: seen.locked || is_unknown,
         admin: seen.admin,
         patterns: seen.database_patterns,
         password_expired: seen.password_expired,
@@ -294,6 +296,18 @@ mod tests {
             .into_iter()
             .map(|database| (database.name, database.absent));
         (accounts.collect(), databases.collect())
+    }
+
+    #[test]
+    fn an_account_that_requires_what_only_a_later_version_knows_is_locked() {
+        let requiring = |require| {
+            let seen = SeenAccount {
+                require,
+                ..Default::default()
+            };
+            account(seen).locked
+        };
+        assert!(requiring(77) && !requiring(proto::Require::X509.into()));
     }
 
     #[test]
