@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     driver::{Driver, DriverError, Found, Quiesce, Quiet, Running, StartError},
     name::ProjectId,
-    store::{Access, Holder, LEADER, LeaseRecord, Observed, ProjectRecord, Store, StoreError, Touched, WholeProject},
+    store::{
+        Access, Fault, Holder, LEADER, LeaseRecord, Observed, ProjectRecord, Store, StoreError, Touched, WholeProject,
+    },
 };
 
 /// A lease lasts this long after it was renewed. A leader that is gone is followed after this and a look, well within
@@ -32,6 +34,8 @@ const CALL_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Candidate {
     store: Arc<dyn Store>,
     holder: Holder,
+    /// What is wrong with the store, while it cannot be seen who leads.
+    fault: watch::Sender<Option<Fault>>,
 }
 
 /// Being the leader. Dropping it stops renewing.
@@ -60,7 +64,16 @@ impl Hold {
 
 impl Candidate {
     pub(crate) fn new(store: Arc<dyn Store>, holder: Holder) -> Self {
-        Self { store, holder }
+        Self {
+            store,
+            holder,
+            fault: watch::Sender::new(None),
+        }
+    }
+
+    /// Says there what is wrong with the store.
+    pub(crate) fn telling(self, fault: watch::Sender<Option<Fault>>) -> Self {
+        Self { fault, ..self }
     }
 
     /// Stands by until it leads; `None`: `stop` has fired. `leader` is told who leads meanwhile.
@@ -76,7 +89,10 @@ impl Candidate {
                 break None;
             }
             let began = Instant::now();
-            match within(self.look(&mut standing_by, leader)).await {
+            let looked = within(self.look(&mut standing_by, leader)).await;
+            self.fault
+                .send_replace(looked.as_ref().err().and_then(StoreError::fault));
+            match looked {
                 Ok(Some(term)) => break Some(self.hold(term, began)),
                 Ok(None) => complained = false,
                 Err(error) => {

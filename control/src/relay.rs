@@ -30,8 +30,8 @@ use tower::ServiceExt;
 
 use crate::{
     grpc::{GatewayService, MESSAGE_BYTES_MAX, WAKE_PATIENCE},
-    rest::{Problem, whole_body},
-    store::Holder,
+    rest::{Problem, faulty, whole_body},
+    store::{Fault, Holder},
 };
 
 /// For the next leader: longer than a takeover takes.
@@ -63,6 +63,8 @@ pub(crate) struct Desk {
     led: watch::Sender<Option<Led>>,
     /// Who leads, while this one does not.
     pub(crate) leader: watch::Sender<Option<Holder>>,
+    /// What is wrong with the store, while nobody can lead for its sake.
+    pub(crate) fault: watch::Sender<Option<Fault>>,
     /// Answers from the store alone.
     own: Router,
     http: reqwest::Client,
@@ -93,6 +95,7 @@ impl Desk {
         Ok(Self {
             led: watch::Sender::new(None),
             leader: watch::Sender::new(None),
+            fault: watch::Sender::new(None),
             own,
             http,
             token,
@@ -203,8 +206,13 @@ impl Desk {
     async fn change(&self, method: &Method, path: &str, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
         let deadline = Instant::now() + LEADER_PATIENCE;
         loop {
-            let leader = match self.place(deadline).await {
-                None => return Err(no_leader("no control plane leads at the moment")),
+            let place = tokio::select! {
+                biased;
+                place = self.place(deadline) => place,
+                fault = self.store_takes_no_changes() => return Err(faulty(fault)),
+            };
+            let leader = match place {
+                None => return Err(self.nobody_leads()),
                 Some(Place::There(leader)) => leader,
                 Some(Place::Here(led)) => {
                     let mut request = Request::builder().method(method).uri(path).body(Body::from(body));
@@ -231,6 +239,23 @@ impl Desk {
                     ));
                 }
             }
+        }
+    }
+
+    fn nobody_leads(&self) -> Problem {
+        let fault = *self.fault.borrow();
+        fault.map_or_else(|| no_leader("no control plane leads at the moment"), faulty)
+    }
+
+    /// Completes when nobody can come to lead, by what waiting seldom mends. Cancel-safe.
+    async fn store_takes_no_changes(&self) -> Fault {
+        let mut fault = self.fault.subscribe();
+        let stays = |fault: &Option<Fault>| fault.is_some_and(|fault| fault != Fault::Away);
+        let seen = fault.wait_for(stays).await.ok().and_then(|fault| *fault);
+        match seen {
+            Some(fault) => fault,
+            // The sender lives as long as this.
+            None => std::future::pending().await,
         }
     }
 

@@ -55,7 +55,7 @@ mod users;
 mod wakes;
 
 use pace::Pace;
-pub(crate) use problem::{Problem, internal, whole_body};
+pub(crate) use problem::{Problem, faulty, internal, whole_body};
 
 /// The largest body is a project with names and a password.
 const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -248,7 +248,7 @@ impl Plane {
 
     /// Leads whenever the lease can be had, until `stop` fires.
     async fn take_turns(&self, desk: &Desk, listening: Listening, stop: &CancellationToken) -> Result<(), Error> {
-        let candidate = Candidate::new(self.store.clone(), self.holder(listening));
+        let candidate = Candidate::new(self.store.clone(), self.holder(listening)).telling(desk.fault.clone());
         while let Some(leadership) = candidate.lead(&desk.leader, stop).await {
             let store = self.store.for_term(leadership.term);
             let reign = self.assemble(store, leadership.hold.clone(), leadership.over.clone())?;

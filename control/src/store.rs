@@ -104,6 +104,14 @@ impl StoreError {
         }
     }
 
+    /// `None`: nothing is wrong with the store.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Faulty { fault, .. } => Some(*fault),
+            _ => None,
+        }
+    }
+
     fn unusable(store: &str, problem: impl Into<String>) -> Self {
         Self::Unusable {
             store: store.into(),

@@ -138,6 +138,29 @@ async fn reads_are_answered_from_the_store_when_no_leader_is_there() {
     assert_eq!((status, list["projects"].as_array().unwrap().len()), (200, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn change_is_told_what_is_wrong_with_the_store_where_nobody_can_lead_for_its_sake() {
+    let desk = Desk::new(led(&Plane::new()).rest, TOKEN, None).unwrap();
+    for (fault, status, code, waits) in [
+        (None, 503, "not_leader", true),
+        (Some(Fault::Away), 503, "state_unavailable", true),
+        (Some(Fault::ReadOnly), 503, "state_read_only", false),
+        (Some(Fault::Full), 507, "state_full", false),
+    ] {
+        desk.fault.send_replace(fault);
+        let began = Instant::now();
+        let changed = desk.change(&Method::POST, "/api/v1/projects", HeaderMap::new(), Bytes::new());
+        let told = changed.await.unwrap_err().into_response();
+        // What is away may be back in a moment.
+        let expected = if waits { LEADER_PATIENCE } else { Duration::ZERO };
+        assert!(began.elapsed() - expected < Duration::from_millis(100), "{fault:?}");
+        assert_eq!(told.status().as_u16(), status);
+        let body = axum::body::to_bytes(told.into_body(), 4096).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["code"], code);
+    }
+}
+
 #[tokio::test]
 async fn change_waits_for_the_next_leader() {
     let (one, two) = two().await;

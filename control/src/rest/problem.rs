@@ -201,7 +201,7 @@ impl From<StoreError> for Problem {
 }
 
 /// What its caller may know of it.
-fn faulty(fault: Fault) -> Problem {
+pub(crate) fn faulty(fault: Fault) -> Problem {
     let (status, code, title, detail) = match fault {
         Fault::Full => (
             StatusCode::INSUFFICIENT_STORAGE,

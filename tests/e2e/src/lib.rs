@@ -39,6 +39,7 @@ mod services_tls;
 mod settings;
 mod shutdown;
 mod state;
+mod state_postgres;
 mod streaming;
 mod suspend;
 mod suspend_idle;

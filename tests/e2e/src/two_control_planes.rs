@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::service::Service;
 
 /// Whether the control plane whose page that is says that it leads.
-async fn leads(http: &str) -> bool {
+pub(crate) async fn leads(http: &str) -> bool {
     let page = request("GET", &format!("{http}/metrics"), None, None).await;
     let value = page
         .body

@@ -26,6 +26,8 @@ const CERTIFICATE_KEY: &str = "server.key";
 #[derive(Debug)]
 pub struct Postgres {
     programs: PathBuf,
+    /// Whom it runs as, if not as the tests do.
+    user: Option<(u32, u32)>,
     port: u16,
     databases: AtomicU32,
     keeper: Keeper,
@@ -43,6 +45,11 @@ impl Postgres {
         Self::start(true)
     }
 
+    /// One of the caller's own, who may stop and change it.
+    pub fn alone() -> Self {
+        Self::start(false)
+    }
+
     /// What a client must trust.
     pub fn ca(&self) -> PathBuf {
         self.keeper.dir().join(CERTIFICATE)
@@ -53,6 +60,58 @@ impl Postgres {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("CREATE DATABASE {name}"));
         self.url_of("postgres", PASSWORD, &name)
+    }
+
+    /// The URL of a new database whose tables are in that directory; the log of their changes stays where it is.
+    pub fn database_in(&self, dir: &Path) -> String {
+        if let Some((uid, gid)) = self.user {
+            std::os::unix::fs::chown(dir, Some(uid), Some(gid)).expect("a directory of postgres's own");
+        }
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.sql(
+            "postgres",
+            &format!("CREATE TABLESPACE {name} LOCATION '{}'", dir.display()),
+        );
+        self.sql("postgres", &format!("CREATE DATABASE {name} TABLESPACE {name}"));
+        self.url_of("postgres", PASSWORD, &name)
+    }
+
+    /// Starts it again as a standby that hears of no primary: it is read from, and takes no changes.
+    pub fn becomes_standby(&self) {
+        let signal = self.data().join("standby.signal");
+        fs::write(&signal, "").expect("a file that says so");
+        if let Some((uid, gid)) = self.user {
+            std::os::unix::fs::chown(&signal, Some(uid), Some(gid)).expect("a file of postgres's own");
+        }
+        self.control(&[
+            "restart",
+            "-m",
+            "fast",
+            "-l",
+            &self.data().join("log").display().to_string(),
+        ]);
+    }
+
+    /// Ends that: it takes changes.
+    pub fn is_promoted(&self) {
+        self.control(&["promote"]);
+    }
+
+    fn data(&self) -> PathBuf {
+        self.keeper.dir().join("data")
+    }
+
+    /// Waits until it is done.
+    fn control(&self, what: &[&str]) {
+        let mut pg_ctl = command(&self.programs.join("pg_ctl"), self.user);
+        pg_ctl
+            .args(what)
+            .args(["-w", "-s", "-t", START_SECONDS])
+            .arg("-D")
+            .arg(self.data());
+        let status = pg_ctl.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let done = status.expect("pg_ctl runs").success();
+        assert!(done, "pg_ctl {what:?}: {}", log(&self.data()));
     }
 
     /// A URL with whatever login.
@@ -110,15 +169,7 @@ impl Postgres {
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(&data, Some(uid), Some(gid)).expect("a data directory of postgres's own");
         }
-        let command = |program: &str| {
-            let mut command = Command::new(programs.join(program));
-            command.stdin(Stdio::null()).current_dir("/").env("LC_ALL", "C");
-            if let Some((uid, gid)) = user {
-                command.uid(uid).gid(gid);
-            }
-            command
-        };
-        let mut initdb = command("initdb");
+        let mut initdb = command(&programs.join("initdb"), user);
         // A language with an order of its own, so that whoever relies on the order of bytes must say so.
         initdb.args([
             "--no-sync",
@@ -143,7 +194,7 @@ impl Postgres {
             let (certificate, key) = (file(CERTIFICATE), file(CERTIFICATE_KEY));
             settings += &format!(" -c ssl=on -c ssl_cert_file={certificate} -c ssl_key_file={key}");
         }
-        let mut pg_ctl = command("pg_ctl");
+        let mut pg_ctl = command(&programs.join("pg_ctl"), user);
         pg_ctl.args(["start", "-w", "-s", "-t", START_SECONDS, "-o", &settings]);
         pg_ctl.arg("-D").arg(&data).arg("-l").arg(data.join("log"));
         let status = pg_ctl
@@ -154,6 +205,7 @@ impl Postgres {
         assert!(status.success(), "PostgreSQL does not start: {}", log(&data));
         Self {
             programs,
+            user,
             port,
             databases: AtomicU32::new(0),
             keeper,
@@ -166,6 +218,16 @@ impl Postgres {
         let pid = file.lines().next().and_then(|pid| pid.parse().ok());
         pid.expect("the process id of a running PostgreSQL")
     }
+}
+
+/// A program of the server's, as the user that it runs as.
+fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).current_dir("/").env("LC_ALL", "C");
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
 }
 
 /// For the address that it listens on, signed by itself.
