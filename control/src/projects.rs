@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use control_api::{networks::Networks, rest::OperationKind};
+use control_api::rest::OperationKind;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     name::{DatabaseName, ProjectId, UserName},
     publish::Publisher,
     secret::Verifiers,
-    store::{Access, EpochMs, Expected, NewProject, NewUser, ProjectRecord, Sleep, Store, StoreError, WholeProject},
+    store::{Access, EpochMs, Expected, NewProject, NewUser, Options, ProjectRecord, Store, StoreError, WholeProject},
     usage::Usage,
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Projects {
     pub(crate) activity: Arc<Activity>,
     pub(crate) usage: Arc<Usage>,
     /// Held from the store to the gateways, so that these are told in the order in which it is kept.
-    pub(crate) changing_sleep: Mutex<()>,
+    pub(crate) changing_options: Mutex<()>,
 }
 
 /// What another control plane had begun and that is not a compute's. To be read before anybody is served: what this one
@@ -174,17 +174,12 @@ impl Projects {
         Ok(())
     }
 
-    /// When the project falls asleep and where its clients may come from, from now on; where it is still as it was read.
-    pub(crate) async fn set_options(
-        &self,
-        read: &ProjectRecord,
-        sleep: Sleep,
-        allowed_networks: Networks,
-    ) -> Result<(), ChangeError> {
+    /// From now on, but for its size: that of the next start. Where it is still as it was read.
+    pub(crate) async fn set_options(&self, read: &ProjectRecord, options: &Options) -> Result<(), ChangeError> {
         let version = {
-            let _turn = self.changing_sleep.lock().await;
-            self.store.set_options(read, sleep, &allowed_networks).await?;
-            self.publisher.set_options(&read.id, sleep, &allowed_networks)
+            let _turn = self.changing_options.lock().await;
+            self.store.set_options(read, options).await?;
+            self.publisher.set_options(&read.id, options)
         };
         self.publisher.acknowledged(version, ACKNOWLEDGE_PATIENCE).await;
         Ok(())

@@ -11,7 +11,6 @@ use std::{
 
 use control_api::{
     control::{self as proto, watch_event},
-    networks::Networks,
     rest::ComputeState,
     settings::{self, Offer},
 };
@@ -27,7 +26,7 @@ use crate::{
     accounts, clock,
     name::ProjectId,
     secret::GatewaySecret,
-    store::{Access, ComputeRecord, EpochMs, Observed, Sleep, WholeProject},
+    store::{Access, ComputeRecord, EpochMs, Observed, Options, Sleep, WholeProject},
     weight::{PROJECT_BYTES_MAX, weigh},
 };
 
@@ -81,7 +80,6 @@ pub(crate) struct Queued {
 /// its compute the rest.
 struct Entry {
     created: EpochMs,
-    size_cu: f64,
     wake_timeout_ms: Option<u32>,
     sleep: Sleep,
     /// As they are sent.
@@ -162,7 +160,6 @@ impl Publisher {
         let mut inner = self.lock();
         let entry = Entry {
             created: whole.record.created,
-            size_cu: whole.record.size_cu,
             wake_timeout_ms: whole.record.wake_timeout_ms,
             sleep: whole.record.sleep,
             allowed_networks: whole.record.allowed_networks.texts(),
@@ -204,10 +201,11 @@ impl Publisher {
         })
     }
 
-    pub(crate) fn set_options(&self, id: &ProjectId, sleep: Sleep, allowed_networks: &Networks) -> u64 {
+    pub(crate) fn set_options(&self, id: &ProjectId, options: &Options) -> u64 {
         self.change(id, |entry| {
-            entry.sleep = sleep;
-            entry.allowed_networks = allowed_networks.texts();
+            entry.wake_timeout_ms = options.wake_timeout_ms;
+            entry.sleep = options.sleep;
+            entry.allowed_networks = options.allowed_networks.texts();
         })
     }
 
@@ -287,7 +285,7 @@ impl Publisher {
         for entry in self.lock().entries.values() {
             *counts.entry(entry.compute.state.as_str()).or_default() += 1;
             if entry.compute.state == ComputeState::Ready {
-                cu += entry.size_cu;
+                cu += entry.compute.size_cu();
             }
         }
         (counts, cu)

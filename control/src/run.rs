@@ -176,7 +176,7 @@ impl Plane {
             computes: Computes::new(parts),
             activity,
             usage,
-            changing_sleep: Default::default(),
+            changing_options: Default::default(),
         });
         let rest = Rest {
             projects: projects.clone(),

@@ -35,8 +35,8 @@ use crate::{
     scheduler::Scheduler,
     secret::{GatewaySecret, Password, Verifiers},
     store::{
-        Access, ComputeStates as _, Holder, NewProject, NewUser, Observed, ProjectRecord, Sleep, Store as _, Touched,
-        WholeProject,
+        Access, ComputeStates as _, Holder, NewProject, NewUser, Observed, Options, ProjectRecord, Sleep, Store as _,
+        Touched, WholeProject,
         memory::{MemoryStore, mortal::Mortal},
     },
 };
@@ -99,7 +99,15 @@ impl Store {
         };
         let made = async {
             let made = self.0.create_project(new).await?.record;
-            self.0.set_options(&made, sleep, &Networks::default()).await
+            self.0
+                .set_options(
+                    &made,
+                    &Options {
+                        sleep,
+                        ..made.options()
+                    },
+                )
+                .await
         };
         made.await.expect("it is a new name in a store in memory");
     }
@@ -465,7 +473,7 @@ fn assemble(store: Arc<dyn crate::store::Store>, driver: Arc<dyn Driver>) -> Pro
         publisher,
         computes: Computes::new(parts),
         activity,
-        changing_sleep: Default::default(),
+        changing_options: Default::default(),
     }
 }
 

@@ -34,9 +34,7 @@ pub(crate) mod suite;
 pub(crate) mod usage;
 
 pub(crate) use access::{Access, Accesses, Expected, NewUser, Observed, Touched, UserRecord};
-#[cfg(any(test, feature = "sim"))]
-pub(crate) use computes::ucu;
-pub(crate) use computes::{ComputeRecord, ComputeStates, Transition};
+pub(crate) use computes::{ComputeRecord, ComputeStates, Transition, ucu};
 pub use fault::Fault;
 pub(crate) use leases::{Holder, LEADER, LeaseRecord, Leases};
 
@@ -190,6 +188,7 @@ pub(crate) struct NewProject {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ProjectRecord {
     pub(crate) id: ProjectId,
+    /// Of its next start; what its compute runs with is in `compute`.
     pub(crate) size_cu: f64,
     pub(crate) wake_timeout_ms: Option<u32>,
     pub(crate) sleep: Sleep,
@@ -200,11 +199,46 @@ pub(crate) struct ProjectRecord {
     pub(crate) compute: ComputeRecord,
 }
 
+/// What callers may change of a project.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) size_cu: f64,
+    pub(crate) wake_timeout_ms: Option<u32>,
+    pub(crate) sleep: Sleep,
+    pub(crate) allowed_networks: Networks,
+}
+
 impl ProjectRecord {
+    /// As they are.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            size_cu: self.size_cu,
+            wake_timeout_ms: self.wake_timeout_ms,
+            sleep: self.sleep,
+            allowed_networks: self.allowed_networks.clone(),
+        }
+    }
+
+    /// The project with others.
+    pub(crate) fn with_options(self, options: Options) -> Self {
+        let Options {
+            size_cu,
+            wake_timeout_ms,
+            sleep,
+            allowed_networks,
+        } = options;
+        Self {
+            size_cu,
+            wake_timeout_ms,
+            sleep,
+            allowed_networks,
+            ..self
+        }
+    }
+
     /// Whether nothing that callers can change is different, and it is no later project of the same name.
     pub(crate) fn is_as(&self, read: &Self) -> bool {
-        let changeable = |record: &Self| (record.created, record.size_cu, record.wake_timeout_ms, record.sleep);
-        changeable(self) == changeable(read) && self.allowed_networks == read.allowed_networks
+        self.created == read.created && self.options() == read.options()
     }
 
     fn expect(&self, read: &Self) -> Result<(), StoreError> {
@@ -260,13 +294,8 @@ pub(crate) trait Store:
     async fn deleting(&self) -> Result<Vec<ProjectRecord>, StoreError>;
     /// Forgets the project; its id and OS user are free again.
     async fn finish_delete(&self, id: &ProjectId) -> Result<(), StoreError>;
-    /// Where the project is still as it was read, else `Changed`.
-    async fn set_options(
-        &self,
-        read: &ProjectRecord,
-        sleep: Sleep,
-        allowed_networks: &Networks,
-    ) -> Result<(), StoreError>;
+    /// Where the project is still as it was read, else `Changed`. Another size is that of the next start.
+    async fn set_options(&self, read: &ProjectRecord, options: &Options) -> Result<(), StoreError>;
     /// Seals by the first key what is sealed by another, or was left in the clear by an earlier version. Call it before
     /// anything sealed is read and while nobody else writes: when a control plane begins to lead.
     async fn seal(&self) -> Result<Sealed, StoreError>;

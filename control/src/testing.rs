@@ -336,7 +336,7 @@ impl Plane {
             publisher,
             computes: Computes::new(parts),
             activity,
-            changing_sleep: Default::default(),
+            changing_options: Default::default(),
         };
         Self {
             driver,

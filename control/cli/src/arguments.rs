@@ -141,7 +141,7 @@ pub(crate) enum ProjectVerb {
     Create {
         project: String,
         /// Size in compute units: 1 is 1 vCPU and 4 GiB
-        #[arg(long)]
+        #[arg(long, value_name = "CU", value_parser = number)]
         size_cu: Option<f64>,
         /// How long a client's command waits for the database, such as 30s
         #[arg(long)]
@@ -152,9 +152,15 @@ pub(crate) enum ProjectVerb {
     },
     /// Everything of a project, and what sleeping loses
     Show { project: String },
-    /// Change when it falls asleep
+    /// Change its size, how long its clients wait for it, and when it falls asleep; what is not named stays
     Set {
         project: String,
+        /// Size in compute units, between 0.05 and 256, from its next start on; or `default`
+        #[arg(long, value_name = "CU", value_parser = size)]
+        size_cu: Option<Size>,
+        /// How long a client's command waits for the database, between 1s and 10m, or `default`
+        #[arg(long)]
+        wake_timeout: Option<String>,
         /// Suspend its compute when it was idle for so long, between 10s and 7d, or `never`, or `default`
         #[arg(long)]
         suspend_after: Option<String>,
@@ -171,6 +177,26 @@ pub(crate) enum ProjectVerb {
     },
     /// Stop its compute and remove its data for good
     Delete { project: String },
+}
+
+/// A size, or none: the control plane's default.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Size(pub(crate) Option<f64>);
+
+fn size(text: &str) -> Result<Size, String> {
+    if text == "default" {
+        return Ok(Size(None));
+    }
+    match number(text) {
+        Ok(size) => Ok(Size(Some(size))),
+        Err(why) => Err(format!("{why}, or `default`")),
+    }
+}
+
+/// `inf` and `nan` are numbers for Rust, and nothing for JSON.
+fn number(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| "write a number such as 0.5".into())
 }
 
 #[derive(Debug, Subcommand)]

@@ -247,10 +247,14 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
             }
             ProjectVerb::Set {
                 project,
+                size_cu,
+                wake_timeout,
                 suspend_after,
                 pinned_idle_timeout,
             } => {
                 let body = ChangeProject {
+                    size_cu: size_cu.map(|size| size.0),
+                    wake_timeout: wake_timeout.clone().map(unless_default),
                     suspend_after: suspend_after.clone().map(unless_default),
                     pinned_idle_timeout: pinned_idle_timeout.clone().map(unless_default),
                     allowed_networks: None,
@@ -529,17 +533,18 @@ fn project_row(project: &Project) -> Vec<String> {
 
 fn project_details(project: &Project) -> Vec<(&'static str, String)> {
     let mut rows = vec![("project", project.id.clone()), ("created", project.created_at.clone())];
-    if let Some(timeout) = &project.wake_timeout {
-        rows.push(("wake timeout", timeout.clone()));
-    }
     // As `project set` takes it.
     let own = |time: &Option<String>| time.clone().unwrap_or_else(|| "default".into());
+    rows.push(("wake timeout", own(&project.wake_timeout)));
     rows.push(("suspend after", own(&project.suspend_after)));
     rows.push(("pinned idle timeout", own(&project.pinned_idle_timeout)));
     if let Some(networks) = &project.allowed_networks {
         rows.push(("allowed networks", networks.join(", ")));
     }
     rows.extend(compute_details(&project.compute));
+    if project.size_cu != project.compute.size_cu {
+        rows.push(("next start's size", format!("{} CU", project.size_cu)));
+    }
     rows
 }
 

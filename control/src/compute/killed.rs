@@ -216,7 +216,7 @@ impl Control {
             publisher,
             computes: Computes::new(parts),
             activity,
-            changing_sleep: Default::default(),
+            changing_options: Default::default(),
         };
         Self {
             projects,

@@ -1,3 +1,5 @@
+use control_api::networks::Networks;
+
 use super::*;
 use crate::{
     accounts::ObservedAccount,
@@ -38,6 +40,7 @@ fn compute(state: ComputeState) -> ComputeRecord {
         incarnation: 1,
         since: 0,
         reason: None,
+        size_ucu: 500_000,
     }
 }
 

@@ -123,7 +123,7 @@ pub(super) fn compute(state: &Rest, record: &ProjectRecord) -> rest::Compute {
     rest::Compute {
         state: now.state,
         incarnation: now.incarnation,
-        size_cu: record.size_cu,
+        size_cu: if now.runs() { now.size_cu() } else { record.size_cu },
         since: clock::rfc3339(now.since),
         reason: now.reason,
         kept_awake_by: kept_awake_by(state, record),

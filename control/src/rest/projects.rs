@@ -207,7 +207,7 @@ pub(super) fn project(state: &Rest, record: &ProjectRecord) -> rest::Project {
     }
 }
 
-fn check_size(size_cu: f64) -> Result<f64, Problem> {
+pub(super) fn check_size(size_cu: f64) -> Result<f64, Problem> {
     if SIZE_CU.contains(&size_cu) {
         return Ok(size_cu);
     }
@@ -217,7 +217,7 @@ fn check_size(size_cu: f64) -> Result<f64, Problem> {
     ))
 }
 
-fn check_wake_timeout(text: &str) -> Result<u32, Problem> {
+pub(super) fn check_wake_timeout(text: &str) -> Result<u32, Problem> {
     let refuse = |why: &str| Problem::invalid("invalid_duration", format!("wake_timeout = {text:?}: {why}"));
     let duration = humantime::parse_duration(text).map_err(|_| refuse("must be a duration such as \"30s\""))?;
     if !WAKE_TIMEOUT.contains(&duration) {

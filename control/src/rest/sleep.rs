@@ -1,4 +1,4 @@
-//! What may be changed of a project: when it falls asleep, and where its clients may come from.
+//! What may be changed of a project: its size, how long its clients wait, when it falls asleep, and where they may come from.
 
 use std::time::Duration;
 
@@ -13,17 +13,19 @@ use super::{
     Problem, Rest,
     decide::decided,
     problem::Body,
-    projects::{changeable, find, project},
+    projects::{changeable, check_size, check_wake_timeout, find, project},
     tag::{self, Conditions},
 };
-use crate::store::{ProjectRecord, Sleep, SuspendAfter};
+use crate::store::{Options, Sleep, SuspendAfter};
 
 /// Every login looks through them; whoever needs more has a proxy for that.
 const NETWORKS_MAX: usize = 256;
 /// Shorter, a compute would sleep between two commands of one program; longer, "never" is meant.
 const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
 
-/// Changes when the project falls asleep and where its clients may come from. What is not in the body stays as it is; null goes back to the default.
+/// Changes the project's size, how long a wake may take, when it falls asleep and where its clients may come from. What is
+/// not in the body stays as it is; null goes back to the default. Another size is that of the compute's next start, as
+/// `compute.size_cu` shows it; the rest counts at once.
 #[utoipa::path(
     patch, path = "/projects/{id}", tag = "projects", request_body = rest::ChangeProject,
     params(("id" = String, Path, description = "The project.")),
@@ -41,10 +43,18 @@ pub(super) async fn change(
     Body(body): Body<rest::ChangeProject>,
 ) -> Result<Response, Problem> {
     let rest::ChangeProject {
+        size_cu,
+        wake_timeout,
         suspend_after,
         pinned_idle_timeout,
         allowed_networks,
     } = body;
+    let size_cu = size_cu
+        .map(|wanted| check_size(wanted.unwrap_or(state.default_size_cu)))
+        .transpose()?;
+    let wake_timeout = wake_timeout
+        .map(|wanted| wanted.as_deref().map(check_wake_timeout).transpose())
+        .transpose()?;
     let suspend_after = suspend_after
         .map(|wanted| wanted.as_deref().map(check_suspend_after).transpose())
         .transpose()?;
@@ -57,20 +67,19 @@ pub(super) async fn change(
         || find(&state, &id),
         |read| {
             conditions.allow(&changeable(&project(&state, &read))?)?;
-            let sleep = Sleep {
-                suspend_after: suspend_after.unwrap_or(read.sleep.suspend_after),
-                pinned_idle_timeout_ms: pinned_idle_timeout.unwrap_or(read.sleep.pinned_idle_timeout_ms),
+            let now = read.options();
+            let options = Options {
+                size_cu: size_cu.unwrap_or(now.size_cu),
+                wake_timeout_ms: wake_timeout.unwrap_or(now.wake_timeout_ms),
+                sleep: Sleep {
+                    suspend_after: suspend_after.unwrap_or(now.sleep.suspend_after),
+                    pinned_idle_timeout_ms: pinned_idle_timeout.unwrap_or(now.sleep.pinned_idle_timeout_ms),
+                },
+                allowed_networks: allowed_networks.clone().unwrap_or(now.allowed_networks),
             };
-            let allowed_networks = allowed_networks
-                .clone()
-                .unwrap_or_else(|| read.allowed_networks.clone());
-            let changed = ProjectRecord {
-                sleep,
-                allowed_networks: allowed_networks.clone(),
-                ..read.clone()
-            };
+            let changed = read.clone().with_options(options.clone());
             let projects = state.projects.clone();
-            let set = async move { projects.set_options(&read, sleep, allowed_networks).await };
+            let set = async move { projects.set_options(&read, &options).await };
             Ok((set, changed))
         },
     );

@@ -1,10 +1,10 @@
-use control_api::{control::ProjectActivity, networks::Networks, rest::ComputeState};
+use control_api::{control::ProjectActivity, rest::ComputeState};
 
 use super::*;
 use crate::{
     activity::Use,
     driver::{Doing, Quiet},
-    store::Store,
+    store::{Options, ProjectRecord, Store},
     testing::Plane,
 };
 
@@ -152,15 +152,18 @@ async fn called_off_suspend_is_tried_again_after_longer_and_longer() {
 #[tokio::test(start_paused = true)]
 async fn project_that_never_sleeps_stays_awake_until_it_may() {
     let (plane, id) = ready().await;
-    let sleep = |suspend_after| Sleep {
-        suspend_after: Some(suspend_after),
-        ..Sleep::default()
+    let with = |read: &ProjectRecord, suspend_after| Options {
+        sleep: Sleep {
+            suspend_after: Some(suspend_after),
+            ..Sleep::default()
+        },
+        ..read.options()
     };
     beside(&plane, async {
         let read = plane.read(&id).await;
         plane
             .projects
-            .set_options(&read, sleep(SuspendAfter::Never), Networks::default())
+            .set_options(&read, &with(&read, SuspendAfter::Never))
             .await
             .unwrap();
         tokio::time::sleep(10 * AFTER).await;
@@ -168,7 +171,7 @@ async fn project_that_never_sleeps_stays_awake_until_it_may() {
         let read = plane.read(&id).await;
         plane
             .projects
-            .set_options(&read, sleep(SuspendAfter::Idle(MINUTE)), Networks::default())
+            .set_options(&read, &with(&read, SuspendAfter::Idle(MINUTE)))
             .await
             .unwrap();
         let began = tokio::time::Instant::now();

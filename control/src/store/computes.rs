@@ -21,7 +21,6 @@ pub(crate) struct Transition {
 }
 
 /// A size in millionths of a CU: whole numbers add up exactly.
-#[cfg(any(test, feature = "sim"))]
 pub(crate) fn ucu(size_cu: f64) -> i64 {
     (size_cu * 1e6).round() as i64
 }
@@ -37,6 +36,23 @@ pub(crate) struct ComputeRecord {
     pub(crate) forced: bool,
     pub(crate) since: EpochMs,
     pub(crate) reason: Option<String>,
+    /// With which it was started last, in millionths of a CU.
+    pub(crate) size_ucu: i64,
+}
+
+impl ComputeRecord {
+    /// With which it was started last.
+    pub(crate) fn size_cu(&self) -> f64 {
+        self.size_ucu as f64 / 1e6
+    }
+
+    /// Whether there is a process, or will be at once.
+    pub(crate) fn runs(&self) -> bool {
+        match self.state {
+            ComputeState::Starting | ComputeState::Ready | ComputeState::Draining => true,
+            ComputeState::Suspended | ComputeState::Failed => false,
+        }
+    }
 }
 
 /// The part of a store that knows what computes do and did.
@@ -47,9 +63,6 @@ pub(crate) trait ComputeStates: Sync {
     /// pending then: the start brings it.
     /// Who woke it is kept with the transition.
     async fn begin_start_for(&self, id: &ProjectId, now: EpochMs, by: &WokenBy) -> Result<WholeProject, StoreError>;
-    /// Another size from the next start on.
-    #[cfg(test)]
-    async fn resize(&self, id: &ProjectId, size_cu: f64) -> Result<(), StoreError>;
     /// The same as `begin_start_for` where nobody is known.
     #[cfg(test)]
     async fn begin_start(&self, id: &ProjectId, now: EpochMs) -> Result<WholeProject, StoreError> {

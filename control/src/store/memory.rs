@@ -10,10 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use control_api::{
-    networks::Networks,
-    rest::{ComputeState, OperationKind, Scope},
-};
+use control_api::rest::{ComputeState, OperationKind, Scope};
 use tokio::time::Instant;
 
 use super::{
@@ -198,7 +195,10 @@ impl Inner {
             let created = kept.whole.record.created;
             self.transitions.push((id.clone(), created, transition));
         }
-        *before = compute.clone();
+        *before = ComputeRecord {
+            size_ucu: kept.size_ucu,
+            ..compute.clone()
+        };
         self.compute_changed(id, compute);
     }
 }
@@ -291,6 +291,7 @@ impl Store for MemoryStore {
             forced: false,
             since: new.now,
             reason: None,
+            size_ucu: ucu(new.size_cu),
         };
         let record = ProjectRecord {
             id: new.id.clone(),
@@ -391,16 +392,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn set_options(
-        &self,
-        read: &ProjectRecord,
-        sleep: Sleep,
-        allowed_networks: &Networks,
-    ) -> Result<(), StoreError> {
+    async fn set_options(&self, read: &ProjectRecord, options: &Options) -> Result<(), StoreError> {
         self.change(&read.id, |kept| {
             kept.whole.record.expect(read)?;
-            kept.whole.record.sleep = sleep;
-            kept.whole.record.allowed_networks = allowed_networks.clone();
+            kept.whole.record = kept.whole.record.clone().with_options(options.clone());
             Ok(())
         })
     }

@@ -45,6 +45,8 @@ pub(super) struct ComputeRow {
     pub(super) drain_forced: bool,
     pub(super) since_ms: i64,
     pub(super) reason: Option<String>,
+    /// Only read: a start alone writes it.
+    pub(super) size_ucu: i64,
 }
 
 /// A row with the project that it belongs to.
@@ -311,6 +313,7 @@ impl TryFrom<ComputeRow> for ComputeRecord {
             incarnation: u64::try_from(row.incarnation).map_err(corrupt("computes.incarnation"))?,
             since: row.since_ms,
             reason: row.reason,
+            size_ucu: row.size_ucu,
         })
     }
 }
@@ -327,6 +330,7 @@ impl TryFrom<&ComputeRecord> for ComputeRow {
             since_ms: record.since,
             // PostgreSQL keeps no zero byte in a text, and what a compute said may hold one.
             reason: record.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
+            size_ucu: record.size_ucu,
         })
     }
 }

@@ -10,10 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use control_api::{
-    networks::Networks,
-    rest::{ComputeState, OperationKind},
-};
+use control_api::rest::{ComputeState, OperationKind};
 use sqlx::{Database, Pool, Transaction};
 
 #[path = "sql/access.rs"]
@@ -41,10 +38,11 @@ use crate::{
     config::UidRange,
     name::ProjectId,
     store::{
-        LEADER, NewProject, ProjectRecord, Sealed, Sleep, Store, StoreError, WholeProject,
+        LEADER, NewProject, Options, ProjectRecord, Sealed, Store, StoreError, WholeProject,
         operations::BY_API,
         rows::{self, Of, ProjectRow, ServerRow},
         seal::Keyring,
+        ucu,
     },
 };
 
@@ -127,7 +125,7 @@ impl DerefMut for Tx {
 }
 
 const PROJECT_COLUMNS: &str = "SELECT p.id, p.size_cu, p.wake_timeout_ms, p.suspend_after_ms, \
-     p.pinned_idle_timeout_ms, p.allowed_networks, p.os_uid, p.created_ms, c.state, c.incarnation, c.drain_round, c.drain_forced, c.since_ms, c.reason FROM projects p JOIN computes c ON c.project_id = p.id ";
+     p.pinned_idle_timeout_ms, p.allowed_networks, p.os_uid, p.created_ms, c.state, c.incarnation, c.drain_round, c.drain_forced, c.since_ms, c.reason, c.size_ucu FROM projects p JOIN computes c ON c.project_id = p.id ";
 
 /// `PROJECT_COLUMNS` with a constant tail; no text of a caller ever gets into a statement.
 macro_rules! select_projects {
@@ -254,12 +252,15 @@ impl Store for SqlStore {
         .execute(&mut *tx)
         .await
         .map_err(taken("project"))?;
-        sqlx::query("INSERT INTO computes (project_id, state, incarnation, since_ms) VALUES ($1, $2, 0, $3)")
-            .bind(new.id.as_str())
-            .bind(ComputeState::Suspended.as_str())
-            .bind(new.now)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO computes (project_id, state, incarnation, since_ms, size_ucu) VALUES ($1, $2, 0, $3, $4)",
+        )
+        .bind(new.id.as_str())
+        .bind(ComputeState::Suspended.as_str())
+        .bind(new.now)
+        .bind(ucu(new.size_cu))
+        .execute(&mut *tx)
+        .await?;
         if let Some(user) = &new.user {
             insert_user(&mut tx, &new.id, user, new.now).await?;
         }
@@ -354,22 +355,26 @@ impl Store for SqlStore {
         Ok(tx.commit().await?)
     }
 
-    async fn set_options(
-        &self,
-        read: &ProjectRecord,
-        sleep: Sleep,
-        allowed_networks: &Networks,
-    ) -> Result<(), StoreError> {
+    async fn set_options(&self, read: &ProjectRecord, options: &Options) -> Result<(), StoreError> {
+        let Options {
+            size_cu,
+            wake_timeout_ms,
+            sleep,
+            allowed_networks,
+        } = options;
         let mut tx = self.write().await?;
         lock_project(&mut tx, &read.id).await?;
         read_project(&mut tx, &read.id).await?.expect(read)?;
         sqlx::query(
-            "UPDATE projects SET suspend_after_ms = $2, pinned_idle_timeout_ms = $3, allowed_networks = $4 WHERE id = $1",
+            "UPDATE projects SET suspend_after_ms = $2, pinned_idle_timeout_ms = $3, allowed_networks = $4, \
+             size_cu = $5, wake_timeout_ms = $6 WHERE id = $1",
         )
         .bind(read.id.as_str())
         .bind(sleep.suspend_after.map(rows::suspend_after_ms))
         .bind(sleep.pinned_idle_timeout_ms.map(i64::from))
         .bind(rows::allowed_networks(allowed_networks)?)
+        .bind(size_cu)
+        .bind(wake_timeout_ms.map(i64::from))
         .execute(&mut *tx)
         .await?;
         Ok(tx.commit().await?)

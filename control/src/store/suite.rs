@@ -314,6 +314,7 @@ async fn incarnations_only_grow(store: &impl Store) {
         forced: false,
         since: 20,
         reason: Some("no space left".into()),
+        size_ucu: 250_000,
     };
     store.set_compute(&id("demo"), &failed).await.unwrap();
     assert_eq!(store.project(&id("demo")).await.unwrap().compute, failed);
@@ -430,14 +431,25 @@ async fn keeps_when_a_project_sleeps(store: &impl Store) {
             pinned_idle_timeout_ms: suspend_after.map(|_| 10_000),
         };
         let read = store.project(&id("demo")).await.unwrap();
-        store.set_options(&read, sleep, &Networks::default()).await.unwrap();
+        let options = Options {
+            sleep,
+            ..read.options()
+        };
+        store.set_options(&read, &options).await.unwrap();
         assert_eq!(store.project(&id("demo")).await.unwrap().sleep, sleep);
     }
+    let read = store.project(&id("demo")).await.unwrap();
+    let options = Options {
+        wake_timeout_ms: Some(7_000),
+        ..read.options()
+    };
+    store.set_options(&read, &options).await.unwrap();
+    assert_eq!(store.project(&id("demo")).await.unwrap().options(), options);
     let none = ProjectRecord {
         id: id("none"),
         ..made.record
     };
-    let gone = store.set_options(&none, Sleep::default(), &Networks::default()).await;
+    let gone = store.set_options(&none, &none.options()).await;
     assert!(matches!(gone, Err(StoreError::NotFound("project"))));
 }
 
@@ -445,17 +457,18 @@ async fn keeps_where_clients_may_come_from(store: &impl Store) {
     let made = store.create_project(new_project("demo")).await.unwrap().record;
     assert!(made.allowed_networks.is_empty(), "from anywhere");
     let allowed = Networks::parse(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]).unwrap();
-    store.set_options(&made, made.sleep, &allowed).await.unwrap();
+    let within = |allowed_networks: &Networks| Options {
+        allowed_networks: allowed_networks.clone(),
+        ..made.options()
+    };
+    store.set_options(&made, &within(&allowed)).await.unwrap();
     let read = store.project(&id("demo")).await.unwrap();
     assert_eq!(read.allowed_networks.texts(), allowed.texts());
-    let outdated = store.set_options(&made, made.sleep, &Networks::default()).await;
+    let outdated = store.set_options(&made, &made.options()).await;
     assert!(matches!(outdated, Err(StoreError::Changed)), "{outdated:?}");
     let whole = store.whole_projects(None, 10).await.unwrap();
     assert_eq!(whole[0].record, read, "a control plane that starts has it, too");
-    store
-        .set_options(&read, read.sleep, &Networks::default())
-        .await
-        .unwrap();
+    store.set_options(&read, &within(&Networks::default())).await.unwrap();
     assert!(store.project(&id("demo")).await.unwrap().allowed_networks.is_empty());
     let closed = NewProject {
         allowed_networks: allowed.clone(),
@@ -736,7 +749,7 @@ async fn writes_of_a_term_that_is_over_are_refused(store: &impl Store) {
         old.set_verifiers(&demo, &user.name, &user.verifiers, None),
         old.set_settings(&demo, &BTreeMap::new(), None),
         old.put_key("up", [1; 32], 1),
-        old.set_options(&read, Sleep::default(), &Networks::default()),
+        old.set_options(&read, &read.options()),
         old.prune_transitions(1),
         old.remove_key(&rest::key("up", None)),
         old.begin_audit(&rest::attempt(1, None, "POST")),

@@ -59,6 +59,27 @@ async fn a_project_is_handled_from_the_command_line() {
 }
 
 #[tokio::test]
+async fn a_project_that_is_made_larger_has_a_larger_server_at_its_next_start() {
+    let selkie = Selkie::shared().await;
+    let project = selkie.project_of_size("cli-grows", Some(0.25)).await;
+    let pool = async || {
+        let mut conn = project.endpoint.connect().await;
+        let bytes = value(&mut conn, "SELECT @@innodb_buffer_pool_size").await;
+        bytes.unwrap().parse::<u64>().unwrap()
+    };
+    let before = pool().await;
+    let set = ["project", "set", &project.id, "--size-cu", "0.5", "--json"];
+    let set = selkie.cli(&set).await.json();
+    assert_eq!((&set["size_cu"], &set["compute"]["size_cu"]), (&0.5.into(), &0.25.into()));
+    assert_eq!(pool().await, before, "it runs on as it is");
+    selkie.cli(&["compute", "suspend", &project.id]).await.ok();
+    assert_eq!(pool().await, 2 * before);
+    let shown = selkie.cli(&["compute", "show", &project.id, "--json"]).await.json();
+    assert_eq!(shown["size_cu"], 0.5);
+    selkie.logs.check();
+}
+
+#[tokio::test]
 async fn wrong_commands_say_what_is_wrong_and_fail() {
     let selkie = Selkie::shared().await;
     for (args, told) in [

@@ -56,7 +56,7 @@ pub struct Compute {
     pub state: ComputeState,
     /// The number of its last start; 0 before the first.
     pub incarnation: u64,
-    /// 1 CU is 1 vCPU and 4 GiB.
+    /// What it runs with, and is billed by; while it does not run, what its next start has. 1 CU is 1 vCPU and 4 GiB.
     pub size_cu: f64,
     /// When it came into this state, RFC 3339.
     pub since: String,

@@ -41,6 +41,15 @@ pub struct CreateProject {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeProject {
+    /// Between 0.05 and 256, from the compute's next start on: one that runs keeps its own, and is billed by it, until it was
+    /// suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<f64>, example = 1.0)]
+    pub size_cu: Option<Option<f64>>,
+    /// From a client's first command to its first byte of answer, between "1s" and "10m".
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>, example = "60s")]
+    pub wake_timeout: Option<Option<String>>,
     /// How long its compute may be idle before it is suspended: between "10s" and "7d", or "never".
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schema(value_type = Option<String>, example = "5m")]
@@ -67,7 +76,8 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(field: D) -> R
 pub struct Project {
     /// Its name in logins.
     pub id: String,
-    /// 1 CU is 1 vCPU and 4 GiB.
+    /// 1 CU is 1 vCPU and 4 GiB. A compute that was started before it was changed runs with the one before:
+    /// `compute.size_cu`.
     pub size_cu: f64,
     /// Absent: the gateway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -192,6 +192,48 @@ fn the_key_may_stand_in_a_file() {
 }
 
 #[test]
+fn a_project_is_changed_in_what_is_named() {
+    let changed = project("demo").replacen("0.25", "2.0", 1);
+    let script = (0..3).map(|_| ("200 OK", changed.clone())).collect();
+    let control = ControlPlane::start(script);
+    let run = |args: &[&str]| succeeds(&mut with(&control, &[&["project", "set", "demo"], args].concat()));
+    let said = run(&["--size-cu", "2", "--wake-timeout", "90s"]);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(said.contains("size                 0.25 CU\n"), "{said}");
+    assert_eq!(last, "next start's size    2 CU", "it runs on as it was started");
+    run(&["--size-cu", "default", "--wake-timeout", "default"]);
+    run(&["--suspend-after", "never"]);
+    let bodies: Vec<serde_json::Value> = control
+        .asked()
+        .iter()
+        .inspect(|request| assert_eq!(request.line, "PATCH /api/v1/projects/demo"))
+        .map(|request| serde_json::from_str(&request.body).unwrap())
+        .collect();
+    assert_eq!(
+        bodies,
+        [
+            serde_json::json!({"size_cu": 2.0, "wake_timeout": "90s"}),
+            serde_json::json!({"size_cu": null, "wake_timeout": null}),
+            serde_json::json!({"suspend_after": "never"}),
+        ]
+    );
+}
+
+#[test]
+fn a_size_is_a_number() {
+    for (args, hint) in [
+        (&["set", "demo", "--size-cu", "large"][..], "such as 0.5, or `default`"),
+        (&["set", "demo", "--size-cu", "nan"], "such as 0.5, or `default`"),
+        (&["create", "demo", "--size-cu", "inf"], "such as 0.5"),
+    ] {
+        let output = selkie(&[&["project"], args].concat()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(hint), "{said}");
+    }
+}
+
+#[test]
 fn a_project_is_shown_whole_with_what_sleeping_loses() {
     let user = r#"{"users":[{"name":"app","admin":false,"created_at":"x"}]}"#;
     let databases = r#"{"databases":[{"name":"shop","made_by_api":true},{"name":"old","made_by_api":false}]}"#;

@@ -169,6 +169,66 @@ async fn when_a_project_sleeps_is_changed_field_by_field_and_goes_back_to_the_de
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_size_is_that_of_the_next_start_and_another_wake_timeout_holds_at_once() {
+    let api = Api::with_demo().await;
+    let patch = async |body: Value| api.call("PATCH", "/api/v1/projects/demo", Some(body)).await;
+    let compute = async |what: &str| {
+        api.post(&format!("/api/v1/projects/demo/compute/{what}"), json!(null))
+            .await
+    };
+    let sizes = |shown: &Value| (shown["size_cu"].as_f64(), shown["compute"]["size_cu"].as_f64());
+    let cu = || api.plane.publisher().count().1;
+    compute("wake").await;
+    let (status, changed) = patch(json!({"size_cu": 2, "wake_timeout": "90s"})).await;
+    assert_eq!(status, 200, "{changed}");
+    assert_eq!(sizes(&changed), (Some(2.0), Some(0.25)), "it runs on as it is");
+    assert_eq!(cu(), 0.25);
+    let wake_timeout = || {
+        let demo = crate::name::ProjectId::new("demo").unwrap();
+        api.plane.publisher().message(&demo).unwrap().wake_timeout_ms
+    };
+    assert_eq!(
+        (changed["wake_timeout"].as_str(), wake_timeout()),
+        (Some("1m 30s"), 90_000)
+    );
+    let (_, asleep) = compute("suspend").await;
+    assert_eq!(asleep["size_cu"], 2.0, "that of the next start");
+    let (_, woken) = compute("wake").await;
+    assert_eq!((woken["size_cu"].as_f64(), cu()), (Some(2.0), 2.0));
+    let (_, other) = patch(json!({"suspend_after": "10s"})).await;
+    assert_eq!(
+        (sizes(&other), wake_timeout()),
+        ((Some(2.0), Some(2.0)), 90_000),
+        "what is absent stays"
+    );
+    for (bad, code, part) in [
+        (json!({"size_cu": 0}), "invalid_size", "between 0.05 and 256"),
+        (
+            json!({"size_cu": 257, "wake_timeout": "5s"}),
+            "invalid_size",
+            "size_cu = 257",
+        ),
+        (json!({"wake_timeout": "11m"}), "invalid_duration", "between 1s and 10m"),
+        (
+            json!({"wake_timeout": "soon", "size_cu": 1}),
+            "invalid_duration",
+            "wake_timeout",
+        ),
+    ] {
+        let (status, told) = patch(bad).await;
+        assert_eq!((status, told["code"].as_str()), (400, Some(code)));
+        assert!(told["detail"].as_str().unwrap().contains(part), "{told}");
+    }
+    assert_eq!(wake_timeout(), 90_000, "what is refused in one part changes nothing");
+    let (_, default) = patch(json!({"size_cu": null, "wake_timeout": null})).await;
+    assert_eq!(sizes(&default), (Some(0.25), Some(2.0)));
+    assert!(
+        default.get("wake_timeout").is_none() && wake_timeout() == 0,
+        "{default}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_clients_may_come_from_is_changed_and_told_to_gateways() {
     let api = Api::new().await;
     api.post("/api/v1/projects", json!({"id": "demo"})).await;

@@ -148,7 +148,8 @@ async fn a_compute_is_billed_by_the_size_that_each_start_had() {
             (compute.state, compute.since) = (state, since);
             api.plane.store.set_compute(&demo, &compute).await.unwrap();
         }
-        api.plane.store.resize(&demo, next).await.unwrap();
+        let resized = api.call("PATCH", "/api/v1/projects/demo", Some(json!({"size_cu": next})));
+        assert_eq!(resized.await.0, 200);
     }
     let (_, usage) = api.get("/api/v1/projects/demo/usage?granularity=total").await;
     let total = &usage["periods"][0];

@@ -31,6 +31,7 @@ impl ComputeStates for MemoryStore {
                 forced: false,
                 since: now,
                 reason: None,
+                size_ucu: kept.size_ucu,
             })
         })?;
         {
@@ -42,14 +43,6 @@ impl ComputeStates for MemoryStore {
         let whole = self.with(id, |kept| Ok(kept.whole()));
         self.travel().await;
         whole
-    }
-
-    #[cfg(test)]
-    async fn resize(&self, id: &ProjectId, size_cu: f64) -> Result<(), StoreError> {
-        self.change(id, |kept| {
-            kept.whole.record.size_cu = size_cu;
-            Ok(())
-        })
     }
 
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {

@@ -56,17 +56,6 @@ impl ComputeStates for SqlStore {
         Ok(whole)
     }
 
-    #[cfg(test)]
-    async fn resize(&self, id: &ProjectId, size_cu: f64) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        sqlx::query("UPDATE projects SET size_cu = $2 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(size_cu)
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
-    }
-
     async fn set_compute(&self, id: &ProjectId, compute: &ComputeRecord) -> Result<(), StoreError> {
         let row = ComputeRow::try_from(compute)?;
         let mut tx = self.write().await?;

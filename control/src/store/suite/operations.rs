@@ -17,6 +17,7 @@ fn compute(state: ComputeState, incarnation: u64, since: EpochMs) -> ComputeReco
         incarnation,
         since,
         reason: None,
+        size_ucu: 250_000,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use control_api::{networks::Networks, rest::Scope};
+use control_api::rest::Scope;
 
 use super::{id, new_project, new_user};
 use crate::{
     secret::{Password, Verifiers},
     store::{
-        NewProject, Sleep, Store, StoreError,
+        NewProject, Options, Sleep, Store, StoreError,
         audit::{Attempt, AuditRecord, path_of},
         keys::KeyRecord,
         replays::{Answer, NewReplay, Replay, ReplayId},
@@ -145,7 +145,11 @@ pub(super) async fn of_many_who_change_what_they_have_read_one_does(store: &impl
             ..Sleep::default()
         };
         let read = &read;
-        async move { (sleep, store.set_options(read, sleep, &Networks::default()).await) }
+        let options = Options {
+            sleep,
+            ..read.options()
+        };
+        async move { (sleep, store.set_options(read, &options).await) }
     });
     let set = futures::future::join_all(set).await;
     let done: Vec<_> = set.iter().filter(|(_, set)| set.is_ok()).collect();
@@ -182,11 +186,8 @@ pub(super) async fn of_many_who_change_what_they_have_read_one_does(store: &impl
     };
     store.create_project(again).await.unwrap();
     let later = store.project(&id("demo")).await.unwrap();
-    store
-        .set_options(&later, now.sleep, &Networks::default())
-        .await
-        .unwrap();
-    let again = store.set_options(&now, Sleep::default(), &Networks::default()).await;
+    store.set_options(&later, &now.options()).await.unwrap();
+    let again = store.set_options(&now, &later.options()).await;
     assert!(refused(&again));
 }
 

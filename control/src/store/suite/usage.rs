@@ -296,7 +296,18 @@ pub(super) async fn a_transition_has_the_size_that_the_compute_was_started_with(
         let mut compute = store.begin_start(&demo, at).await.unwrap().record.compute;
         (compute.state, compute.since) = (ComputeState::Ready, at + 1_000);
         store.set_compute(&demo, &compute).await.unwrap();
-        store.resize(&demo, next).await.unwrap();
+        let read = store.project(&demo).await.unwrap();
+        let resized = Options {
+            size_cu: next,
+            ..read.options()
+        };
+        store.set_options(&read, &resized).await.unwrap();
+        let now = store.project(&demo).await.unwrap();
+        assert_eq!(
+            (now.size_cu, now.compute),
+            (next, compute.clone()),
+            "the compute keeps what it has"
+        );
         (compute.state, compute.since) = (ComputeState::Suspended, at + 2_000);
         store.set_compute(&demo, &compute).await.unwrap();
     }
