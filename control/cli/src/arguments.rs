@@ -42,6 +42,14 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 }
 
+/// Of what cannot be brought back.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Sure {
+    /// Do not ask for the name again; needed where nobody sits at a terminal
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
@@ -176,7 +184,11 @@ pub(crate) enum ProjectVerb {
         networks: Vec<String>,
     },
     /// Stop its compute and remove its data for good
-    Delete { project: String },
+    Delete {
+        project: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
 }
 
 /// A size, or none: the control plane's default.
@@ -232,6 +244,8 @@ pub(crate) enum UserVerb {
     Delete {
         project: String,
         user: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 
@@ -249,6 +263,8 @@ pub(crate) enum DatabaseVerb {
     Delete {
         project: String,
         database: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 
@@ -325,6 +341,8 @@ pub(crate) enum KeyVerb {
     /// End a key at once
     Delete {
         name: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

@@ -19,6 +19,7 @@ use crate::settings::Settings;
 use crate::small_runtime;
 
 pub(crate) mod audit;
+mod confirm;
 mod history;
 pub(crate) mod keys;
 pub(crate) mod operations;
@@ -271,8 +272,10 @@ pub(crate) fn project(common: &Common, verb: &ProjectVerb) -> Result<(), Failure
                 let changed: Project = rest.patch(&path(&["projects", project])?, &body).await?;
                 show(common, &changed, || details(&project_details(&changed)))
             }
-            ProjectVerb::Delete { project } => {
-                rest.delete(&path(&["projects", project])?).await?;
+            ProjectVerb::Delete { project, sure } => {
+                let path = path(&["projects", project])?;
+                confirm::sure(*sure, "project", project, "its databases and users go, for good")?;
+                rest.delete(&path).await?;
                 show(common, &Gone { deleted: project }, || {
                     format!("project {project} is gone, with its data\n")
                 })
@@ -356,8 +359,10 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
                     None => format!("user {user}; log in as {project}.{user}\n"),
                 })
             }
-            UserVerb::Delete { project, user } => {
-                rest.delete(&path(&["projects", project, "users", user])?).await?;
+            UserVerb::Delete { project, user, sure } => {
+                let path = path(&["projects", project, "users", user])?;
+                confirm::sure(*sure, "user", user, "nobody can log in by it any more")?;
+                rest.delete(&path).await?;
                 show(common, &Gone { deleted: user }, || format!("user {user} is gone\n"))
             }
         }
@@ -381,9 +386,14 @@ pub(crate) fn database(common: &Common, verb: &DatabaseVerb) -> Result<(), Failu
                 let made: Database = rest.post(&path(&["projects", project, "databases"])?, &body).await?;
                 show(common, &made, || format!("database {database} is there\n"))
             }
-            DatabaseVerb::Delete { project, database } => {
-                rest.delete(&path(&["projects", project, "databases", database])?)
-                    .await?;
+            DatabaseVerb::Delete {
+                project,
+                database,
+                sure,
+            } => {
+                let path = path(&["projects", project, "databases", database])?;
+                confirm::sure(*sure, "database", database, "its tables go, for good")?;
+                rest.delete(&path).await?;
                 show(common, &Gone { deleted: database }, || {
                     format!("database {database} is gone, with its data\n")
                 })

@@ -53,7 +53,10 @@ async fn a_project_is_handled_from_the_command_line() {
             .ok()
             .contains("ready")
     );
-    selkie.cli(&["project", "delete", "cli-life", "--json"]).await.ok();
+    selkie
+        .cli(&["project", "delete", "cli-life", "--yes", "--json"])
+        .await
+        .ok();
     assert_ne!(selkie.cli(&["project", "show", "cli-life"]).await.code, Some(0));
     selkie.logs.check();
 }
@@ -70,7 +73,10 @@ async fn a_project_that_is_made_larger_has_a_larger_server_at_its_next_start() {
     let before = pool().await;
     let set = ["project", "set", &project.id, "--size-cu", "0.5", "--json"];
     let set = selkie.cli(&set).await.json();
-    assert_eq!((&set["size_cu"], &set["compute"]["size_cu"]), (&0.5.into(), &0.25.into()));
+    assert_eq!(
+        (&set["size_cu"], &set["compute"]["size_cu"]),
+        (&0.5.into(), &0.25.into())
+    );
     assert_eq!(pool().await, before, "it runs on as it is");
     selkie.cli(&["compute", "suspend", &project.id]).await.ok();
     assert_eq!(pool().await, 2 * before);

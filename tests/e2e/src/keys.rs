@@ -67,7 +67,7 @@ async fn a_key_does_what_its_scope_says_until_it_is_deleted() {
 
     let listed = selkie.cli(&["key", "list", "--json"]).await.json();
     assert!(listed.to_string().contains("e2e-app") && !listed.to_string().contains(key));
-    selkie.cli(&["key", "delete", "e2e-app"]).await.ok();
+    selkie.cli(&["key", "delete", "e2e-app", "--yes"]).await.ok();
     assert_eq!(as_key(selkie, key, "GET", &users, None).await.status, 401);
     assert!(!selkie.logs.text().contains(key), "a key stands in a log");
     selkie.logs.check();

@@ -172,7 +172,7 @@ async fn live(selkie: &Selkie, id: &str, endpoint: &Endpoint, statements: &[&str
 }
 
 async fn delete(selkie: &Selkie, id: &str) {
-    let gone = selkie.cli(&["project", "delete", id]).await;
+    let gone = selkie.cli(&["project", "delete", id, "--yes"]).await;
     assert_eq!(gone.code, Some(0), "{gone:?}");
 }
 

@@ -2,7 +2,7 @@
 
 use control_api::rest::{CreateKey, Key, KeyCreated, KeyList, Scope};
 
-use super::{Gone, Rest, all, details, path, show, table};
+use super::{Gone, Rest, all, confirm, details, path, show, table};
 use crate::arguments::{Common, KeyScope, KeyVerb};
 use crate::failure::Failure;
 use crate::small_runtime;
@@ -44,8 +44,10 @@ pub(crate) fn key(common: &Common, verb: &KeyVerb) -> Result<(), Failure> {
                 let key = made.key.clone().unwrap_or_default();
                 show(common, &made, || format!("key {name}; it is told only now\n{key}\n"))
             }
-            KeyVerb::Delete { name } => {
-                rest.delete(&path(&["keys", name])?).await?;
+            KeyVerb::Delete { name, sure } => {
+                let path = path(&["keys", name])?;
+                confirm::sure(*sure, "key", name, "whoever uses it is refused at once")?;
+                rest.delete(&path).await?;
                 show(common, &Gone { deleted: name }, || format!("key {name} is gone\n"))
             }
         }

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::stage::{ControlPlane, fails, fails_with, selkie, succeeds};
+use crate::stage::{ControlPlane, fails, fails_at_a_terminal, fails_with, selkie, succeeds, succeeds_at_a_terminal};
 
 const COMPUTE: &str = r#"{"state":"ready","incarnation":7,"size_cu":0.25,"since":"2026-01-02T03:04:05Z","kept_awake_by":["1 command in flight"]}"#;
 
@@ -85,7 +85,7 @@ fn what_the_control_plane_refuses_is_told_in_its_words() {
         said,
         "selkie: project nope does not exist (project_not_found); `selkie project list` shows those there are\n"
     );
-    let said = fails_with(3, &mut with(&control, &["project", "delete", "nope"]));
+    let said = fails_with(3, &mut with(&control, &["project", "delete", "nope", "--yes"]));
     assert!(said.contains("502"), "{said}");
     drop(control.asked());
 }
@@ -157,10 +157,52 @@ fn operations_are_listed_and_shown_with_what_went_wrong() {
 #[test]
 fn names_cannot_lead_elsewhere() {
     let control = ControlPlane::start(vec![("200 OK", project("x"))]);
-    let said = fails(&mut with(&control, &["project", "delete", ".."]));
+    let said = fails(&mut with(&control, &["project", "delete", "..", "--yes"]));
     assert!(said.contains("`..` is not a name"), "{said}");
     succeeds(&mut with(&control, &["project", "show", "../users?x", "--json"]));
     assert_eq!(control.asked()[0].line, "GET /api/v1/projects/..%2Fusers%3Fx");
+}
+
+#[test]
+fn nothing_is_deleted_before_somebody_is_sure() {
+    let ends = [
+        (&["project", "delete", "demo"][..], "demo", "/projects/demo"),
+        (&["user", "delete", "demo", "app"], "app", "/projects/demo/users/app"),
+        (
+            &["database", "delete", "demo", "shop"],
+            "shop",
+            "/projects/demo/databases/shop",
+        ),
+        (&["key", "delete", "ci"], "ci", "/keys/ci"),
+    ];
+    let script = ends
+        .iter()
+        .flat_map(|_| [("204 No Content", String::new()), ("204 No Content", String::new())]);
+    let control = ControlPlane::start(script.collect());
+    for (args, name, _) in ends {
+        let said = fails(&mut with(&control, args));
+        assert!(
+            said.contains(&format!("{name} stays: ")) && said.contains("--yes"),
+            "{said}"
+        );
+        let said = fails_at_a_terminal(&with(&control, args), "y\n");
+        assert!(
+            said.contains("Type its name to go on:") && said.contains("\"y\" is not its name"),
+            "{said}"
+        );
+        succeeds(&mut with(&control, &[args, &["--yes"]].concat()));
+        let said = succeeds_at_a_terminal(&with(&control, args), &format!("{name}\n"));
+        assert!(said.contains(&format!("{name} is gone")), "{said}");
+    }
+    let asked: Vec<_> = control.asked().into_iter().map(|request| request.line).collect();
+    let expected = ends.map(|(.., path)| format!("DELETE /api/v1{path}"));
+    assert_eq!(
+        asked,
+        expected
+            .iter()
+            .flat_map(|line| [line.clone(), line.clone()])
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]

@@ -41,6 +41,35 @@ pub(crate) fn fails_with(code: i32, command: &mut Command) -> String {
     said
 }
 
+/// What a command says at a terminal at which that is typed, where it succeeds.
+pub(crate) fn succeeds_at_a_terminal(command: &Command, typed: &str) -> String {
+    let (code, said) = at_a_terminal(command, typed);
+    assert_eq!(code, Some(0), "{command:?}: {said}");
+    said
+}
+
+/// The same where it is refused.
+pub(crate) fn fails_at_a_terminal(command: &Command, typed: &str) -> String {
+    let (code, said) = at_a_terminal(command, typed);
+    assert_eq!(code, Some(1), "{command:?}: {said}");
+    said
+}
+
+/// `script` gives it a terminal, and ends as it does.
+fn at_a_terminal(command: &Command, typed: &str) -> (Option<i32>, String) {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &line.join(" "), "/dev/null"]).env_clear();
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let script = script.env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = script.spawn().unwrap();
+    running.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let output = running.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
 /// Answers one request after the other, each on a connection of its own, and keeps what was asked.
 pub(crate) struct ControlPlane {
     pub(crate) url: String,
