@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustls_pki_types::DnsName;
 
 /// Serverless MariaDB that you run yourself.
 #[derive(Debug, Parser)]
@@ -112,8 +114,18 @@ pub(crate) struct Certificates {
     /// Where to; `ca.pem` and `ca.key` there are used where they exist
     pub(crate) dir: PathBuf,
     /// A name or address by which gateways reach the control plane, beside this machine's own; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = host)]
     pub(crate) control: Vec<String>,
+    /// Put new certificates in the place of those that are there; services take them at their next start
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if text.parse::<IpAddr>().is_ok() || DnsName::try_from(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err("write a host name or an address, without scheme and port".into())
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,6 +16,7 @@ pub(crate) fn certificates(dir: &Path) -> String {
     let made = Command::new(binary())
         .arg("certificates")
         .arg(dir)
+        .arg("--force")
         .output()
         .expect("selkie runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

@@ -6,3 +6,4 @@
 mod stage;
 mod settings;
 mod commands;
+mod certificates;
