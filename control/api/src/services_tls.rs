@@ -10,7 +10,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 /// What a service shows, and whom it believes.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +61,9 @@ impl Files<'_> {
             authority: read(self.authority)?,
         };
         let chain = certificates(self.cert, &texts.cert)?;
+        if parsed(self.cert, &chain[0])?.version() != X509Version::V3 {
+            return Err(unusable(self.cert, OF_AN_OLD_VERSION));
+        }
         in_date(self.cert, &chain[..1], now)?;
         let key = PrivateKeyDer::from_pem_slice(&texts.key)
             .map_err(|_| unusable(self.key, "holds no private key in PEM form, or a damaged one"))?;
@@ -111,6 +114,11 @@ fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>
     Ok(found)
 }
 
+/// What is wrong with a certificate of X.509 version 1 or 2, and how to come by another: for people.
+pub const OF_AN_OLD_VERSION: &str = "holds a certificate of X.509 version 1, which has no place for the names that it is for, and TLS takes \
+     version 3 only: sign it again with extensions (`openssl x509 -req ... -extfile FILE`, in FILE a line such as \
+     `subjectAltName = DNS:db.example.org`)";
+
 fn parsed<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, UnusableFile> {
     X509Certificate::from_der(der)
         .map(|(_, parsed)| parsed)
@@ -160,6 +168,8 @@ mod tests {
         [ca.pem(), leaf.pem(), key.serialize_pem()]
     }
 
+    /// As `openssl x509 -req` makes it without extensions; good for a hundred years.
+    const VERSION_1: &str = include_str!("services_tls/version1.pem");
     const CERT: &str = "cert.pem";
     const KEY: &str = "cert.key";
     const AUTHORITY: &str = "ca.pem";
@@ -215,7 +225,8 @@ mod tests {
         let cut = &other_key.as_bytes()[..other_key.len() / 2];
         let old = [(CERT, Some(old_cert.as_bytes())), (KEY, Some(old_key.as_bytes()))];
         let early = [(CERT, Some(early_cert.as_bytes())), (KEY, Some(early_key.as_bytes()))];
-        let cases: [(&Exchanged<'_>, &str, &str); 14] = [
+        let cases: [(&Exchanged<'_>, &str, &str); 15] = [
+            (&[(CERT, Some(VERSION_1.as_bytes()))], CERT, "version 1"),
             (&[(CERT, None)], CERT, "No such file"),
             (&[(KEY, None)], KEY, "No such file"),
             (&[(AUTHORITY, None)], AUTHORITY, "No such file"),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use control_api::services_tls::OF_AN_OLD_VERSION;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,7 +25,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use super::{Config, Source, TlsError, development};
 
@@ -330,6 +331,7 @@ fn name_key(name: &str) -> Box<str> {
 impl Entry {
     fn read(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Self, TlsError> {
         let chain = chain(cert)?;
+        refuse_old(cert, &chain[0])?;
         let private = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, &e))?;
         let fingerprint = Sha256::digest(&chain[0]).into();
         let certified = CertifiedKey::from_der(chain, private, provider).map_err(|source| TlsError::Unusable {
@@ -399,6 +401,18 @@ fn earliest_end(path: &Path, chain: &[CertificateDer<'_>]) -> Result<i64, TlsErr
         earliest = Some(earliest.map_or(ends, |before| before.min(ends)));
     }
     earliest.ok_or_else(|| unusable("holds no certificate".into()))
+}
+
+/// rustls would refuse it as well, in words that say nothing to people.
+fn refuse_old(path: &Path, leaf: &CertificateDer<'_>) -> Result<(), TlsError> {
+    match X509Certificate::from_der(leaf) {
+        Ok((_, parsed)) if parsed.version() != X509Version::V3 => Err(TlsError::Content {
+            path: path.to_owned(),
+            problem: OF_AN_OLD_VERSION.into(),
+        }),
+        // What cannot be read is told where it is.
+        _ => Ok(()),
+    }
 }
 
 /// The certificates of a PEM file, at least one.

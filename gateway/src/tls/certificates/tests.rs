@@ -450,3 +450,17 @@ fn the_first_end_of_each_files_certificates_is_told_by_the_setting_that_names_it
     assert_eq!(first_end(&world.path("chain.pem")).unwrap(), first_of(2041));
     assert!(first_end(&world.path("main.key")).is_err());
 }
+
+/// As `openssl x509 -req` makes it without extensions; good for a hundred years.
+const VERSION_1: &str = include_str!("version1.pem");
+
+#[test]
+fn a_certificate_of_an_old_version_is_told_to_be_one_with_what_to_do() {
+    let world = World::new();
+    world.make("main", &["localhost"]);
+    std::fs::write(world.path("main.pem"), VERSION_1).unwrap();
+    let refused = Certificates::load(&world.config()).err().unwrap().to_string();
+    for part in ["main.pem", "X.509 version 1", "version 3", "subjectAltName", "-extfile"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+}
