@@ -72,6 +72,59 @@ pub struct RawProcess {
     pub agent: Option<PathBuf>,
 }
 
+impl RawConfig {
+    /// Every setting that is a path and is set, under its name below `control`.
+    pub fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        // Exhaustive on purpose: a new raw field does not compile until it is known whether it is a path.
+        let Self {
+            http,
+            grpc,
+            store,
+            process,
+            suspend: RawSuspend { after: _ },
+            default_size_cu: _,
+            prices: _,
+        } = self;
+        let RawStore {
+            url: _,
+            url_file,
+            key_file,
+        } = store;
+        let RawProcess {
+            mariadbd,
+            uid_range: _,
+            start_timeout: _,
+            stop_timeout: _,
+            agent,
+        } = process;
+        fn of_listen(raw: &mut RawListen) -> [&mut Option<PathBuf>; 3] {
+            let RawListen {
+                listen: _,
+                advertise: _,
+                tls: RawTls { cert, key, client_ca },
+            } = raw;
+            [cert, key, client_ca]
+        }
+        let [grpc_cert, grpc_key, grpc_client_ca] = of_listen(grpc);
+        let [http_cert, http_key, http_client_ca] = of_listen(http);
+        let all = [
+            ("store.url_file", url_file),
+            ("store.key_file", key_file),
+            ("process.mariadbd", mariadbd),
+            ("process.agent", agent),
+            ("grpc.tls.cert", grpc_cert),
+            ("grpc.tls.key", grpc_key),
+            ("grpc.tls.client_ca", grpc_client_ca),
+            ("http.tls.cert", http_cert),
+            ("http.tls.key", http_key),
+            ("http.tls.client_ca", http_client_ca),
+        ];
+        all.into_iter()
+            .filter_map(|(name, path)| Some((name, path.as_mut()?)))
+            .collect()
+    }
+}
+
 /// Checked settings; immutable.
 #[derive(Debug, Clone)]
 pub struct Config {

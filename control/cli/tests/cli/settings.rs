@@ -26,6 +26,82 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn a_relative_path_is_meant_from_where_it_is_written() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [dir, elsewhere] = [&dir, &elsewhere].map(|dir| dir.path().canonicalize().unwrap());
+    let file = settings(
+        &dir,
+        "data_dir = 'data'\ngateway.tls.key = 'of-operator/key.pem'\ngateway.tls.cert = 'of-operator/cert.pem'\n\
+         [[gateway.tls.certificates]]\ncert = 'other.pem'\nkey = 'other.key'",
+    );
+    let name = |path: &Path| path.display().to_string();
+    let list = ["project", "list", "--config", &file];
+    let from = |mut command: std::process::Command| {
+        command.current_dir(&elsewhere);
+        command
+    };
+    let said = fails(&mut from(selkie(&list)));
+    assert!(said.contains(&name(&dir.join("data has no up.json"))), "{said}");
+    let said = fails(from(selkie(&list)).env("SELKIE_DATA_DIR", "data"));
+    assert!(said.contains(&name(&elsewhere.join("data has no up.json"))), "{said}");
+    let said = fails(&mut from(selkie(&[&list[..], &["--data-dir", "of/flag"]].concat())));
+    assert!(
+        said.contains(&name(&elsewhere.join("of/flag has no up.json"))),
+        "{said}"
+    );
+
+    let gateway = ["gateway", "--config", &file, "--data-dir", "data"];
+    let said = refusal(&mut from(selkie(&gateway)));
+    assert!(said.contains(&name(&dir.join("of-operator/cert.pem"))), "{said}");
+    fs::create_dir(dir.join("of-operator")).unwrap();
+    let authority = from(selkie(&["certificates", "made"])).output().unwrap();
+    assert!(authority.status.success(), "{authority:?}");
+    for (made, used) in [("gateway.pem", "cert.pem"), ("gateway.key", "key.pem")] {
+        fs::copy(elsewhere.join("made").join(made), dir.join("of-operator").join(used)).unwrap();
+    }
+    let said = refusal(&mut from(selkie(&gateway)));
+    assert!(said.contains(&name(&dir.join("other.pem"))), "{said}");
+    // From the command line it is not the file's, though the file has its own.
+    let said = refusal(from(selkie(&gateway)).env("SELKIE_GATEWAY__TLS__CERT", "mine.pem"));
+    assert!(said.contains(&name(&elsewhere.join("mine.pem"))), "{said}");
+    let said = fails(from(selkie(&gateway)).env("SELKIE_GATEWAY__TLS__CERT", ""));
+    assert!(
+        said.contains("gateway.tls.cert") && said.contains("must be a path"),
+        "{said}"
+    );
+}
+
+/// What a service says last that does not start; it may log before.
+fn refusal(command: &mut std::process::Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_in_the_form_that_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, hint) in [
+        ("gateway.login_timeout = 60", "a time has its unit, as \"60s\""),
+        ("control.suspend.after = 300", "a time has its unit, as \"300s\""),
+        ("gateway.park_after = 1.5", "a time has its unit, as \"1.5s\""),
+        ("gateway.listen = 3307", "as \"127.0.0.1:3307\""),
+        ("gateway.max_clients = \"60s\"", "a number, without quotes"),
+        ("control.default_size_cu = \"0.5\"", "a number, without quotes"),
+        ("gateway.sni_domains = \"db.example.org\"", "a list, as [\"...\"]"),
+        ("control.process.uid_range = 200000", "write \"200000\""),
+    ] {
+        let file = settings(dir.path(), text);
+        let said = fails(&mut selkie(&["gateway", "--config", &file]));
+        let key = text.split(" =").next().unwrap();
+        assert!(said.contains(hint) && said.contains(key), "{text}: {said}");
+    }
+    let said = fails(selkie(&["gateway"]).env("SELKIE_GATEWAY__LOGIN_TIMEOUT", "60"));
+    assert!(said.contains("as \"60s\""), "{said}");
+}
+
+#[test]
 fn sections_are_reached_from_the_environment() {
     let dir = tempfile::tempdir().unwrap();
     let file = settings(dir.path(), "gateway.login_timeout = 'of file'");
