@@ -10,6 +10,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub(crate) use parts::overlap;
 use parts::{
     address_of, available_cores, control_tls_of, duration_of, is_server_name, listeners_of, refused, tls_of, url_of,
 };
@@ -97,65 +98,6 @@ impl Written {
 }
 
 impl RawConfig {
-    /// Every setting that is a path and is set, under its name below `gateway`.
-    pub fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
-        // Exhaustive: a new setting does not compile until it is known whether it is a path.
-        let Self {
-            listen: _,
-            listeners: _,
-            threads: _,
-            max_clients: _,
-            max_clients_per_project: _,
-            login_timeout: _,
-            wake_timeout: _,
-            drain_notice: _,
-            drain_timeout: _,
-            park_after: _,
-            pinned_idle_timeout: _,
-            http: _,
-            control:
-                RawControl {
-                    address: _,
-                    token_file,
-                    tls: control_tls,
-                },
-            sni_domains: _,
-            tls,
-            throttle: _,
-            proxy_protocol: _,
-        } = self;
-        let RawTls {
-            mode: _,
-            cert,
-            key,
-            certificates,
-            client_ca,
-        } = tls;
-        let RawControlTls {
-            ca,
-            cert: control_cert,
-            key: control_key,
-        } = control_tls;
-        let single = [
-            ("control.token_file", token_file),
-            ("control.tls.ca", ca),
-            ("control.tls.cert", control_cert),
-            ("control.tls.key", control_key),
-            ("tls.cert", cert),
-            ("tls.key", key),
-            ("tls.client_ca", client_ca),
-        ];
-        let single = single
-            .into_iter()
-            .filter_map(|(name, path)| Some((name, path.as_mut()?)));
-        // A list is written as a whole.
-        let named = certificates
-            .iter_mut()
-            .flat_map(|RawNamed { cert, key, names: _ }| [cert, key])
-            .map(|path| ("tls.certificates", path));
-        single.chain(named).collect()
-    }
-
     /// Checks every setting; paths not given lie in `data_dir`.
     pub fn check(self, data_dir: &Path) -> Result<Config, ConfigError> {
         let written = Written {
@@ -193,6 +135,13 @@ impl RawConfig {
             token_file,
             tls: control_tls,
         } = control;
+        if let Some(domain) = sni_domains.iter().find(|domain| domain.starts_with("*.")) {
+            return Err(refused(
+                "sni_domains",
+                domain,
+                "needs no `*.`: every name below a domain of this list names a project",
+            ));
+        }
         if let Some(domain) = sni_domains.iter().find(|domain| !is_server_name(domain)) {
             return Err(refused(
                 "sni_domains",
@@ -211,10 +160,15 @@ impl RawConfig {
         }
         let tls = tls_of(tls, data_dir)?;
         let (listen, listeners) = listeners_of(&listen, listeners, &proxy_protocol, tls.mode)?;
+        let http_listen = address_of("http.listen", &http_listen)?;
+        if let Some(taken) = listen.iter().find(|other| overlap(other.address, http_listen)) {
+            let problem = format!("overlaps with gateway.{} {}", taken.setting, taken.address);
+            return Err(refused("http.listen", &http_listen.to_string(), problem));
+        }
         Ok(Config {
             written,
             threads: if threads == 0 { available_cores() } else { threads },
-            http_listen: address_of("http.listen", &http_listen)?,
+            http_listen,
             control: ControlConfig {
                 tls: control_tls_of(control_tls, &address)?,
                 address: url_of("control.address", address)?,

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, ConfigError, RawConfig, RawListener, Written};
 use crate::context::Gateway;
+use crate::run;
 use crate::tls::TlsError;
 
 /// Where settings come from: the binary's file, environment and flags.
@@ -130,6 +131,8 @@ impl Reload {
         gateway.throttle.adjust(&config.throttle);
         gateway.wakes.adjust(config.wake.clone());
         gateway.seats.set_max(config.accept.max_clients);
+        run::say_unknown(&config, Some(&before), &gateway.routes);
+        self.source.taken(&config);
         gateway.settings.store(Arc::new(config));
         Ok(reloaded)
     }

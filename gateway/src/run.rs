@@ -137,6 +137,7 @@ pub async fn run(
         _ = known.wait_for(|known| *known) => {}
         () = shutdown.cancelled() => return Ok(Drained { cut: 0 }),
     }
+    say_unknown(&gateway.config(), None, &gateway.routes);
     let threads = Threads::start(&gateway, doors)?;
     let listening = Listening::of(&gateway.config(), &addresses, http_address);
     tracing::info!(mysql = %listening.mysql, http = %http_address, threads = gateway.config().threads, "gateway is ready");
@@ -166,6 +167,24 @@ impl Listening {
             mysql: all.next().map_or(config.http_listen, |listener| listener.address),
             listeners: all.collect(),
             http,
+        }
+    }
+}
+
+/// Says of listeners that are for a project that control does not know of, but for those of `before`. A name that was mistyped
+/// would be seen nowhere else: a client is told what it is told of a wrong password.
+pub(crate) fn say_unknown(config: &Config, before: Option<&Config>, routes: &Routes) {
+    let named = |config: &Config| {
+        config
+            .listeners
+            .iter()
+            .filter_map(|own| own.project.clone())
+            .collect::<Vec<_>>()
+    };
+    let known = before.map(named).unwrap_or_default();
+    for project in named(config) {
+        if routes.project(&project).is_none() && !known.contains(&project) {
+            tracing::warn!(%project, "gateway.listeners: there is no such project; nobody gets in there until it is made");
         }
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn listeners_of(
 }
 
 /// Would a client of the one be one of the other? The system chooses another port for every 0.
-pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && (any || one.ip() == other.ip())
 }

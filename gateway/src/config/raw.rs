@@ -226,3 +226,64 @@ impl Default for RawControl {
         }
     }
 }
+
+impl RawConfig {
+    /// Every setting that is a path and is set, under its name below `gateway`.
+    pub fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        // Exhaustive: a new setting does not compile until it is known whether it is a path.
+        let Self {
+            listen: _,
+            listeners: _,
+            threads: _,
+            max_clients: _,
+            max_clients_per_project: _,
+            login_timeout: _,
+            wake_timeout: _,
+            drain_notice: _,
+            drain_timeout: _,
+            park_after: _,
+            pinned_idle_timeout: _,
+            http: _,
+            control:
+                RawControl {
+                    address: _,
+                    token_file,
+                    tls: control_tls,
+                },
+            sni_domains: _,
+            tls,
+            throttle: _,
+            proxy_protocol: _,
+        } = self;
+        let RawTls {
+            mode: _,
+            cert,
+            key,
+            certificates,
+            client_ca,
+        } = tls;
+        let RawControlTls {
+            ca,
+            cert: control_cert,
+            key: control_key,
+        } = control_tls;
+        let single = [
+            ("control.token_file", token_file),
+            ("control.tls.ca", ca),
+            ("control.tls.cert", control_cert),
+            ("control.tls.key", control_key),
+            ("tls.cert", cert),
+            ("tls.key", key),
+            ("tls.client_ca", client_ca),
+        ];
+        let single = single
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, path.as_mut()?)));
+        // A list is written as a whole.
+        let named = certificates
+            .iter_mut()
+            .flat_map(|RawNamed { cert, key, names: _ }| [cert, key])
+            .map(|path| ("tls.certificates", path));
+        single.chain(named).collect()
+    }
+}

@@ -37,6 +37,19 @@ fn a_bad_value_names_setting_and_value() {
 }
 
 #[test]
+fn an_sni_domain_with_a_wildcard_is_told_to_need_none() {
+    let raw = RawConfig {
+        sni_domains: vec!["db.example.org".into(), "*.example.org".into()],
+        ..RawConfig::default()
+    };
+    let text = checked(raw).unwrap_err();
+    assert!(
+        text.starts_with("setting `gateway.sni_domains`: \"*.example.org\" needs no `*.`"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_trusted_network_that_is_none_is_named() {
     let raw = RawConfig {
         proxy_protocol: RawProxyProtocol {
@@ -115,6 +128,10 @@ fn a_listener_has_what_the_gateway_has_but_for_what_it_says_itself() {
         (
             with(|raw| raw.listen = "0.0.0.0:3307".into()),
             "overlaps with gateway.listen",
+        ),
+        (
+            with(|raw| raw.listen = "0.0.0.0:7400".into()),
+            "overlaps with gateway.listeners.listen 0.0.0.0:7400",
         ),
         (
             with(|raw| raw.project = Some("Shop".into())),

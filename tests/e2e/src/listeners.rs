@@ -7,7 +7,8 @@ use harness::{Selkie, eventually};
 use mysql_async::Error;
 use mysql_async::prelude::Queryable;
 
-const SETTINGS: &str = "[[gateway.listeners]]\nlisten = \"127.0.0.1:0\"\nproject = \"demo\"\n";
+const SETTINGS: &str = "[[gateway.listeners]]\nlisten = \"127.0.0.1:0\"\nproject = \"demo\"\n\
+    [[gateway.listeners]]\nlisten = \"127.0.0.1:0\"\nproject = \"dmo\"\n";
 
 /// The server's code and text, the name in it aside.
 async fn refusal(endpoint: &Endpoint) -> (u16, String) {
@@ -41,7 +42,13 @@ fn mariadb(endpoint: &Endpoint, sql: &str) -> String {
 #[tokio::test]
 async fn a_listener_of_one_project_takes_bare_user_names_of_that_project_only() {
     let selkie = Selkie::start_with(SETTINGS).await;
-    let [listener] = selkie.up().mysql.listeners.as_slice() else {
+    // Of the one that was mistyped, once; the demo project is there from the first start on.
+    let complaint = "there is no such project; nobody gets in there until it is made";
+    selkie.logs.allow(complaint);
+    let log = std::fs::read_to_string(selkie.data_dir().join("logs/selkie.log")).expect("its log");
+    let told: Vec<_> = log.lines().filter(|line| line.contains(complaint)).collect();
+    assert!(told.len() == 1 && told[0].contains("dmo"), "{told:?}");
+    let [listener, _] = selkie.up().mysql.listeners.as_slice() else {
         panic!("up.json names {} listeners", selkie.up().mysql.listeners.len())
     };
     assert_eq!(listener.project.as_deref(), Some("demo"));
