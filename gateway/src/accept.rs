@@ -118,19 +118,20 @@ pub(crate) fn listeners(config: &Config, threads: usize) -> Result<Bound, Listen
 /// Binds `count` sockets to one address; with port 0 all share the port that the first was given.
 fn sockets(listen: &Listen, count: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ListenError> {
     let refused = |source| ListenError::new(listen.setting, listen.address, source);
-    // With SO_REUSEPORT two processes of one user share a port silently; without it a taken port is an error.
-    let probe = bind(listen.address, false).map_err(refused)?;
-    let address = probe
-        .local_addr()
-        .and_then(|a| a.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into()));
-    let address = address.map_err(refused)?;
-    drop(probe);
+    let address = probe(listen.address).map_err(refused)?;
     let listeners = (0..count).map(|_| {
         let socket = bind(address, true)?;
         socket.listen(BACKLOG)?;
         Ok(std::net::TcpListener::from(socket))
     });
     Ok((address, listeners.collect::<io::Result<_>>().map_err(refused)?))
+}
+
+/// Whether it is free; with port 0 one that is. With SO_REUSEPORT two processes of one user share a port silently; without it a
+/// taken port is an error.
+pub(crate) fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let bound = bind(address, false)?.local_addr()?;
+    bound.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -218,6 +218,12 @@ impl RawConfig {
 }
 
 impl Config {
+    /// Every address that is listened on, with the setting that names it.
+    pub(crate) fn ports(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mysql = self.accept.listen.iter().map(|listen| (listen.setting, listen.address));
+        mysql.chain([("http.listen", self.http_listen)]).collect()
+    }
+
     /// Settings of the listener that a client has come to. There are as many as there were at the start, whatever is reloaded.
     pub(crate) fn listener(&self, n: usize) -> &Listener {
         &self.listeners[n]

@@ -18,6 +18,16 @@ pub enum Error {
     /// The MySQL port or the HTTP port cannot be listened on.
     #[error(transparent)]
     Listen(#[from] accept::ListenError),
+    /// Another service of the same process is to listen there.
+    #[error("setting `gateway.{setting}`: {address} is {other}, too")]
+    Clash {
+        /// The setting that names the address.
+        setting: &'static str,
+        /// What of the other service does.
+        other: &'static str,
+        /// The address.
+        address: std::net::SocketAddr,
+    },
     /// No usable certificate.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),

@@ -29,6 +29,7 @@ mod config;
 mod context;
 mod control;
 mod error;
+mod examine;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod meter;
@@ -44,5 +45,6 @@ mod text;
 
 pub use config::{Config, ConfigError, RawConfig, RawListener, RawListenerTls, RawProxyProtocol, Written};
 pub use error::Error;
+pub use examine::examine;
 pub use reload::{ControlAt, Reloading, Reread, SettingsSource, changed as changed_settings};
 pub use run::{Drained, Listener, Listening, run};

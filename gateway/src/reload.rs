@@ -22,6 +22,9 @@ pub trait SettingsSource: Send + Sync {
     /// # Errors
     /// What cannot be read, or is no setting.
     fn read(&self) -> Result<Reread, String>;
+
+    /// These hold from now on, for whoever tells clients of them.
+    fn taken(&self, _config: &Config) {}
 }
 
 /// Settings read anew.

@@ -39,6 +39,11 @@ impl Failure {
         Self::new(format!("{what}: {error}"))
     }
 
+    /// A line for each.
+    pub(crate) fn of_all(texts: &[String]) -> Self {
+        Self::new(texts.join("\nselkie: "))
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

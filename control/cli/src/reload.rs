@@ -52,6 +52,8 @@ fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
+type Tells = Box<dyn Fn(&gateway::Config) + Send + Sync>;
+
 /// Where the services of this process find their settings again.
 pub(crate) struct Source {
     common: Common,
@@ -59,6 +61,8 @@ pub(crate) struct Source {
     control_at: Option<gateway::ControlAt>,
     /// As they were at the start, where control runs in this process: it takes no others.
     control: Option<(control::RawConfig, PathBuf)>,
+    /// Who is told of settings that a gateway has taken.
+    tells: Option<Tells>,
 }
 
 impl Source {
@@ -68,6 +72,7 @@ impl Source {
             common: common.clone(),
             control_at: None,
             control: None,
+            tells: None,
         }
     }
 
@@ -77,12 +82,19 @@ impl Source {
             common: common.clone(),
             control_at: None,
             control: Some((settings.control.clone(), settings.data_dir.clone())),
+            tells: None,
         }
     }
 
     /// The gateway's control plane is this one, whatever is written.
     pub(crate) fn at(mut self, control_at: gateway::ControlAt) -> Self {
         self.control_at = Some(control_at);
+        self
+    }
+
+    /// What a gateway has taken is told there.
+    pub(crate) fn telling(mut self, tells: impl Fn(&gateway::Config) + Send + Sync + 'static) -> Self {
+        self.tells = Some(Box::new(tells));
         self
     }
 
@@ -121,6 +133,12 @@ impl Source {
 }
 
 impl SettingsSource for Source {
+    fn taken(&self, config: &gateway::Config) {
+        if let Some(tells) = &self.tells {
+            tells(config);
+        }
+    }
+
     fn read(&self) -> Result<Reread, String> {
         let (settings, needs_restart) = self.load()?;
         let mut gateway = settings.gateway;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control_api::rest::{CreateProject, CreateUser, ProjectCreated};
 use gateway::{ControlAt, Reloading};
@@ -55,17 +55,10 @@ fn lock(data_dir: &Path) -> Result<std::fs::File, Failure> {
 
 async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure> {
     let source = Source::of_control(common, &settings);
-    let Settings {
-        data_dir,
-        mut gateway,
-        control,
-    } = settings;
+    let (control_config, mut gateway) = examined(&settings)?;
+    let data_dir = settings.data_dir;
     let earlier = UpJson::read(&data_dir)?;
-    let control_config = control::Config::check(data_dir.clone(), control)?;
-    let scheme = if control_config.grpc_is_tls() { "https" } else { "http" };
-    gateway.control.address = format!("{scheme}://{}", reachable(control_config.grpc_listen));
-    // Checked before anything starts: a typing error should not leave half a system.
-    gateway.clone().check(&data_dir)?;
+    let scheme = scheme(&control_config);
     let bootstrap = control::bootstrap(
         &control_config,
         "up",
@@ -87,12 +80,13 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
         token_file: bootstrap.gateway_token_file.clone(),
     };
     here.put(&mut gateway);
+    let gateway_config = gateway.check(&data_dir)?;
+    let told = Arc::new(Told::new(&data_dir, gateway_config.ca_file()));
+    let on_reload = Arc::clone(&told);
     let reloading = Reloading {
-        source: Arc::new(source.at(here)),
+        source: Arc::new(source.at(here).telling(move |config| on_reload.ca_is(config.ca_file()))),
         asked: reload_asked,
     };
-    let gateway_config = gateway.check(&data_dir)?;
-    let ca = gateway_config.ca_file();
     let (ready, listening) = oneshot::channel();
     let running = gateway::run(gateway_config, reloading, stop_gateway, ready);
     let mut gateway = pin!(async { drained(running.await) });
@@ -101,15 +95,17 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
             format!("http://{}", reachable(control_at.http)),
             bootstrap.api_key.clone(),
         )?;
+        // Before a gateway knows projects: a listener that is the demo's finds it.
+        let password = demo_password(&rest, earlier, up).await?;
         let Some(gateway_at) = until_ready(&mut gateway, listening).await? else {
             return Ok(());
         };
         let mysql = reachable(gateway_at.mysql);
-        let mut told = UpJson {
+        let mut up_json = UpJson {
             mysql: demo::Mysql {
                 host: mysql.ip().to_string(),
                 port: mysql.port(),
-                ca,
+                ca: None,
                 listeners: gateway_at.listeners.into_iter().map(told_of).collect(),
             },
             console: None,
@@ -122,14 +118,12 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
             password: None,
             database: None,
         };
-        if let Some(password) = demo_password(&rest, earlier, up).await? {
+        if let Some(password) = password {
             let name = || Some(DEMO.to_owned());
-            (told.project, told.user, told.password, told.database) = (name(), name(), Some(password), name());
+            (up_json.project, up_json.user) = (name(), name());
+            (up_json.password, up_json.database) = (Some(password), name());
         }
-        told.write(&data_dir)?;
-        let option_file = told.write_option_file(&data_dir)?;
-        // Nobody may be there any more to read it; whoever needs it has `up.json`.
-        let _ = announce(&told, option_file, &data_dir);
+        told.tell(up_json)?;
         gateway.as_mut().await
     };
     let served = tokio::select! {
@@ -139,6 +133,102 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
     stop_control.cancel();
     let stopped = control.await.map_err(Failure::from);
     served.and(stopped)
+}
+
+/// Both services' settings and all that a gateway needs, checked before anything starts: a typing error should not leave half
+/// a system, nor stop one for the while. All that is wrong is told at once.
+fn examined(settings: &Settings) -> Result<(control::Config, gateway::RawConfig), Failure> {
+    let data_dir = &settings.data_dir;
+    let mut problems = Vec::new();
+    let control = control::Config::check(data_dir.clone(), settings.control.clone());
+    let control = control.map_err(|error| problems.push(error.to_string())).ok();
+    let mut gateway = settings.gateway.clone();
+    // Whatever is written: it is this process's own.
+    gateway.control.address = match &control {
+        Some(control) => format!("{}://{}", scheme(control), reachable(control.grpc_listen)),
+        None => gateway::RawConfig::default().control.address,
+    };
+    match gateway.clone().check(data_dir) {
+        Ok(config) => {
+            let here = control.as_ref().map_or_else(Vec::new, |control| {
+                vec![
+                    ("control.http.listen", control.http_listen),
+                    ("control.grpc.listen", control.grpc_listen),
+                ]
+            });
+            problems.extend(gateway::examine(&config, &here).err().map(|error| error.to_string()));
+        }
+        Err(error) => problems.push(error.to_string()),
+    }
+    match control {
+        Some(control) if problems.is_empty() => Ok((control, gateway)),
+        _ => Err(Failure::of_all(&problems)),
+    }
+}
+
+/// Of control's gRPC.
+fn scheme(control: &control::Config) -> &'static str {
+    if control.grpc_is_tls() { "https" } else { "http" }
+}
+
+/// What stands in `up.json` and `demo.cnf`, which follow a reload of the certificates.
+struct Told {
+    data_dir: PathBuf,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    ca: Option<PathBuf>,
+    /// Once everything is up.
+    told: Option<UpJson>,
+}
+
+impl Told {
+    fn new(data_dir: &Path, ca: Option<PathBuf>) -> Self {
+        let data_dir = data_dir.to_owned();
+        let known = Mutex::new(Known { ca, told: None });
+        Self { data_dir, known }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes both files, and says on standard output that everything is up.
+    fn tell(&self, told: UpJson) -> Result<(), Failure> {
+        let mut known = self.known();
+        let told = UpJson {
+            mysql: demo::Mysql {
+                ca: known.ca.clone(),
+                ..told.mysql
+            },
+            ..told
+        };
+        let option_file = self.write(&told)?;
+        // Nobody may be there any more to read it; whoever needs it has `up.json`.
+        let _ = announce(&told, option_file, &self.data_dir);
+        known.told = Some(told);
+        Ok(())
+    }
+
+    /// A gateway that now shows an operator's certificate is not to be verified by the development authority.
+    fn ca_is(&self, ca: Option<PathBuf>) {
+        let mut known = self.known();
+        if known.ca == ca {
+            return;
+        }
+        known.ca.clone_from(&ca);
+        let Some(told) = &mut known.told else { return };
+        told.mysql.ca = ca;
+        if let Err(failure) = self.write(told) {
+            tracing::error!(error = failure.text(), "clients are still told of another authority");
+        }
+    }
+
+    fn write(&self, told: &UpJson) -> Result<Option<PathBuf>, Failure> {
+        told.write(&self.data_dir)?;
+        told.write_option_file(&self.data_dir)
+    }
 }
 
 fn told_of(listener: gateway::Listener) -> demo::Listener {

@@ -82,6 +82,15 @@ type Stamp = Option<(u64, u64, i64, i64)>;
 type Stamps = Vec<Stamp>;
 
 impl Certificates {
+    /// Whether [`Self::load`] would succeed.
+    pub(crate) fn examine(config: &Config) -> Result<(), TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        if let Source::Development { dir } = &config.source {
+            development::files(dir)?;
+        }
+        Loaded::read(config, &provider, None).map(drop)
+    }
+
     /// Reads the files; makes a development certificate where there are to be none.
     pub(crate) fn load(config: &Config) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -38,6 +38,64 @@ async fn settings_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
+async fn all_that_is_wrong_is_told_before_anything_is_started() {
+    for (settings, told) in [
+        (
+            "gateway.login_timeout = \"soon\"\ncontrol.prices.cu_hour = \"0,16\"",
+            &["gateway.login_timeout", "control.prices.cu_hour"][..],
+        ),
+        (
+            "gateway.tls.cert = \"none.pem\"\ngateway.tls.key = \"none.key\"\ncontrol.suspend.after = \"soon\"",
+            &["none.pem", "control.suspend.after"],
+        ),
+        (
+            "gateway.tls.cert = \"none.pem\"\ngateway.tls.key = \"none.key\"",
+            &["none.pem"],
+        ),
+    ] {
+        let keeper = Keeper::new("selkie-t-");
+        write_settings(keeper.dir(), settings);
+        let said = refusal(&keeper).await;
+        let lines: Vec<_> = said.lines().filter(|line| line.starts_with("selkie: ")).collect();
+        assert_eq!(lines.len(), told.len(), "{said}");
+        for part in told {
+            assert!(lines.iter().any(|line| line.contains(part)), "{part}: {said}");
+        }
+        assert_nothing_was_started(&keeper);
+    }
+}
+
+fn assert_nothing_was_started(keeper: &Keeper) {
+    let control = keeper.dir().join("data/control");
+    assert!(
+        keeper.dir().join("data").is_dir() && !control.exists(),
+        "{}",
+        control.display()
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_is_given_twice_is_named() {
+    let keeper = Keeper::new("selkie-t-");
+    let http = format!("127.0.0.1:{}", write_settings(keeper.dir(), ""));
+    let path = keeper.dir().join("selkie.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let twice: Vec<String> = text
+        .lines()
+        .map(|line| match line.starts_with("control.http.listen") {
+            true => format!("control.http.listen = \"{http}\""),
+            false => line.to_owned(),
+        })
+        .collect();
+    std::fs::write(&path, twice.join("\n")).unwrap();
+    let said = refusal(&keeper).await;
+    for part in ["gateway.http.listen", "control.http.listen", http.as_str()] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_nothing_was_started(&keeper);
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     for setting in [
         "gateway.listen",
@@ -67,6 +125,9 @@ async fn a_taken_port_is_named() {
             said.contains(&address) && (said.contains("in use") || said.contains("listens there")),
             "{setting}:\n{said}"
         );
+        if setting.starts_with("gateway.") {
+            assert_nothing_was_started(&keeper);
+        }
     }
 }
 

@@ -136,3 +136,43 @@ async fn rest_tells_what_is_taken_what_waits_for_a_restart_and_what_is_wrong() {
     let mut session = selkie.demo().connect().await;
     assert_eq!(value(&mut session, "SELECT 1").await.as_deref(), Some("1"));
 }
+
+#[tokio::test]
+async fn what_clients_are_told_follows_the_certificate() {
+    let selkie = Selkie::start().await;
+    let at_first = written(&selkie);
+    let made = tempfile::tempdir().expect("a directory");
+    // Any that is for this machine does.
+    crate::services_tls::certificates(made.path());
+    let token = token(&selkie);
+    let told = || {
+        let read = |name: &str| std::fs::read_to_string(selkie.data_dir().join(name)).expect("a file");
+        let up: serde_json::Value = serde_json::from_str(&read("up.json")).expect("JSON");
+        (up["mysql"]["ca"].is_string(), read("demo.cnf").contains("ssl-ca="))
+    };
+    let query = async || {
+        let mut command = tokio::process::Command::new("mariadb");
+        let file = selkie.data_dir().join("demo.cnf");
+        command.arg(format!("--defaults-extra-file={}", file.display()));
+        command.args(["-A", "-N", "-e", "SELECT 41 + 1"]);
+        assert_eq!(harness::cli::run(&mut command).await.ok().trim(), "42");
+    };
+    assert_eq!(told(), (true, true));
+    query().await;
+    let [cert, key] = ["control.pem", "control.key"].map(|name| made.path().join(name).display().to_string());
+    write(
+        &selkie,
+        &format!("{at_first}gateway.tls.cert = \"{cert}\"\ngateway.tls.key = \"{key}\"\n"),
+    );
+    assert_eq!(reload(&selkie, Some(&token)).await.status, 200);
+    assert_eq!(
+        told(),
+        (false, false),
+        "nobody knows who signs an operator's certificates"
+    );
+    query().await;
+    write(&selkie, &at_first);
+    assert_eq!(reload(&selkie, Some(&token)).await.status, 200);
+    assert_eq!(told(), (true, true));
+    query().await;
+}
