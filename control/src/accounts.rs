@@ -63,6 +63,30 @@ pub(crate) struct Limits {
     pub(crate) user_connections: i64,
 }
 
+impl ObservedAccount {
+    /// As it stands behind REQUIRE in SQL; none where nothing is required.
+    pub(crate) fn require_text(&self) -> Option<String> {
+        let specified = || {
+            let parts = [
+                ("ISSUER", &self.require_issuer),
+                ("SUBJECT", &self.require_subject),
+                ("CIPHER", &self.require_cipher),
+            ];
+            let said = parts.into_iter().filter(|(_, value)| !value.is_empty());
+            let texts: Vec<_> = said
+                .map(|(what, value)| format!("{what} '{}'", value.replace('\'', "''")))
+                .collect();
+            texts.join(" AND ")
+        };
+        match self.require {
+            Require::None => None,
+            Require::Ssl => Some("SSL".into()),
+            Require::Certificate | Require::X509 => Some("X509".into()),
+            Require::Specified => Some(specified()),
+        }
+    }
+}
+
 impl fmt::Debug for ObservedAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObservedAccount")

@@ -166,8 +166,9 @@ pub(crate) enum ProjectVerb {
         /// How long a client's command waits for the database, such as 30s
         #[arg(long)]
         wake_timeout: Option<String>,
-        /// Let clients in from these networks only, such as 10.0.0.0/8 or an address, from the first moment on
-        #[arg(long, value_name = "NETWORK", num_args = 1..)]
+        /// Let clients in from this network only, such as 10.0.0.0/8 or an address, from the first moment on; may be given
+        /// several times
+        #[arg(long, value_name = "NETWORK")]
         allow_network: Option<Vec<String>>,
     },
     /// Everything of a project, and what sleeping loses
@@ -453,6 +454,9 @@ pub(crate) struct Wakes {
     /// How many at most
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: u32,
+    /// Where several projects had the name: when it was made, as `selkie project list --deleted` says it
+    #[arg(long, value_name = "TIME")]
+    pub(crate) created_at: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -105,21 +105,38 @@ impl Rest {
         if let Some(body) = body {
             request = request.json(body);
         }
-        request.send().await.map_err(|e| match e.is_connect() {
-            true => Failure::of_kind(
-                Kind::Unavailable,
-                format!("no control plane answers at {}; is `selkie up` running?", self.url),
-            ),
-            false => Failure::of_kind(Kind::Unavailable, format!("{}: {e}", self.url)),
-        })
+        request.send().await.map_err(|e| self.unanswered(&e))
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> Failure {
+        let url = &self.url;
+        if error.is_builder() {
+            return Failure::new(format!("--url {url}: is no URL"));
+        }
+        let text = if error.is_connect() {
+            format!("no control plane answers at {url}; is `selkie up` running?")
+        } else if error.is_timeout() {
+            format!("{url} has not answered within {} s", PATIENCE.as_secs())
+        } else {
+            // As of a port where another protocol is spoken.
+            format!(
+                "what answers at {url} is no control plane, or has ended meanwhile: {}",
+                cause(error)
+            )
+        };
+        Failure::of_kind(Kind::Unavailable, text)
     }
 
     async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, Failure> {
         let response = Self::checked(response).await?;
-        response
-            .json()
-            .await
-            .map_err(|e| Failure::of("the control plane's answer", e))
+        let url = response.url().clone();
+        response.json().await.map_err(|e| match e.is_decode() {
+            true => Failure::new(format!(
+                "{url} does not answer as this version's control plane does: {}",
+                cause(&e)
+            )),
+            false => Failure::of(url, e),
+        })
     }
 
     async fn checked(response: reqwest::Response) -> Result<reqwest::Response, Failure> {
@@ -127,10 +144,17 @@ impl Rest {
         if status.is_success() {
             return Ok(response);
         }
-        let kind = kind_of(status);
+        let url = response.url().clone();
         match response.json::<Problem>().await {
-            Ok(problem) => Err(Failure::of_kind(kind, told(&problem))),
-            Err(_) => Err(Failure::of_kind(kind, format!("the control plane answered {status}"))),
+            Ok(problem) => Err(Failure::of_kind(kind_of(status), told(&problem))),
+            // A proxy whose control plane is away, or another program: its 404 says nothing of what was asked for.
+            Err(_) => Err(Failure::of_kind(
+                match kind_of(status) {
+                    Kind::NotFound => Kind::Failed,
+                    kind => kind,
+                },
+                format!("{url} answered {status}, and not as a control plane does; is it the right --url?"),
+            )),
         }
     }
 
@@ -170,6 +194,11 @@ impl Rest {
         }
         Self::checked(response).await.map(|_| true)
     }
+}
+
+/// What lies at the bottom of an error, which says it all.
+fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    error.source().map_or(error, cause)
 }
 
 fn kind_of(status: StatusCode) -> Kind {
@@ -301,13 +330,22 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
                         if user.admin { "yes" } else { "no" }.into(),
                         user.source.clone(),
                         user.host.clone(),
+                        user.require.clone().unwrap_or_default(),
                         user.created_at.clone().unwrap_or_default(),
                         user.reason.clone().unwrap_or_default(),
                     ]
                 };
                 show(common, &users, || {
                     table(
-                        &["USER", "ADMIN", "MADE BY", "HOST", "CREATED", "CANNOT LOG IN BECAUSE"],
+                        &[
+                            "USER",
+                            "ADMIN",
+                            "MADE BY",
+                            "HOST",
+                            "REQUIRE",
+                            "CREATED",
+                            "CANNOT LOG IN BECAUSE",
+                        ],
                         users.iter().map(row),
                     )
                 })
@@ -322,6 +360,7 @@ pub(crate) fn user(common: &Common, verb: &UserVerb) -> Result<(), Failure> {
                     ("made by", found.source.clone()),
                     ("host", found.host.clone()),
                 ];
+                rows.extend(found.require.clone().map(|require| ("require", require)));
                 rows.extend(found.created_at.clone().map(|created| ("created", created)));
                 rows.extend(found.reason.clone().map(|reason| ("cannot log in", reason)));
                 show(common, &found, || details(&rows))

@@ -40,6 +40,24 @@ fn told(users: Vec<UserRecord>, accounts: Vec<ObservedAccount>) -> Vec<proto::Us
 }
 
 #[test]
+fn what_is_required_is_told_as_sql_has_it() {
+    let told = |change: fn(&mut ObservedAccount)| {
+        let mut account = account("u", "%");
+        change(&mut account);
+        account.require_text()
+    };
+    assert_eq!(told(|_| ()), None);
+    assert_eq!(told(|account| account.require = Require::Ssl).as_deref(), Some("SSL"));
+    assert_eq!(told(|account| account.require = Require::X509).as_deref(), Some("X509"));
+    let specified = told(|account| {
+        account.require = Require::Specified;
+        account.require_issuer = "/CN=it's".into();
+        account.require_cipher = "C".into();
+    });
+    assert_eq!(specified.as_deref(), Some("ISSUER '/CN=it''s' AND CIPHER 'C'"));
+}
+
+#[test]
 fn every_reason_is_told() {
     let with = |change: fn(&mut ObservedAccount)| {
         let mut account = account("u", "%");

@@ -321,6 +321,7 @@ fn user(record: &UserRecord, account: Option<&ObservedAccount>, standing: &Stand
         created_at: (!record.by_sql).then(|| clock::rfc3339(record.created)),
         source: if record.by_sql { "sql" } else { "api" }.into(),
         host: "%".into(),
+        require: account.and_then(ObservedAccount::require_text),
         reason: account.and_then(|account| accounts::reason(account, standing)),
     }
 }
@@ -342,7 +343,12 @@ fn changeable(
         Some(record) => Some(user(record, account, &Standing::of(&[]))),
         None => account.map(|account| sql_user(account, &Standing::of(&[]))),
     };
-    let without_reason = |user| rest::User { reason: None, ..user };
+    // Neither is changed here, nor known at once to who changes something else.
+    let without_reason = |user| rest::User {
+        require: None,
+        reason: None,
+        ..user
+    };
     (user.map(without_reason), mixed.finalize().into())
 }
 
@@ -353,6 +359,7 @@ fn sql_user(account: &ObservedAccount, standing: &Standing<'_>) -> rest::User {
         created_at: None,
         source: "sql".into(),
         host: account.host.clone(),
+        require: account.require_text(),
         reason: accounts::reason(account, standing),
     }
 }

@@ -161,6 +161,8 @@ async fn who_cannot_log_in_is_listed_with_the_reason() {
         1045,
         "without a certificate"
     );
+    let cert = listed(selkie, &project, "cert").await.expect("it is listed");
+    assert_eq!(cert["require"], "X509", "{cert}");
     assert_eq!(
         error_code(user(&project, "key_only", "x").try_connect().await),
         1045,

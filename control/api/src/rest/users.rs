@@ -47,6 +47,10 @@ pub struct User {
     #[serde(default)]
     #[schema(example = "%")]
     pub host: String,
+    /// What it requires of a connection, as SQL has it behind REQUIRE; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "SSL")]
+    pub require: Option<String>,
     /// Why it cannot log in; absent where it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

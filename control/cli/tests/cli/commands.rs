@@ -221,6 +221,82 @@ fn a_control_plane_that_does_not_answer_is_named() {
 }
 
 #[test]
+fn what_is_no_control_plane_is_told_so() {
+    let control = ControlPlane::start(vec![
+        ("404 Not Found", "<html>nothing here".into()),
+        ("200 OK", "<html>welcome".into()),
+        ("200 OK", r#"{"version":"another product's"}"#.into()),
+    ]);
+    let said = fails(&mut with(&control, &["project", "show", "demo"]));
+    assert!(
+        said.contains("404 Not Found, and not as a control plane does") && said.contains("--url"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("{}/api/v1/projects/demo", control.url)),
+        "{said}"
+    );
+    let said = fails(&mut with(&control, &["project", "show", "demo", "--json"]));
+    assert!(
+        said.contains("does not answer as this version's control plane does"),
+        "{said}"
+    );
+    let said = fails(&mut with(&control, &["project", "show", "demo", "--json"]));
+    assert!(said.contains("missing field `id`"), "{said}");
+    drop(control.asked());
+    // As a MySQL port does.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let greets = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        connection.write_all(b"J\0\0\0\x0a10.11.19-MariaDB").unwrap();
+    });
+    let said = fails_with(
+        3,
+        selkie(&["--url", &url, "project", "list"]).env("SELKIE_API_KEY", "k"),
+    );
+    assert!(said.contains(&url) && said.contains("is no control plane"), "{said}");
+    greets.join().unwrap();
+}
+
+#[test]
+fn what_an_account_requires_is_shown() {
+    let user = r#"{"name":"app","admin":false,"source":"sql","host":"%","require":"ISSUER '/CN=it''s'"}"#;
+    let plain = r#"{"name":"old","admin":false,"source":"api","host":"%","created_at":"x"}"#;
+    let script = [format!(r#"{{"users":[{user},{plain}]}}"#), user.into()];
+    let control = ControlPlane::start(script.map(|body| ("200 OK", body)).into());
+    insta::assert_snapshot!(succeeds(&mut with(&control, &["user", "list", "demo"])), @r"
+    USER  ADMIN  MADE BY  HOST  REQUIRE             CREATED  CANNOT LOG IN BECAUSE
+    app   no     sql      %     ISSUER '/CN=it''s'
+    old   no     api      %                         x
+    ");
+    insta::assert_snapshot!(succeeds(&mut with(&control, &["user", "show", "demo", "app"])), @r"
+    user        app
+    logs in as  demo.app
+    admin       no
+    made by     sql
+    host        %
+    require     ISSUER '/CN=it''s'
+    ");
+    drop(control.asked());
+}
+
+#[test]
+fn a_network_that_is_allowed_swallows_no_name() {
+    let control = ControlPlane::start(vec![("201 Created", project("inner"))]);
+    let networks = ["--allow-network", "10.0.0.0/8", "--allow-network", "192.0.2.7"];
+    succeeds(&mut with(
+        &control,
+        &[&["project", "create"], &networks[..], &["inner"]].concat(),
+    ));
+    let body: serde_json::Value = serde_json::from_str(&control.asked()[0].body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({"id": "inner", "allowed_networks": ["10.0.0.0/8", "192.0.2.7"]})
+    );
+}
+
+#[test]
 fn the_key_may_stand_in_a_file() {
     let control = ControlPlane::start(vec![("200 OK", COMPUTE.into())]);
     let file = tempfile::NamedTempFile::new().unwrap();

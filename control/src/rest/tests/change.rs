@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Api, KEY};
 use crate::{
-    accounts::{self, ObservedAccount},
+    accounts::{self, ObservedAccount, Require},
     name::ProjectId,
     secret::hex,
     store::{Accesses, Observed, Store, replays::Replays},
@@ -462,6 +462,7 @@ async fn users_made_in_sql_are_shown_and_listed_in_pages() {
         let account = ObservedAccount {
             user: name.into(),
             host: host.into(),
+            require: if name == "eve" { Require::Ssl } else { Require::None },
             ..seen.accounts[0].clone()
         };
         seen.accounts.push(account);
@@ -485,7 +486,12 @@ async fn users_made_in_sql_are_shown_and_listed_in_pages() {
         ]
     );
     let (status, shown) = api.get(&format!("{USERS}/eve")).await;
-    assert_eq!((status, &shown["host"]), (200, &json!("%")));
+    assert_eq!(
+        (status, &shown["host"], &shown["require"]),
+        (200, &json!("%"), &json!("SSL"))
+    );
+    let (_, plain) = api.get(&format!("{USERS}/app")).await;
+    assert_eq!(plain.get("require"), None, "{plain}");
 }
 
 #[tokio::test]
