@@ -23,6 +23,11 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// Where the query says more than that.
+    pub(super) fn new(after: Option<String>, limit: Option<u32>) -> Self {
+        Self { after, limit }
+    }
+
     pub(super) fn limit(&self) -> u32 {
         self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
     }

@@ -1,21 +1,41 @@
 //! `/projects/{id}/wakes`: who woke the compute, for how long it ran, and who keeps it awake.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
 };
 use control_api::rest::{self, ComputeState, WokenBy};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::{Problem, Rest, compute::kept_awake_by, page::Page, problem::Params, projects::find};
+use super::{
+    Problem, Rest, auth::Caller, compute::kept_awake_by, page::Page, problem::Params, projects::find, usage::billed,
+};
 use crate::{
     clock,
     store::{EpochMs, Transition},
 };
 
-/// The wakes of the project's compute, the latest first: those of the last 400 days.
+/// Which page, of which project.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    /// `next` of the page before.
+    after: Option<String>,
+    /// How many at most; 100 where absent. More than 1,000 are 1,000, less than 1 is 1.
+    // As in `Page`.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
+    limit: Option<u32>,
+    /// `created_at` of the project, where several had the name. Where absent, the one that there is, else the last one.
+    created_at: Option<String>,
+}
+
+/// The wakes of the project's compute, the latest first: those of the last 400 days. Also of a project that is gone, for a key
+/// that is not of one project only.
 #[utoipa::path(
     get, path = "/projects/{id}/wakes", tag = "usage",
-    params(("id" = String, Path, description = "The project."), Page),
+    params(("id" = String, Path, description = "The project."), Wish),
     responses(
         (status = 200, body = rest::WakeList),
         (status = 400, body = rest::Problem, content_type = "application/problem+json"),
@@ -24,27 +44,33 @@ use crate::{
 )]
 pub(super) async fn list(
     State(state): State<Rest>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    Params(page): Params<Page>,
+    Params(wish): Params<Wish>,
 ) -> Result<Json<rest::WakeList>, Problem> {
-    let record = find(&state, &id).await?;
+    let page = Page::new(wish.after, wish.limit);
+    let project = billed(&state, &caller, &id, wish.created_at.as_deref()).await?;
+    let store = &state.projects.store;
     // Incarnations are numbered without a gap, and each is one wake.
     let before = match page.before()? {
         Some(after) => u64::try_from(after).unwrap_or_default(),
-        None => record.compute.incarnation + 1,
+        None => {
+            let last = store.transitions(&project.id, Some(project.created), None, 1).await?;
+            last.first().map_or(0, |last| last.incarnation + 1)
+        }
     };
     let first = before.saturating_sub(page.limit().into()).max(1);
-    let lives = state
-        .projects
-        .store
-        .lives(&record.id, record.created, first..before)
-        .await?;
+    let lives = store.lives(&project.id, project.created, first..before).await?;
+    let kept_awake_by = match project.deleted {
+        Some(_) => Vec::new(),
+        None => kept_awake_by(&state, &find(&state, &id).await?),
+    };
     let next = (first > 1 && !lives.is_empty()).then(|| first.to_string());
     let now = clock::now();
     let wakes = lives.chunk_by(|(one, _), (other, _)| one.incarnation == other.incarnation);
     Ok(Json(rest::WakeList {
         wakes: wakes.rev().filter_map(|life| wake(life, now)).collect(),
-        kept_awake_by: kept_awake_by(&state, &record),
+        kept_awake_by,
         next,
     }))
 }

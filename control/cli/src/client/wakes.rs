@@ -11,7 +11,7 @@ pub(crate) fn wakes(common: &Common, wish: &Wakes) -> Result<(), Failure> {
     let rest = Rest::find(common)?;
     let path = path(&["projects", &wish.project, "wakes"])?;
     small_runtime()?.block_on(async {
-        let ledger = ledger(&rest, &path, wish.limit).await?;
+        let ledger = ledger(&rest, &path, wish).await?;
         show(common, &ledger, || {
             let head = ["AT", "BY", "FROM", "PROGRAM", "COMMAND", "RAN", "ENDED"];
             let mut text = table(&head, ledger.wakes.iter().map(row));
@@ -24,9 +24,12 @@ pub(crate) fn wakes(common: &Common, wish: &Wakes) -> Result<(), Failure> {
 }
 
 /// The latest so many wakes, and who keeps it awake.
-async fn ledger(rest: &Rest, path: &str, limit: u32) -> Result<WakeList, Failure> {
+async fn ledger(rest: &Rest, path: &str, wish: &Wakes) -> Result<WakeList, Failure> {
+    let limit = wish.limit;
+    let created = wish.created_at.as_ref();
+    let created = created.map_or_else(String::new, |time| format!("&created_at={}", escaped(time)));
     let page = async |left: u32, after: String| {
-        rest.get::<WakeList>(&format!("{path}?limit={}{after}", left.min(PAGE_MAX)))
+        rest.get::<WakeList>(&format!("{path}?limit={}{created}{after}", left.min(PAGE_MAX)))
             .await
     };
     let mut ledger = page(limit, String::new()).await?;

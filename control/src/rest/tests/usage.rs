@@ -249,7 +249,11 @@ async fn a_key_of_one_project_sees_none_that_is_gone() {
     for (wish, sees) in keys {
         let (_, made) = api.post("/api/v1/keys", wish).await;
         let caller = api.with_key(made["key"].as_str().unwrap());
-        for path in [gone.clone(), gone.replace("usage?", "usage/statement?")] {
+        for path in [
+            gone.clone(),
+            gone.replace("usage?", "usage/statement?"),
+            gone.replace("usage?", "wakes?"),
+        ] {
             assert_eq!(caller.get(&path).await.0, if sees { 200 } else { 404 }, "{made} {path}");
         }
         let (status, list) = caller.get("/api/v1/deleted-projects").await;

@@ -52,3 +52,40 @@ async fn ledger_tells_who_woke_it_and_for_how_long_it_ran() {
     let (_, last) = api.get("/api/v1/projects/demo/wakes?limit=1&after=2").await;
     assert_eq!((&last["wakes"][0]["incarnation"], last.get("next")), (&json!(1), None));
 }
+
+#[tokio::test]
+async fn the_ledger_of_a_project_stays_when_it_is_deleted_and_is_not_of_the_next_of_its_name() {
+    let api = Api::with_demo().await;
+    let (_, made) = api.get("/api/v1/projects/demo").await;
+    let first = made["created_at"].as_str().unwrap();
+    for what in ["wake", "suspend", "wake"] {
+        api.post(&format!("/api/v1/projects/demo/compute/{what}"), json!(null))
+            .await;
+    }
+    let incarnations = async |path: &str| {
+        let (status, ledger) = api.get(&format!("/api/v1/projects/demo/wakes{path}")).await;
+        assert_eq!(status, 200, "{ledger}");
+        let wakes = ledger["wakes"].as_array().unwrap().iter();
+        let numbers: Vec<_> = wakes.map(|wake| wake["incarnation"].as_u64().unwrap()).collect();
+        (numbers, ledger)
+    };
+    assert_eq!(api.call("DELETE", "/api/v1/projects/demo", None).await.0, 204);
+    let (numbers, ledger) = incarnations("").await;
+    assert_eq!(numbers, [2, 1], "without a time the last one is meant");
+    assert!(ledger["wakes"][0]["ended_at"].is_string(), "{ledger}");
+    assert_eq!(ledger["kept_awake_by"], json!([]));
+    let (status, again) = api.post("/api/v1/projects", json!({"id": "demo"})).await;
+    assert_eq!(status, 201, "{again}");
+    assert_eq!(
+        incarnations("").await.0,
+        [0; 0],
+        "without a time the one that there is is meant"
+    );
+    assert_eq!(incarnations(&format!("?created_at={first}&limit=1")).await.0, [2]);
+    assert_eq!(
+        incarnations(&format!("?created_at={first}&limit=1&after=2")).await.0,
+        [1]
+    );
+    let (status, _) = api.get("/api/v1/projects/demo/wakes?created_at=2001-01-01").await;
+    assert_eq!(status, 404);
+}
