@@ -42,14 +42,14 @@ async fn a_full_disk_under_the_database_costs_changes_and_nothing_else() {
     for part in ["no space is left for it", "cannot keep", "sqlx"] {
         selkie.logs.allow(part);
     }
-    let project = selkie.project("kept").await;
+    let [project, asleep] = [selkie.project("kept").await, selkie.project("asleep").await];
     let mut client = project.endpoint.connect().await;
     run(&mut client, "CREATE TABLE t (a INT)").await;
 
     disk.fill();
     // Pages that are there already are still filled.
     let refused = eventually("the disk is full", async || {
-        let answer = make_user(&selkie, &project.id).await;
+        let answer = make_user(&selkie, &asleep.id).await;
         (answer.status != 201).then_some(answer)
     })
     .await;
@@ -63,7 +63,7 @@ async fn a_full_disk_under_the_database_costs_changes_and_nothing_else() {
     drop(project.endpoint.connect().await);
 
     disk.free();
-    let made = make_user(&selkie, &project.id).await;
+    let made = make_user(&selkie, &asleep.id).await;
     assert_eq!(made.status, 201, "{made:?}");
     project.suspend().await;
     assert_eq!(value(&mut client, "SELECT COUNT(*) FROM t").await.as_deref(), Some("1"));

@@ -220,6 +220,19 @@ impl Postgres {
     }
 }
 
+impl Drop for Postgres {
+    /// The keeper would give it time to end by itself first.
+    fn drop(&mut self) {
+        let mut pg_ctl = command(&self.programs.join("pg_ctl"), self.user);
+        pg_ctl
+            .args(["stop", "-m", "immediate", "-s"])
+            .arg("-D")
+            .arg(self.data());
+        // Where it does not end, the keeper sees to it.
+        let _ = pg_ctl.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
 /// A program of the server's, as the user that it runs as.
 fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(program);

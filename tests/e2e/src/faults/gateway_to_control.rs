@@ -16,7 +16,7 @@ use crate::services_tls::certificates;
 
 const CLIENTS: u32 = 3;
 /// Projects that are made, used and suspended while the way is cut; every other one is deleted so, too.
-const ROUNDS: u32 = 6;
+const ROUNDS: u32 = 4;
 const LASTS: Duration = Duration::from_secs(5);
 /// Of a client: longer than the gateway lets it wait for a database.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -198,7 +198,7 @@ async fn what_is_made_woken_suspended_and_deleted_over_a_way_that_is_cut_is_so_a
         project.suspend().await;
         let user = project.user("more", "what more alone knows").await;
         let mut writing = JoinSet::new();
-        writing.spawn(Writer::new(round, places.through(&user), PATIENCE).writes_for(Duration::from_millis(1500)));
+        writing.spawn(Writer::new(round, places.through(&user), PATIENCE).writes_for(Duration::from_secs(1)));
         tokio::time::sleep(Duration::from_millis(500)).await;
         proxy.cut();
         project.suspend_without_waiting().await;
