@@ -151,6 +151,20 @@ async fn the_command_in_flight_of_a_deleted_user_is_answered_and_is_the_last() {
 }
 
 #[tokio::test]
+async fn who_drops_itself_is_told_that_it_is_done_and_then_that_it_is_gone() {
+    let world = world(with_users(&[user("ann", "a", 1)])).await;
+    let (_compute, running) = running(&world);
+    let mut ann = log_in(&world, "ann", "a").await.unwrap();
+    ask(&mut ann, "DO 0").await.unwrap();
+    // What control answers when it is asked what the statement did.
+    let without = ("demo".to_owned(), said(&[], &running));
+    world.script.projects.lock().unwrap().extend([without]);
+    world.script.says(None).await;
+    ask(&mut ann, "DROP USER ann").await.unwrap();
+    assert_eq!(last_word(&mut ann).await, GONE);
+}
+
+#[tokio::test]
 async fn a_command_of_a_deleted_user_that_does_not_end_is_cut_when_the_time_is_over() {
     let one = with_users(&[user("ann", "a", 1)]);
     let world = World::start_with([one], |raw| raw.drain_timeout = "50ms".into()).await;
