@@ -372,6 +372,23 @@ mod tests {
 
     use super::*;
 
+    /// What is kept of a request is a hash, and a password in it could be tried against that.
+    #[test]
+    fn what_is_kept_of_a_request_nobody_can_compute_who_has_not_its_api_key() {
+        let caller = |secret_hash| Caller {
+            name: "ci".into(),
+            scope: control_api::rest::Scope::Admin,
+            project: None,
+            hash: [1; 32],
+            secret_hash,
+        };
+        let (parts, ()) = Request::post("/api/v1/projects").body(()).unwrap().into_parts();
+        let body = Bytes::from_static(b"{}");
+        let hash = |secret_hash| request_hash(&caller(secret_hash), &parts, &body);
+        assert_eq!(hash([2; 32]), hash([2; 32]));
+        assert_ne!(hash([2; 32]), hash([3; 32]));
+    }
+
     #[test]
     fn log_tells_fields_and_no_secret() {
         let told = |body: Value| serde_json::from_str::<Value>(&summary(body.to_string().as_bytes()).unwrap()).unwrap();
