@@ -14,7 +14,7 @@ pub(super) fn sure(sure: Sure, what: &str, name: &str, goes: &str) -> Result<(),
     let (input, output) = (std::io::stdin(), std::io::stderr());
     if !input.is_terminal() || !output.is_terminal() {
         return Err(Failure::new(format!(
-            "{what} {name} stays: {goes}. Say --yes where nobody can be asked"
+            "{what} {name} is not deleted, since {goes}: --yes says that it is meant"
         )));
     }
     asked(&mut input.lock(), &mut output.lock(), what, name, goes)

@@ -182,7 +182,7 @@ fn nothing_is_deleted_before_somebody_is_sure() {
     for (args, name, _) in ends {
         let said = fails(&mut with(&control, args));
         assert!(
-            said.contains(&format!("{name} stays: ")) && said.contains("--yes"),
+            said.contains(&format!("{name} is not deleted")) && said.contains("--yes"),
             "{said}"
         );
         let said = fails_at_a_terminal(&with(&control, args), "y\n");
