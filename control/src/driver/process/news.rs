@@ -139,3 +139,80 @@ enum Again {
     Another,
     Unreached,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        process::{Child, Command, Stdio},
+    };
+
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::{Config, config::RawConfig, driver::process::ProcessDriver};
+
+    fn news(data_dir: &Path) -> (News, mpsc::Receiver<Report>) {
+        let config = Config::check(data_dir.into(), RawConfig::default()).unwrap();
+        // Its directories must be open to other users, where it runs as root.
+        let driver = ProcessDriver::new(&config, TaskTracker::new()).unwrap();
+        let (sender, reports) = mpsc::channel(1);
+        let news = News {
+            inner: driver.inner.clone(),
+            id: ProjectId::new("demo").unwrap(),
+            incarnation: 1,
+            last: Observed::default(),
+            last_doing: Doing::default(),
+            sender,
+        };
+        (news, reports)
+    }
+
+    /// Started as that project's agent is, without a socket; lives until it is killed.
+    fn agent_without_socket(news: &News, dir: &Path) -> Child {
+        std::fs::write(dir.join("agent"), "read word").unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["agent", "run", "--spec"])
+            .arg(news.inner.paths.spec(&news.id));
+        let agent = command.current_dir(dir).stdin(Stdio::piped()).spawn().unwrap();
+        // The kernel shows what it was started with a moment later.
+        let is_there = (0..1_000_000).any(|_| news.inner.agent_lives(&news.id));
+        assert!(is_there, "{agent:?} is not found");
+        agent
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_lives_and_is_not_reached_is_given_a_minute_and_one_that_is_gone_nothing() {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let (news, _reports) = news(dir.path());
+        let mut agent = agent_without_socket(&news, dir.path());
+        let began = Instant::now();
+        assert!(news.reconnect().await.is_none());
+        let after = began.elapsed();
+        assert!(
+            (SILENCE_PATIENCE..SILENCE_PATIENCE + AGAIN_AFTER * 2).contains(&after),
+            "{after:?}"
+        );
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        let began = Instant::now();
+        assert!(news.reconnect().await.is_none());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_an_agent_whose_news_nobody_wants() {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let (news, reports) = news(dir.path());
+        let mut agent = agent_without_socket(&news, dir.path());
+        drop(reports);
+        let began = Instant::now();
+        assert!(news.reconnect().await.is_none());
+        assert!(began.elapsed() < AGAIN_AFTER, "{:?}", began.elapsed());
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+}
