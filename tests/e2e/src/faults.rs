@@ -9,6 +9,7 @@ mod control_to_store;
 mod descriptors;
 mod gateway_to_compute;
 mod gateway_to_control;
+mod half_open;
 mod packet_loss;
 mod slow_clients;
 mod writer;

@@ -54,6 +54,13 @@ impl Network {
         }
     }
 
+    /// From here on every packet to and from this port is lost, as if its owner's machine were gone.
+    pub fn lose_all(&self, port: u16) {
+        for which in ["--dport", "--sport"] {
+            self.lose(&format!("{which} {port}")).expect("a rule");
+        }
+    }
+
     /// Nothing is lost any more.
     pub fn lose_nothing(&self) {
         run(&["iptables", "-F", "INPUT"]).expect("no rules");

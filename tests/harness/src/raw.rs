@@ -59,6 +59,8 @@ impl std::fmt::Debug for Packet {
 /// A connection.
 pub struct Raw {
     stream: Pin<Box<dyn Stream>>,
+    /// Its own port; 0: it is a unix socket.
+    pub local_port: u16,
     /// The capabilities that the login packet named.
     pub caps: u64,
     /// The server's greeting.
@@ -68,15 +70,18 @@ pub struct Raw {
 impl Raw {
     /// Connects and reads the greeting. A `host` that is a path is a unix socket.
     pub async fn connect(host: &str, port: u16) -> Self {
+        let mut local_port = 0;
         let stream: Pin<Box<dyn Stream>> = if host.starts_with('/') {
             Box::pin(UnixStream::connect(host).await.expect("a unix socket"))
         } else {
             let stream = TcpStream::connect((host, port)).await.expect("a TCP connection");
             stream.set_nodelay(true).expect("TCP_NODELAY");
+            local_port = stream.local_addr().expect("its address").port();
             Box::pin(stream)
         };
         let mut raw = Self {
             stream,
+            local_port,
             caps: 0,
             greeting: Greeting::default(),
         };
