@@ -323,7 +323,7 @@ impl Compute {
     async fn look(&mut self, password: &str) {
         let began = Instant::now();
         self.look_once(password).await;
-        self.rests_until = Instant::now() + (began.elapsed() * REST_FACTOR).min(REST_MAX);
+        self.rests_until = Instant::now() + rest_after(began.elapsed());
     }
 
     async fn look_once(&mut self, password: &str) {
@@ -421,6 +421,11 @@ impl Compute {
     }
 }
 
+/// Before the next look that nobody asks for.
+fn rest_after(look: Duration) -> Duration {
+    look.saturating_mul(REST_FACTOR).min(REST_MAX)
+}
+
 /// Gives what was seen its number: the next, unless nothing has changed since the last look.
 fn numbered(mut server: proto::Server, last: Option<&proto::Server>) -> proto::Server {
     server.look = last.map_or(0, |last| last.look);
@@ -509,6 +514,18 @@ async fn stop_asked(asked: &mut mpsc::Receiver<Asked>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looks_take_a_tenth_of_the_time_and_who_was_kept_waiting_looks_again_soon() {
+        let usual = rest_after(Duration::from_millis(5));
+        assert!(
+            usual < OBSERVE_EVERY / 10,
+            "a change is seen within a second: {usual:?}"
+        );
+        let large = Duration::from_millis(300);
+        assert!(rest_after(large) >= 9 * large);
+        assert!(rest_after(OBSERVE_PATIENCE) <= Duration::from_secs(10));
+    }
 
     #[test]
     fn second_agent_of_a_project_does_not_start() {
