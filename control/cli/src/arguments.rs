@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rustls_pki_types::DnsName;
 
 /// Serverless MariaDB that you run yourself.
@@ -174,6 +174,12 @@ pub(crate) enum ProjectVerb {
     /// Everything of a project, and what sleeping loses
     Show { project: String },
     /// Change its size, how long its clients wait for it, and when it falls asleep; what is not named stays
+    #[command(group(
+        ArgGroup::new("change")
+            .required(true)
+            .multiple(true)
+            .args(["size_cu", "wake_timeout", "suspend_after", "pinned_idle_timeout"])
+    ))]
     Set {
         project: String,
         /// Size in compute units, between 0.05 and 256, from its next start on; or `default`

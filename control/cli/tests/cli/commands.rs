@@ -338,6 +338,14 @@ fn a_project_is_changed_in_what_is_named() {
 }
 
 #[test]
+fn a_change_of_nothing_is_a_wrong_command_line() {
+    let output = selkie(&["project", "set", "demo"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--size-cu") && said.contains("--suspend-after"), "{said}");
+}
+
+#[test]
 fn a_size_is_a_number() {
     for (args, hint) in [
         (&["set", "demo", "--size-cu", "large"][..], "such as 0.5, or `default`"),
