@@ -11,6 +11,7 @@ use control_api::control as proto;
 use mysql_wire::capabilities::Capabilities;
 use support::client::{BASE, Client, err};
 use support::compute::{ALL, FakeCompute};
+use support::metrics::{eventually, value};
 use support::{World, project, ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -417,4 +418,34 @@ async fn a_session_prepares_so_many_statements_and_no_more_until_it_closes_one()
     client.send(0, &[&[0x19][..], &max.to_le_bytes()].concat()).await;
     client.stream.write_all(&prepare).await.unwrap();
     assert_eq!(timeout(GUARD, client.read()).await.unwrap().unwrap().1[0], 0);
+}
+
+#[tokio::test]
+async fn a_session_that_holds_more_than_can_be_read_stays_at_its_compute() {
+    let dir = tempfile::tempdir().unwrap();
+    let compute = FakeCompute::start(dir.path(), "c", ALL);
+    let world = World::start_with([project("demo")], |raw| raw.park_after = "50ms".into()).await;
+    let answer = Ok(ready(1, &compute.socket));
+    world.script.wakes.lock().unwrap().insert("demo".into(), answer);
+    let mut client = Client::log_in(world.mysql, "demo.u", "p", BASE).await.unwrap();
+    // 1.4 MB of user variables.
+    client.ask("SET @v0 = much").await.unwrap();
+    let tied = "selkie_gateway_pins_total{reason=\"unknown\"}";
+    eventually("it is tied", async || (value(&world, tied).await == 1.0).then_some(())).await;
+    client.ask("DO 1").await.unwrap();
+    assert_eq!(compute.seen.lock().unwrap().logins, 1);
+}
+
+#[tokio::test]
+async fn a_file_is_asked_for_of_those_clients_only_who_have_offered_to_send_some() {
+    let scene = scene().await;
+    let mut offers = scene.client(Capabilities::LOCAL_FILES).await;
+    offers.query("LOAD").await;
+    let (_, asked) = timeout(GUARD, offers.read()).await.unwrap().unwrap();
+    assert_eq!(asked, b"\xfb/etc/passwd");
+    let mut does_not = scene.client(Capabilities::EMPTY).await;
+    does_not.query("LOAD").await;
+    // In the middle of an answer, nothing can be said.
+    let told = timeout(GUARD, does_not.read()).await.unwrap();
+    assert!(told.is_err(), "{told:?}");
 }

@@ -15,10 +15,12 @@ use super::{Due, Own, Relay, RelayError, command_error, poll_read};
 use crate::accounts::Change;
 use crate::buffer::Buffer;
 use crate::meter::Counter;
+use crate::session::inventory::ANSWERS_BYTES_MAX;
 use crate::stream::Readable;
 
-/// The longest answer to a command of ours that is kept; the inventory has its own, lower bound.
-const OWN_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What is kept of an answer to a command of ours: an inventory's is too long by one byte more than it may have, and of the others
+/// the beginning says all.
+const OWN_ANSWER_BYTES_MAX: usize = ANSWERS_BYTES_MAX + 1;
 
 /// ER_PARSE_ERROR: the statement did nothing.
 const PARSE_ERROR: u16 = 1064;
@@ -101,7 +103,7 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
                 .map_err(|e| self.compute_cut(&e.to_string()))?;
             let ours = self.answering.and_then(|due| due.own);
             if ours.is_some() {
-                self.keep_own(&buffer.filled()[at..at + scanned.consumed])?;
+                self.keep_own(&buffer.filled()[at..at + scanned.consumed]);
                 buffer.cut(at, scanned.consumed);
             } else {
                 at += scanned.consumed;
@@ -175,12 +177,9 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
         true
     }
 
-    fn keep_own(&mut self, bytes: &[u8]) -> Result<(), RelayError> {
-        if self.own_answer.len() + bytes.len() > OWN_ANSWER_BYTES_MAX {
-            return Err(self.compute_cut("an answer to the gateway that does not end"));
-        }
-        self.own_answer.extend_from_slice(bytes);
-        Ok(())
+    fn keep_own(&mut self, bytes: &[u8]) {
+        let room = OWN_ANSWER_BYTES_MAX - self.own_answer.len();
+        self.own_answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     /// Bytes that answer nothing: a server that goes away says so in an ERR. It is no answer to the next command.

@@ -21,7 +21,7 @@ use super::statements::Modes;
 use super::{Replay, Session};
 
 /// Answers to all questions together; a session with more state than this stays where it is.
-const ANSWERS_BYTES_MAX: usize = 256 << 10;
+pub(crate) const ANSWERS_BYTES_MAX: usize = 256 << 10;
 /// User variables that are carried along; an application has a handful.
 const USER_VARIABLES_MAX: usize = 64;
 /// Values longer than any sensible setting are not set again.

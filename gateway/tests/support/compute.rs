@@ -144,6 +144,7 @@ async fn converse(
     ok_frame(&mut out, 4, StatusFlags::AUTOCOMMIT, capabilities);
     stream.write_all(&out).await?;
     let mut prepared: u32 = 0;
+    let mut holds_much = false;
     loop {
         let (_, command) = read(stream).await?;
         let text = String::from_utf8_lossy(&command[1..]).into_owned();
@@ -163,6 +164,7 @@ async fn converse(
                 let frames_before = result(&mut out, 1, &rows, capabilities, more);
                 result(&mut out, frames_before, &rows, capabilities, StatusFlags::AUTOCOMMIT);
             }
+            (Some(Command::Query), "LOAD") => write_packet(&mut out, &mut 1, b"\xfb/etc/passwd"),
             (Some(Command::StmtPrepare), _) => {
                 prepared += 1;
                 // No columns, no parameters.
@@ -170,6 +172,10 @@ async fn converse(
                 write_packet(&mut out, &mut 1, &payload);
             }
             (Some(Command::StmtClose), _) => {}
+            (Some(Command::Query), "SET @v0 = much") => {
+                holds_much = true;
+                ok_frame(&mut out, 1, StatusFlags::AUTOCOMMIT, capabilities);
+            }
             (Some(Command::Query), "BREAK") => return Ok(()),
             (Some(Command::Query), "BREAK inside") => {
                 stream.write_all(&[1, 0, 0, 1, 1, 50, 0, 0, 2, 3]).await?;
@@ -200,7 +206,13 @@ async fn converse(
                 ok_frame(&mut out, 1, StatusFlags::AUTOCOMMIT, capabilities);
             }
             (Some(Command::Query), "HANG") => std::future::pending().await,
-            (Some(Command::Query), text) if let Some(rows) = inventory(text) => {
+            (Some(Command::Query), text) if let Some(mut rows) = inventory(text) => {
+                if holds_much && text.contains("information_schema.USER_VARIABLES") {
+                    let value = "x".repeat(2_000);
+                    rows = (0..700)
+                        .map(|n| vec![format!("v{n}"), "VARCHAR".into(), value.clone(), "utf8mb4".into()])
+                        .collect();
+                }
                 let rows: Vec<Vec<_>> = rows
                     .iter()
                     .map(|row| {
