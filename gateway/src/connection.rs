@@ -214,7 +214,7 @@ impl Served {
     /// A stretch of the session with a compute: attach, relay.
     async fn attached(&mut self, command: Command, mut bytes: Buffer) -> After {
         // It may have sent its command before it heard.
-        if let Some(reported) = self.user_gone().await {
+        if let Some(reported) = self.shut_out().await {
             return After::Closed(Some(reported));
         }
         let asked = Instant::now();
@@ -256,8 +256,8 @@ impl Served {
             connection.quit();
             return self.interrupted(bytes);
         }
-        // The compute has let in whoever has the name by now.
-        if let Some(reported) = self.user_gone().await {
+        // Much may have happened meanwhile; and the compute has let in whoever has the name by now.
+        if let Some(reported) = self.shut_out().await {
             connection.quit();
             return After::Closed(Some(reported));
         }
@@ -346,13 +346,21 @@ impl Served {
         self.after_relay(ended, connection, &running).await
     }
 
-    /// Some: the session's user was deleted, and the client has been told. Whoever is let in by its name now is another.
-    async fn user_gone(&mut self) -> Option<Reported> {
-        let Client { project, session, .. } = &self.client;
-        if project.knows(&session.identity.user, session.life) {
-            return None;
-        }
-        Some(self.report(1, &AnswerError::UserGone).await)
+    /// Some: the client may be here no more, and has been told: its network was taken away, or its user was deleted, by whose name
+    /// another is let in now.
+    async fn shut_out(&mut self) -> Option<Reported> {
+        let Client {
+            project,
+            session,
+            address,
+            ..
+        } = &self.client;
+        let error = match () {
+            () if !project.admits(address.ip()) => AnswerError::ShutOut(address.ip()),
+            () if !project.knows(&session.identity.user, session.life) => AnswerError::UserGone,
+            () => return None,
+        };
+        Some(self.report(1, &error).await)
     }
 
     /// A KILL QUERY came while the command waited for the database: it is answered with that.

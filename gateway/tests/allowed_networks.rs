@@ -44,9 +44,12 @@ async fn who_comes_from_elsewhere_is_told_what_a_wrong_password_is_told() {
 async fn a_changed_list_ends_sessions_from_elsewhere_idle_ones_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let compute = FakeCompute::start(dir.path(), "c", ALL);
-    let world = World::start([project("demo")]).await;
+    // Who holds a connection is not told because it has given that up.
+    let world = World::start_with([project("demo")], |raw| raw.park_after = "1h".into()).await;
     let running = Ok(ready(1, &compute.socket));
     world.script.wakes.lock().unwrap().insert("demo".into(), running);
+    let mut busy = log_in(&world, OUTSIDE, "demo.u", "p").await.unwrap();
+    busy.query("HANG").await;
     let mut idle = log_in(&world, OUTSIDE, "demo.u", "p").await.unwrap();
     let mut attached = log_in(&world, OUTSIDE, "demo.u", "p").await.unwrap();
     timeout(GUARD, attached.ask("DO 1")).await.unwrap().unwrap();
@@ -60,7 +63,7 @@ async fn a_changed_list_ends_sessions_from_elsewhere_idle_ones_with_the_reason()
         ..allowing(&["127.5.0.1"])
     };
     world.script.publish(only_inside).await;
-    for client in [&mut idle, &mut attached] {
+    for client in [&mut idle, &mut attached, &mut busy] {
         let (sequence, told) = timeout(GUARD, client.read()).await.unwrap().unwrap();
         assert_eq!(
             (sequence, err(&told).as_str()),
@@ -78,6 +81,42 @@ async fn a_changed_list_ends_sessions_from_elsewhere_idle_ones_with_the_reason()
     for client in [&mut inside_idle, &mut inside_attached] {
         timeout(GUARD, client.ask("DO 3")).await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_the_database_while_its_network_is_taken_away_gets_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let compute = FakeCompute::start(dir.path(), "c", ALL);
+    // It cannot be reached yet.
+    let socket = dir.path().join("later");
+    let world = World::start([project("demo")]).await;
+    let running = ready(1, &socket);
+    world
+        .script
+        .wakes
+        .lock()
+        .unwrap()
+        .insert("demo".into(), Ok(running.clone()));
+    let mut waiting = log_in(&world, OUTSIDE, "demo.u", "p").await.unwrap();
+    waiting.query("SELECT secret").await;
+    timeout(GUARD, async {
+        while world.script.asked.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let only_inside = proto::Project {
+        compute: Some(running),
+        ..allowing(&["127.5.0.1"])
+    };
+    world.script.publish(only_inside).await;
+    let shut_out = async { while log_in(&world, OUTSIDE, "demo.u", "p").await.is_ok() {} };
+    timeout(GUARD, shut_out).await.unwrap();
+    std::os::unix::fs::symlink(&compute.socket, &socket).unwrap();
+    let (_, told) = timeout(GUARD, waiting.read()).await.unwrap().unwrap();
+    assert!(err(&told).contains("may use this project no more"), "{}", err(&told));
+    assert!(compute.seen.lock().unwrap().clients_queries().is_empty());
 }
 
 #[tokio::test]
