@@ -127,13 +127,13 @@ impl Killer<'_> {
     }
 
     async fn end_all(&self, user: &str, name: &str, kill: &Kill) -> Outcome {
-        let targets = self.sessions.of_user(&self.project.id, name);
         if name != user {
-            return match targets[..] {
-                [] => Outcome::Done(0),
-                _ => refused(1095, format!("Operation KILL USER failed for '{name}'@'%'")),
+            return match self.sessions.has_any_of(&self.project.id, name) {
+                false => Outcome::Done(0),
+                true => refused(1095, format!("Operation KILL USER failed for '{name}'@'%'")),
             };
         }
+        let targets = self.sessions.of_user(&self.project.id, name);
         // The own comes last: it ends what is done here.
         let (own, others): (Vec<_>, Vec<_>) = targets.iter().partition(|target| target.id == self.own.id);
         let mut waits = Vec::new();

@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use control_api::control as proto;
 use mysql_wire::capabilities::Capabilities;
 use support::client::{BASE, Client, err};
 use support::compute::{ALL, FakeCompute};
@@ -137,4 +138,30 @@ async fn a_statement_of_a_client_that_breaks_the_protocol_is_killed_too() {
     was_sent(&compute, "HANG").await;
     client.send(9, &[0x0e]).await;
     was_sent(&compute, "KILL CONNECTION 7").await;
+}
+
+#[tokio::test]
+async fn another_users_session_is_not_killed_whatever_names_it() {
+    let mut two = project("demo");
+    two.users.push(proto::User {
+        name: "v".into(),
+        ..two.users[0].clone()
+    });
+    let world = World::start([two]).await;
+    let mut target = client(&world).await;
+    let mut other = Client::log_in(world.mysql, "demo.v", "p", BASE).await.unwrap();
+    let id = target.greeting.connection_id;
+    for (kill, code) in [
+        (format!("KILL {id}"), "1095 "),
+        (format!("KILL QUERY {id}"), "1095 "),
+        ("KILL USER u".into(), "1095 "),
+        ("KILL USER nobody".into(), ""),
+    ] {
+        let told = other.ask(&kill).await.err().unwrap_or_default();
+        assert!(
+            told.starts_with(code) && told.is_empty() == code.is_empty(),
+            "{kill}: {told}"
+        );
+    }
+    target.ask("SET NAMES utf8mb4").await.unwrap();
 }

@@ -10,6 +10,7 @@ use gateway::RawConfig;
 use mysql_wire::capabilities::Capabilities;
 use support::client::{BASE, Client, err};
 use support::compute::{ALL, FakeCompute};
+use support::metrics::value;
 use support::{TOKEN, World, project, ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,6 +40,31 @@ async fn log_in(world: &World, password: &str) -> Result<Client, String> {
 
 async fn refused(world: &World, password: &str) -> String {
     log_in(world, password).await.err().unwrap()
+}
+
+#[tokio::test]
+async fn nobody_reloads_without_the_gateways_token() {
+    let world = World::start([project("demo")]).await;
+    world.settings.change(|raw| raw.max_clients = 7);
+    for authorization in [
+        String::new(),
+        "authorization: Bearer \r\n".into(),
+        format!("authorization: Bearer {TOKEN}x\r\n"),
+        format!("authorization: Bearer {}\r\n", &TOKEN[1..]),
+        format!("authorization: Basic {TOKEN}\r\n"),
+    ] {
+        let mut http = TcpStream::connect(world.http).await.unwrap();
+        let request = format!("POST /reload HTTP/1.1\r\nhost: gateway\r\n{authorization}content-length: 0\r\n\r\n");
+        http.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        http.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{authorization}: {answer}");
+    }
+    assert_ne!(
+        value(&world, "selkie_gateway_max_clients").await,
+        7.0,
+        "nothing was taken"
+    );
 }
 
 #[tokio::test]

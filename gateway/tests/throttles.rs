@@ -303,3 +303,18 @@ async fn an_address_that_only_fails_is_turned_away_before_the_greeting() {
     log_in(&world, NEIGHBOUR, "demo.u", "p").await.unwrap();
     assert!(value(&world, "selkie_gateway_throttled_total{bound=\"address\"}").await >= 1.0);
 }
+
+#[tokio::test]
+async fn an_address_that_logs_in_as_often_as_it_fails_is_not_turned_away() {
+    let world = world(|raw| {
+        raw.throttle.failures_per_minute = 0;
+        // Twenty at once.
+        raw.throttle.address_failures_per_second = 1;
+    })
+    .await;
+    for _ in 0..60 {
+        let refused = log_in(&world, STRANGER, "demo.u", "old").await.err().unwrap();
+        assert!(refused.starts_with("1045 "), "{refused}");
+        log_in(&world, STRANGER, "demo.u", "p").await.unwrap();
+    }
+}

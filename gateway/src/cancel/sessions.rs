@@ -91,6 +91,10 @@ impl Sessions {
         of_account.map_or_else(Vec::new, |sessions| sessions.values().map(Arc::clone).collect())
     }
 
+    pub(super) fn has_any_of(&self, project: &str, user: &str) -> bool {
+        self.by_account.contains_key(&(project.into(), user.into()))
+    }
+
     fn belongs(&self, account: Account, handle: &Arc<Handle>) {
         let mut sessions = self.by_account.entry(account).or_default();
         sessions.insert(handle.id, Arc::clone(handle));
