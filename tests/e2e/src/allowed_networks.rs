@@ -88,6 +88,7 @@ async fn a_project_that_is_made_for_some_networks_is_never_open_to_others() {
             "--json",
             "--allow-network",
             "192.0.2.0/24",
+            "--allow-network",
             "::1",
         ])
         .await
