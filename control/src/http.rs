@@ -12,7 +12,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use control_api::incoming::patient;
@@ -22,8 +22,10 @@ use control_api::incoming::patient;
 struct Limits {
     /// For the head of a request, from the connection or the answer before it.
     head: Duration,
-    /// For a connection.
-    connection: Duration,
+    /// From then on a connection takes no further request.
+    reuse: Duration,
+    /// After that, for the request that is under way.
+    last: Duration,
     /// At once. The next one waits in the listener's queue.
     connections: usize,
 }
@@ -31,9 +33,11 @@ struct Limits {
 const LIMITS: Limits = Limits {
     // As long as a client of a database has for its whole login. A scraper that comes more seldom connects anew.
     head: Duration::from_secs(10),
+    // What a script does one after the other goes over one connection.
+    reuse: Duration::from_secs(60),
     // Longer than the longest request, a wake that waits for its limit of ten minutes and a stop. Ends those who send a request
     // and do not read its answer.
-    connection: Duration::from_secs(15 * 60),
+    last: Duration::from_secs(15 * 60),
     // More than people, scripts and scrapers need, and far from a process's descriptors.
     connections: 512,
 };
@@ -44,19 +48,32 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, end: Cancellati
 }
 
 async fn serve_within(limits: Limits, listener: TcpListener, router: Router, end: CancellationToken) {
+    let mut connections = JoinSet::new();
+    accept(limits, &listener, &mut connections, &router, &end).await;
+    // Who comes now is refused and goes to another control plane; it would wait in vain here.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Until `end`.
+async fn accept(
+    limits: Limits,
+    listener: &TcpListener,
+    connections: &mut JoinSet<()>,
+    router: &Router,
+    end: &CancellationToken,
+) {
     let accepts = stream::repeat(()).then(|()| poll_fn(|context| listener.poll_accept(context)));
     let mut arrivals = pin!(patient("clients of REST", accepts));
-    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            () = end.cancelled() => break,
+            () = end.cancelled() => return,
             Some(_ended) = connections.join_next() => {}
             Some(Ok((stream, _))) = arrivals.next(), if connections.len() < limits.connections => {
                 connections.spawn(connection(limits, stream, router.clone(), end.clone()));
             }
         }
     }
-    while connections.join_next().await.is_some() {}
 }
 
 async fn connection(limits: Limits, stream: TcpStream, router: Router, end: CancellationToken) {
@@ -65,15 +82,19 @@ async fn connection(limits: Limits, stream: TcpStream, router: Router, end: Canc
     let mut http = Builder::new(TokioExecutor::new()).http1_only();
     http.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
-    let served = async {
-        tokio::select! {
-            served = served.as_mut() => return served,
-            () = end.cancelled() => {}
-        }
-        served.as_mut().graceful_shutdown();
-        served.await
+    let over = tokio::select! {
+        served = served.as_mut() => Some(served),
+        () = end.cancelled() => None,
+        () = sleep(limits.reuse) => None,
     };
-    match timeout(limits.connection, served).await {
+    let ended = match over {
+        Some(served) => Ok(served),
+        None => {
+            served.as_mut().graceful_shutdown();
+            timeout(limits.last, served).await
+        }
+    };
+    match ended {
         Ok(Ok(())) => {}
         // The other side's doing.
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection was not served to its end"),
@@ -108,6 +129,13 @@ mod tests {
             let (address, end) = (listener.local_addr().unwrap(), CancellationToken::new());
             let router = Router::new()
                 .route("/large", get(async || "x".repeat(64 << 20)))
+                .route(
+                    "/slow",
+                    get(async || {
+                        sleep(Duration::from_millis(500)).await;
+                        "slow"
+                    }),
+                )
                 .route("/", get(async || "ok"));
             let mut serving = JoinSet::new();
             serving.spawn(serve_within(limits, listener, router, end.clone()));
@@ -143,8 +171,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_its_answer_is_gone_after_its_time() {
-        let connection = Duration::from_millis(300);
-        let mut port = Port::of(Limits { connection, ..LIMITS }).await;
+        let (reuse, last) = (Duration::from_millis(100), Duration::from_millis(200));
+        let mut port = Port::of(Limits { reuse, last, ..LIMITS }).await;
         let mut lazy = port.sent(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert_eq!(
             timeout(SOON, lazy.read_u8()).await.unwrap().unwrap(),
@@ -154,6 +182,41 @@ mod tests {
         port.end.cancel();
         let ended = timeout(SOON, port.serving.join_next()).await;
         assert!(ended.is_ok(), "it keeps the port from ending");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_used_for_long_ends_between_two_requests() {
+        let reuse = Duration::from_millis(100);
+        let port = Port::of(Limits {
+            reuse,
+            head: LONG,
+            ..LIMITS
+        })
+        .await;
+        let mut stream = port.sent(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(
+            told(&mut stream).await.ends_with("slow"),
+            "what was begun in time is answered"
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_is_let_in_while_the_last_are_answered() {
+        let mut port = Port::of(LIMITS).await;
+        let mut slow = port.sent(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        // Served after it: both are under way.
+        assert!(told(&mut port.sent(GET_ONCE).await).await.ends_with("ok"));
+        port.end.cancel();
+        let refused = async {
+            while TcpStream::connect(port.address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = refused => {}
+            _ = port.serving.join_next() => panic!("it ended before"),
+        }
+        assert!(told(&mut slow).await.ends_with("slow"));
     }
 
     #[tokio::test]
