@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     name::ProjectId,
     publish::{Address, Passage, Publisher},
-    store::{ComputeRecord, Store},
+    store::{ComputeRecord, ProjectRecord, Store},
 };
 
 mod keeper;
@@ -42,6 +42,9 @@ const MAILBOX: usize = 1024;
 const STARTS_MAX: usize = 16;
 /// Computes that are taken over or suspended at the same time when control starts and ends.
 const TOGETHER_MAX: usize = 16;
+/// Looks at what may be left of a compute, and between them, before it is given up as gone: a want of descriptors or memory passes.
+const ADOPTION_TRIES: u32 = 10;
+const ADOPTION_PAUSE: Duration = Duration::from_secs(1);
 /// The longest that a caller is kept waiting for a wake, whatever it asks for.
 const WAKE_PATIENCE_MAX: Duration = Duration::from_secs(600);
 /// Gateways have this long to acknowledge; then what they do is up to the compute's own check.
@@ -285,16 +288,30 @@ impl Computes {
         });
     }
 
+    /// What may run is not written down as gone, where some seconds help to see it.
+    async fn find(&self, project: &ProjectRecord) -> Found {
+        let mut tries = ADOPTION_TRIES;
+        loop {
+            let error = match self.parts.driver.adopt(project).await {
+                Ok(found) => return found,
+                Err(error) => error,
+            };
+            tries -= 1;
+            if tries == 0 {
+                tracing::error!(project = %project.id, %error, "cannot adopt a compute nor make sure that it is gone");
+                return Found::Gone(None);
+            }
+            tokio::time::sleep(ADOPTION_PAUSE).await;
+        }
+    }
+
     async fn adopt_one(self: &Arc<Self>, id: &ProjectId) {
         let project = match self.parts.store.project(id).await {
             Ok(project) if project.compute.state != ComputeState::Failed => project,
             Ok(_) => return,
             Err(error) => return tracing::error!(project = %id, %error, "cannot read a project to adopt its compute"),
         };
-        let adopted = self.parts.driver.adopt(&project).await.unwrap_or_else(|error| {
-            tracing::error!(project = %id, %error, "cannot adopt a compute nor make sure that it is gone");
-            Found::Gone(None)
-        });
+        let adopted = self.find(&project).await;
         let was_forced = project.compute.state == ComputeState::Draining && project.compute.forced;
         let mut compute = project.compute;
         let before = std::mem::replace(&mut compute.since, crate::clock::now());

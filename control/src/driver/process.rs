@@ -65,8 +65,8 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(20);
 /// What is asked of an agent that lives and is not reached waits so long: longer than most wants of descriptors or memory last,
 /// shorter than whoever waits for the answer does.
 const REACH_PATIENCE: Duration = Duration::from_secs(10);
-/// Between the tries.
-const REACH_AGAIN: Duration = Duration::from_millis(50);
+/// Between the tries, each of which looks through the machine's processes.
+const REACH_AGAIN: Duration = Duration::from_millis(250);
 /// It would run as root, whose server a tenant can own.
 const NO_OS_USER: &str = "it has no OS user, since its control plane was not root when it was made: run the control plane as that user \
      again, or dump its databases there and load them into a new project";
@@ -436,7 +436,7 @@ impl Inner {
             if let Some(agent) = Agent::connect(&self.paths.agent_socket(id)).await {
                 return Some(agent);
             }
-            if Instant::now() >= deadline || !self.agent_lives(id) {
+            if Instant::now() >= deadline || !self.agent_lives(id).await {
                 return None;
             }
             tokio::time::sleep(REACH_AGAIN).await;
@@ -444,8 +444,11 @@ impl Inner {
     }
 
     /// Where that cannot be seen, yes: who is not known to be gone is not given up.
-    fn agent_lives(&self, id: &ProjectId) -> bool {
-        leftovers::agent_lives(&self.traits(id)).unwrap_or(true)
+    async fn agent_lives(&self, id: &ProjectId) -> bool {
+        let traits = self.traits(id);
+        // Away from the threads that renew the lease: many may ask at once.
+        let looked = tokio::task::spawn_blocking(move || leftovers::agent_lives(&traits)).await;
+        !matches!(looked, Ok(Ok(false)))
     }
 
     async fn serves(&self, id: &ProjectId, incarnation: u64) -> bool {

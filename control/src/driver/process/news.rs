@@ -20,8 +20,10 @@ use crate::{
 /// An agent that lives and is not reached for so long hangs, or cannot be talked to any more, and its server cannot be stopped
 /// cleanly then: longer than a want of descriptors or memory lasts. Its clients are served meanwhile.
 const SILENCE_PATIENCE: Duration = Duration::from_secs(60);
-/// Between the tries to reach it again.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Between the tries to reach it again: each looks through the machine's processes.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Between the tries to end what it has left.
+const END_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Carries what an agent says to the compute's keeper, until either is gone.
 pub(super) struct News {
@@ -86,7 +88,7 @@ impl News {
                 Again::Another => return None,
                 Again::Unreached => {}
             }
-            if !self.inner.agent_lives(&self.id) || broke.elapsed() >= SILENCE_PATIENCE {
+            if !self.inner.agent_lives(&self.id).await || broke.elapsed() >= SILENCE_PATIENCE {
                 return None;
             }
             if !std::mem::replace(&mut said, true) {
@@ -119,13 +121,21 @@ impl News {
         if self.sender.is_closed() {
             return;
         }
-        let how = if self.inner.agent_lives(&self.id) {
+        let how = if self.inner.agent_lives(&self.id).await {
             "its agent did not answer any more"
         } else {
             "its agent ended"
         };
-        if let Err(error) = self.inner.end_leftovers(&self.id).await {
-            tracing::error!(project = %self.id, %error, "an agent is gone and its server is not");
+        // What may run is not told to have ended: it would be neither watched nor billed any more.
+        let mut said = false;
+        while let Err(error) = self.inner.end_leftovers(&self.id).await {
+            if !std::mem::replace(&mut said, true) {
+                tracing::error!(project = %self.id, %error, "an agent is gone and its server is not; it is tried again");
+            }
+            tokio::select! {
+                () = self.sender.closed() => return,
+                () = tokio::time::sleep(END_AGAIN_AFTER) => {}
+            }
         }
         drop(self.sender.send(Report::Exited(how.into())).await);
     }
@@ -169,7 +179,7 @@ mod tests {
     }
 
     /// Started as that project's agent is, without a socket; lives until it is killed.
-    fn agent_without_socket(news: &News, dir: &Path) -> Child {
+    async fn agent_without_socket(news: &News, dir: &Path) -> Child {
         std::fs::write(dir.join("agent"), "read word").unwrap();
         let mut command = Command::new("sh");
         command
@@ -177,8 +187,7 @@ mod tests {
             .arg(news.inner.paths.spec(&news.id));
         let agent = command.current_dir(dir).stdin(Stdio::piped()).spawn().unwrap();
         // The kernel shows what it was started with a moment later.
-        let is_there = (0..1_000_000).any(|_| news.inner.agent_lives(&news.id));
-        assert!(is_there, "{agent:?} is not found");
+        while !news.inner.agent_lives(&news.id).await {}
         agent
     }
 
@@ -187,7 +196,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let (news, _reports) = news(dir.path());
-        let mut agent = agent_without_socket(&news, dir.path());
+        let mut agent = agent_without_socket(&news, dir.path()).await;
         let began = Instant::now();
         assert!(news.reconnect().await.is_none());
         let after = began.elapsed();
@@ -207,7 +216,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let (news, reports) = news(dir.path());
-        let mut agent = agent_without_socket(&news, dir.path());
+        let mut agent = agent_without_socket(&news, dir.path()).await;
         drop(reports);
         let began = Instant::now();
         assert!(news.reconnect().await.is_none());
