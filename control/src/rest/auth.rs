@@ -70,6 +70,19 @@ pub(super) async fn require_key(
         hash,
         secret_hash: secret_hash.into(),
     };
+    // Also what is refused takes its time.
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if let Some(project) = &caller.project
+        && let Err(seconds) = rest.pace.ask(project, !reads, Instant::now())
+    {
+        let detail =
+            "API keys of one project make 5 changes and 50 other requests a second, after 100 or 1,000 at once";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        return Ok(after(
+            Problem::new(status, "too_many_requests", "too many requests", detail),
+            seconds,
+        ));
+    }
     allow(caller.scope, request.method(), path.as_str())?;
     let parameters = parameters.map_err(|_| {
         Problem::invalid(
@@ -82,18 +95,6 @@ pub(super) async fn require_key(
         && !caller.sees(id)
     {
         return Err(no_such("project", id));
-    }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if let Some(project) = &caller.project
-        && let Err(seconds) = rest.pace.ask(project, !reads, Instant::now())
-    {
-        let detail =
-            "API keys of one project make 5 changes and 50 other requests a second, after 100 or 1,000 at once";
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        return Ok(after(
-            Problem::new(status, "too_many_requests", "too many requests", detail),
-            seconds,
-        ));
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

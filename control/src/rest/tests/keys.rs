@@ -233,6 +233,14 @@ async fn keys_of_one_project_ask_for_so_much_at_once_and_are_told_when_to_come_a
         assert_eq!((status, problem["code"].as_str()), (429, Some("too_many_requests")));
         assert_eq!(headers["retry-after"], "1");
     }
+    let elsewhere = api.with_key(&made[0]);
+    for path in ["/api/v1/projects/other", "/api/v1/keys"] {
+        assert_eq!(
+            elsewhere.get(path).await.0,
+            429,
+            "what would be refused takes time, too"
+        );
+    }
     assert_eq!(change(KEY).await.0, 200, "the operator's");
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     assert_eq!(change(&made[0]).await.0, 200);
