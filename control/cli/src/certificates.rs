@@ -81,6 +81,14 @@ fn authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, Failure> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.distinguished_name.push(DnType::CommonName, "Selkie services");
+    if cert.exists() != key.exists() {
+        let (there, missing) = if cert.exists() { (&cert, &key) } else { (&key, &cert) };
+        let problem = format!(
+            "is there and {} is not, and both are one authority: put that one back, or name another directory",
+            missing.display()
+        );
+        return Err(Failure::of(there.display(), problem));
+    }
     let key_pair = if cert.exists() {
         KeyPair::from_pem(&read(&key)?).map_err(|e| Failure::of(key.display(), e))?
     } else {

@@ -21,13 +21,16 @@ pub(crate) fn asked_by_signal(shutdown: &CancellationToken) -> Result<watch::Rec
     let mut hangups = signal(SignalKind::hangup())?;
     let (asked, is_asked) = watch::channel(0);
     let shutdown = shutdown.clone();
-    let began_in_terminal = has_terminal();
+    let mut has_terminal_to_lose = has_terminal();
     #[allow(clippy::disallowed_methods, reason = "lives as long as the process")]
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            if outlives_terminal && began_in_terminal && !has_terminal() {
+            let closed = has_terminal_to_lose && !has_terminal();
+            if closed && outlives_terminal {
+                // The next hangup is somebody's who wants a reload.
+                has_terminal_to_lose = false;
                 tracing::info!("the terminal was closed: going on, as whoever ignored hangups at the start wants it");
-            } else if began_in_terminal && !has_terminal() {
+            } else if closed {
                 // Before it is said: nobody may be there any more to read it.
                 shutdown.cancel();
                 tracing::info!("the terminal was closed: ending");

@@ -82,15 +82,15 @@ async fn a_client_in_the_middle_of_a_query_gets_its_answer_or_a_reason() {
     ));
 }
 
-/// `selkie up` in a terminal of its own, after some commands of a shell; its process id, and who holds the terminal. It
-/// says all that it has to say there, too.
-async fn up_in_terminal(selkie: &Selkie, before: &str) -> (u32, Child) {
+/// `selkie up` in a terminal of its own, by an `env` that says what SIGHUP is to it, whatever it is to these tests; its process
+/// id, and who holds the terminal. It says all that it has to say there, too.
+async fn up_in_terminal(selkie: &Selkie, env: &str) -> (u32, Child) {
     let up = up_command(selkie.dir());
     let words: Vec<_> = std::iter::once(up.get_program()).chain(up.get_args()).collect();
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let terminal = Command::new("script")
         .args(["-q", "-c"])
-        .arg(format!("{before} exec {} --log info", words.join(" ")))
+        .arg(format!("exec env {env} {} --log info", words.join(" ")))
         .arg("/dev/null")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -122,7 +122,7 @@ async fn a_terminal_that_is_closed_ends_it_cleanly_and_with_nohup_it_serves_on()
     drop(conn);
     selkie.stop();
 
-    let (pid, terminal) = up_in_terminal(&selkie, "").await;
+    let (pid, terminal) = up_in_terminal(&selkie, "--default-signal=HUP").await;
     let mut conn = selkie.demo().connect().await;
     assert_eq!(value(&mut conn, "SELECT a FROM kept").await.as_deref(), Some("42"));
     close(terminal);
@@ -132,7 +132,7 @@ async fn a_terminal_that_is_closed_ends_it_cleanly_and_with_nohup_it_serves_on()
     let said = selkie.logs.text();
     assert!(said.contains("the terminal was closed: ending"), "{said}");
 
-    let (pid, terminal) = up_in_terminal(&selkie, "trap '' HUP;").await;
+    let (pid, terminal) = up_in_terminal(&selkie, "--ignore-signal=HUP").await;
     close(terminal);
     eventually("it has noticed", async || {
         selkie
@@ -140,6 +140,11 @@ async fn a_terminal_that_is_closed_ends_it_cleanly_and_with_nohup_it_serves_on()
             .text()
             .contains("the terminal was closed: going on")
             .then_some(())
+    })
+    .await;
+    process::signal(pid, Signal::HUP);
+    eventually("from then on a hangup asks for a reload", async || {
+        selkie.logs.text().contains("settings were read anew").then_some(())
     })
     .await;
     // A wake is said by all of its parts.

@@ -36,6 +36,20 @@ fn certificates_are_not_overwritten_unless_that_is_said() {
 }
 
 #[test]
+fn an_authority_of_which_a_half_is_there_is_not_made_anew() {
+    for (taken, left) in [("ca.pem", "ca.key"), ("ca.key", "ca.pem")] {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().to_str().unwrap();
+        succeeds(&mut selkie(&["certificates", made]));
+        fs::remove_file(dir.path().join(taken)).unwrap();
+        let before = fs::read(dir.path().join(left)).unwrap();
+        let said = fails(&mut selkie(&["certificates", made, "--force"]));
+        assert!(said.contains(left) && said.contains(taken), "{said}");
+        assert_eq!(fs::read(dir.path().join(left)).unwrap(), before);
+    }
+}
+
+#[test]
 fn a_name_that_is_none_is_no_reason_to_make_anything() {
     let dir = tempfile::tempdir().unwrap();
     let made = dir.path().join("made");
