@@ -626,6 +626,8 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 acted = false;
             }
         }
+        // What was just answered here is on its way, and its client is told what ends its session after it.
+        let told_all = answered && self.to_pass == 0;
         if self.client_closed {
             let between = self.commands.is_at_boundary() && self.up.is_none();
             return if between && !self.works_for_client() {
@@ -647,7 +649,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
                 None => self.compute_cut("the project's allowed networks have changed"),
             });
         }
-        if self.user_is_gone && (answered || self.is_overdue) {
+        if self.user_is_gone && (told_all || self.is_overdue) {
             return Err(match self.boundary_sequence() {
                 Some(sequence) => RelayError::UserGone { sequence },
                 None => self.compute_cut("the user was deleted"),
@@ -655,7 +657,7 @@ impl<'a, C: Readable, F: FnOnce()> Relay<'a, C, F> {
         }
         let over = self.around.drain.over.is_raised();
         let in_transaction = self.around.session.in_transaction();
-        if over || (self.leaves && answered && !in_transaction) {
+        if over || (self.leaves && told_all && !in_transaction) {
             if self.works_for_client() || in_transaction {
                 self.around.drain.cuts();
             }

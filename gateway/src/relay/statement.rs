@@ -99,7 +99,8 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             }
             LAST_PREPARED => match self.around.session.statements.last_prepared() {
                 Some(id) => id,
-                None => return Translated::AsItIs,
+                // The compute may know another one for its last: it has seen nothing of those that were refused here.
+                None => return Translated::Held(Hold::Answer(unknown_statement(command, said))),
             },
             id => id,
         };

@@ -201,6 +201,12 @@ impl<C: Readable, F: FnOnce()> Relay<'_, C, F> {
             }
             Command::StmtPrepare => {
                 if let Some(refusal) = self.too_many() {
+                    // Those under way may fail, and leave room.
+                    if !self.due.is_empty() || self.answering.is_some() {
+                        return self.hold(Hold::Look);
+                    }
+                    // Whoever executes what it has prepared last means this one.
+                    self.around.session.statements.prepare_failed();
                     return self.hold(Hold::Answer(refusal));
                 }
                 self.capture = Some(Capture::of(head.frame_payload_len));
