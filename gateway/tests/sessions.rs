@@ -415,6 +415,21 @@ async fn a_session_prepares_so_many_statements_and_no_more_until_it_closes_one()
         let text = "1461 42000 Can't create more than max_prepared_stmt_count statements (current value: 16382)";
         assert_eq!(err(&answer), text);
     }
+    // What drivers send at once: the statement that was prepared last is the refused one, not the one before it.
+    let execute = [10, 0, 0, 0, 0x17, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0];
+    client
+        .stream
+        .write_all(&[&prepare[..], &execute].concat())
+        .await
+        .unwrap();
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let (_, answer) = timeout(GUARD, client.read()).await.unwrap().unwrap();
+        told.push(err(&answer));
+    }
+    assert!(told[0].starts_with("1461 "), "{told:?}");
+    let unknown = "1243 HY000 Unknown prepared statement handler (4294967295) given to mysqld_stmt_execute";
+    assert_eq!(told[1], unknown);
     client.send(0, &[&[0x19][..], &max.to_le_bytes()].concat()).await;
     client.stream.write_all(&prepare).await.unwrap();
     assert_eq!(timeout(GUARD, client.read()).await.unwrap().unwrap().1[0], 0);
@@ -432,8 +447,18 @@ async fn a_session_that_holds_more_than_can_be_read_stays_at_its_compute() {
     client.ask("SET @v0 = much").await.unwrap();
     let tied = "selkie_gateway_pins_total{reason=\"unknown\"}";
     eventually("it is tied", async || (value(&world, tied).await == 1.0).then_some(())).await;
+    // There it would be told of the gateway's own questions.
+    client.query("SELECT ROW_COUNT()").await;
+    let mut packets = Vec::new();
+    // The count of columns, one definition, an EOF, a row, an EOF.
+    for _ in 0..5 {
+        packets.push(timeout(GUARD, client.read()).await.unwrap().unwrap().1);
+    }
+    assert_eq!(packets[3], b"\x010");
     client.ask("DO 1").await.unwrap();
-    assert_eq!(compute.seen.lock().unwrap().logins, 1);
+    let seen = compute.seen.lock().unwrap();
+    assert!(!seen.queries.iter().any(|text| text == "SELECT ROW_COUNT()"));
+    assert_eq!(seen.logins, 1);
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use super::life::Pin;
 use super::previous::{Diagnostics, Previous};
 use super::statements::Modes;
 use super::{Replay, Session};
+use crate::answer::diagnostics::not_kept;
 
 /// Answers to all questions together; a session with more state than this stays where it is.
 pub(crate) const ANSWERS_BYTES_MAX: usize = 256 << 10;
@@ -138,13 +139,40 @@ impl Inventory {
 
     /// All questions of a round are answered.
     pub(crate) fn conclude(&mut self, session: &mut Session) -> Outcome {
-        if self.failed {
-            return Outcome::Tied(Pin::Unknown);
+        if self.user_variables.is_none() {
+            // Whatever the answers come to, the questions have taken its place at the compute.
+            session.previous = self.previous();
         }
-        match self.read(session) {
-            Ok(outcome) => outcome,
-            Err(pin) => Outcome::Tied(pin),
+        let read = match self.failed {
+            true => Err(Pin::Unknown),
+            false => self.read(session),
+        };
+        read.unwrap_or_else(|pin| {
+            keep_previous(session);
+            Outcome::Tied(pin)
+        })
+    }
+
+    /// What the client's last statement left, as far as it was read.
+    fn previous(&self) -> Previous {
+        // An answer from which on there were too many bytes is empty.
+        let show_warnings = self.answers.get(1).filter(|answer| !answer.is_empty());
+        match self.scalars() {
+            Ok((scalars, _)) => Previous::Read(scalars.diagnostics(show_warnings)),
+            Err(_) => Previous::Lost(not_kept()),
         }
+    }
+
+    /// The first answer's row, and the number of the collation that its text came in.
+    fn scalars(&self) -> Result<(Scalars, String), Pin> {
+        let read = self.result(0)?;
+        let results_collation = read.collations.get(SQL_MODE).map(u16::to_string).unwrap_or_default();
+        let row = read
+            .rows
+            .first()
+            .filter(|row| row.len() == SCALARS_LEN)
+            .ok_or(Pin::Unknown)?;
+        Ok((Scalars::read(row)?, results_collation))
     }
 
     fn rows(&self, at: usize) -> Result<Vec<Row<'_>>, Pin> {
@@ -159,17 +187,7 @@ impl Inventory {
 
     fn read(&mut self, session: &mut Session) -> Result<Outcome, Pin> {
         let (variables, user_variables, counters, locks, timestamp, asked) = (2, 3, 4, 5, 6, 7);
-        let read = self.result(0)?;
-        let results_collation = read.collations.get(SQL_MODE).map(u16::to_string).unwrap_or_default();
-        let scalars = read
-            .rows
-            .first()
-            .filter(|row| row.len() == SCALARS_LEN)
-            .ok_or(Pin::Unknown)?;
-        let scalars = Scalars::read(scalars)?;
-        if self.user_variables.is_none() {
-            session.previous = Previous::Read(scalars.diagnostics(self.answers.get(1)));
-        }
+        let (scalars, results_collation) = self.scalars()?;
         let counters = Counters::read(&self.rows(counters)?)?;
         if scalars.in_transaction || session.tracked.in_transaction {
             return Err(Pin::Transaction);
@@ -239,6 +257,17 @@ impl Inventory {
             true => Ok(Outcome::Free),
             false => Err(Pin::Room),
         }
+    }
+}
+
+/// What the last statement of a session that stays tied left is kept here from here on. A list of warnings that finds no room
+/// is not: whoever asks for it is told so.
+fn keep_previous(session: &mut Session) {
+    let bytes = session.bytes(session.carried.iter().flatten().chain(&session.settings));
+    if !session.kept.resize(bytes)
+        && let Previous::Read(known) = &mut session.previous
+    {
+        known.show_warnings = None;
     }
 }
 

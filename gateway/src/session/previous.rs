@@ -12,7 +12,7 @@ pub(crate) enum Previous {
     There,
     /// The gateway, which has read it before the session left its connection.
     Read(Diagnostics),
-    /// Nobody since the compute died. Whoever asks is told this.
+    /// Nobody: the compute died, or what it answered could not be read. Whoever asks is told this.
     Lost(Told),
 }
 
