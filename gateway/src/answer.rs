@@ -37,6 +37,8 @@ use settings::{Recognised, recognise, recognise_settings};
 
 /// A COM_CHANGE_USER is a login packet in other clothes.
 const CHANGE_USER_BYTES_MAX: usize = crate::handshake::LOGIN_PACKET_BYTES_MAX;
+/// For the whole of its packet: what a whole login has, unless it is set otherwise (`login_timeout`).
+const CHANGE_USER_TIME: Duration = Duration::from_secs(10);
 
 /// What a session without a compute wants next.
 pub(crate) enum Wanted {
@@ -612,7 +614,9 @@ impl<S: Future<Output = ShutOut>> Reader<'_, S> {
         if header.payload_len > CHANGE_USER_BYTES_MAX {
             return Err(AnswerError::ChangeUserTooLarge);
         }
-        let mut packet = Vec::with_capacity(header.payload_len + 4);
+        // No session may keep this much for as long as it may be silent, and what is announced is not there yet.
+        let until = Instant::now() + CHANGE_USER_TIME;
+        let mut packet = Vec::new();
         let whole = header.payload_len + 4;
         loop {
             if let Some(bytes) = &mut self.bytes {
@@ -623,6 +627,7 @@ impl<S: Future<Output = ShutOut>> Reader<'_, S> {
             if packet.len() == whole {
                 break;
             }
+            self.silence = self.silence.min(until.saturating_duration_since(Instant::now()));
             self.more().await?;
         }
         packet.drain(..4);

@@ -29,7 +29,7 @@ use crate::buffer::Buffer;
 use crate::cancel::{self, Handle, Killed, Killer, Registered};
 use crate::compute::{ComputeConnection, DialError};
 use crate::context::Gateway;
-use crate::error::{ClientFacing, ErrorKind, Reported, TELL_TIME, Told, report};
+use crate::error::{ClientFacing, ErrorKind, Reported, Told, report};
 use crate::meter::{Counter, Tally};
 use crate::metrics::CoreMetrics;
 use crate::relay::{self, Ended, Surroundings};
@@ -46,6 +46,9 @@ const CHANGE_USER_TRIES: u32 = 3;
 const CHANGE_USER_PAUSE: Duration = Duration::from_secs(1);
 /// A compute that goes away whenever this session is restored will do so again.
 const FRUITLESS_MAX: u32 = 3;
+/// For what a database that died had answered: its client may be slow, in the middle of a result, and reads on. MariaDB's own
+/// `net_write_timeout`.
+const ANSWERS_TIME: Duration = Duration::from_secs(60);
 
 /// Serves one client until one side closes.
 pub(crate) async fn serve(gateway: Arc<Gateway>, metrics: Arc<CoreMetrics>, accepted: Accepted) {
@@ -399,7 +402,7 @@ impl Served {
                 tracing::info!(session = self.id, project = %self.client.project.id, "goes on without its compute");
                 // A client that is gone is noticed when it is next read from; behind a part of an ERR nothing can be said.
                 let telling = write(&mut self.client.stream, &answers);
-                if timeout(TELL_TIME, telling).await.is_err() {
+                if timeout(ANSWERS_TIME, telling).await.is_err() {
                     return After::Closed(None);
                 }
                 After::Detached(bytes, owed)

@@ -182,6 +182,7 @@ impl Turnstile {
             address,
             site,
             long_bytes: 0,
+            crowded: false,
             proven: false,
         })
     }
@@ -208,6 +209,8 @@ pub(crate) struct Entered<'a> {
     site: Site,
     /// Of its packets, beyond what is usual.
     long_bytes: usize,
+    /// There was no room for it, which is not its address's fault.
+    crowded: bool,
     proven: bool,
 }
 
@@ -220,6 +223,7 @@ impl Entered<'_> {
         let room = |taken: usize| taken.checked_add(more).filter(|&sum| sum <= LONG_LOGINS_BYTES_MAX);
         if taken.fetch_update(Relaxed, Relaxed, room).is_err() {
             self.turnstile.turned_away[0].inc();
+            self.crowded = true;
             return None;
         }
         self.long_bytes += more;
@@ -239,7 +243,7 @@ impl Drop for Entered<'_> {
         let key = failures.key(self.address);
         if self.proven {
             failures.give_back(key);
-        } else if failures.spend(key, Instant::now()) {
+        } else if !self.crowded && failures.spend(key, Instant::now()) {
             tracing::info!(address = %self.address, "too many failed logins from there: turned away for a while");
         }
         self.turnstile.long_logins_bytes.fetch_sub(self.long_bytes, Relaxed);
