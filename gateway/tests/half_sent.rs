@@ -106,7 +106,7 @@ async fn a_user_that_is_deleted_ends_its_session_in_the_middle_of_a_command() {
 async fn whoever_is_silent_in_the_middle_of_a_command_is_silent() {
     let mut asleep = project("demo");
     let server = asleep.server.as_mut().unwrap();
-    server.variables.insert("wait_timeout".into(), "1".into());
+    server.variables.insert("wait_timeout".into(), "3".into());
     let world = World::start([asleep]).await;
     let clients = stopped(&world).await;
     all_are_told(clients, "4031 08S01").await;
