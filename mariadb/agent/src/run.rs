@@ -32,9 +32,11 @@ use crate::{Exit, accounts, observe};
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 /// A look at a server that answers at all takes milliseconds.
 const OBSERVE_PATIENCE: Duration = Duration::from_secs(5);
-/// To bring changes to the server: they wait for whatever holds the privilege tables, and a tenant may hold them for as long as it
-/// likes. Shorter than control's own patience (15 s), so that it hears why.
-const APPLY_PATIENCE: Duration = Duration::from_secs(8);
+/// To bring changes to the server. Shorter than control's own patience (15 s), so that it hears why.
+const APPLY_PATIENCE: Duration = Duration::from_secs(12);
+/// Of it for whatever holds the privilege tables: a tenant may hold them for as long as it likes. The server itself gives up then, so
+/// that nothing of the agent's is left to stand in the way of a suspend.
+const APPLY_LOCKS: &str = "SET SESSION lock_wait_timeout=5";
 /// Of the time that a look took, before the next that nobody asks for: a tenant with thousands of accounts that changes one again and
 /// again costs the machine a tenth of a core, and no more.
 const REST_FACTOR: u32 = 9;
@@ -364,7 +366,10 @@ impl Compute {
     async fn apply(&mut self, request: proto::ApplyRequest, password: &str) -> Result<proto::Server, Error> {
         let work = async {
             let mut conn = self.connection(password).await?;
-            let mut statements = vec![sql::PREAMBLE.to_owned()];
+            for statement in [sql::PREAMBLE, APPLY_LOCKS] {
+                conn.query_drop(statement).await?;
+            }
+            let mut statements = Vec::new();
             if !request.accounts.is_empty() || !request.databases.is_empty() {
                 let asked = request.accounts.iter().map(|account| account.user.as_str());
                 let there = accounts::there(&mut conn, asked).await?;

@@ -83,7 +83,7 @@ async fn a_change_that_waits_for_the_tenant_s_locks_is_given_up_and_the_agent_go
     let mut agent = compute.agent().await;
     let refused = timeout(SOON, agent.apply(made("fresh"))).await.expect("an answer");
     let refused = refused.unwrap_err();
-    assert!(refused.message().contains("in time"), "{refused}");
+    assert!(refused.message().contains("Lock wait timeout"), "{refused}");
     let busy = quiesced(&compute, false).await.unwrap();
     assert!(busy.contains("of root"), "{busy}");
     root.query_drop("UNLOCK TABLES").await.unwrap();
