@@ -40,12 +40,12 @@ mod deleted;
 mod health;
 mod keys;
 mod operations;
+mod options;
 mod pace;
 mod page;
 mod problem;
 mod projects;
 mod settings;
-mod sleep;
 mod statement;
 mod tag;
 #[cfg(test)]
@@ -145,7 +145,7 @@ impl Modify for BearerKey {
 pub(crate) fn router(rest: Rest) -> Router {
     let api = OpenApiRouter::new()
         .routes(routes!(projects::create, projects::list))
-        .routes(routes!(projects::show, sleep::change, projects::delete))
+        .routes(routes!(projects::show, options::change, projects::delete))
         .routes(routes!(users::create, users::list))
         .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(databases::create, databases::list))

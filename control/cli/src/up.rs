@@ -136,7 +136,7 @@ async fn run(settings: Settings, common: &Common, up: &Up) -> Result<(), Failure
 }
 
 /// Both services' settings and all that a gateway needs, checked before anything starts: a typing error should not leave half
-/// a system, nor stop one for the while. All that is wrong is told at once.
+/// a system, nor stop one for the while. Of each service the first that is wrong is told.
 fn examined(settings: &Settings) -> Result<(control::Config, gateway::RawConfig), Failure> {
     let data_dir = &settings.data_dir;
     let mut problems = Vec::new();

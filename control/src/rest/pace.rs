@@ -1,5 +1,8 @@
 //! How much the API keys of one project may ask for: they are a tenant's, and every answer takes the control plane's time, every
 //! change the one writer of its state. Keys that see all projects are the operator's and are not counted.
+//!
+//! One moment per project is all there is to keep. `governor` keeps the same, by a clock of its own that tests cannot pause together
+//! with all else here.
 
 use std::{
     collections::HashMap,

@@ -15,9 +15,9 @@ use super::{
     auth::Caller,
     change, compute, databases,
     decide::decided,
+    options,
     page::Page,
     problem::{self, Body, Params, no_such},
-    sleep,
     tag::{self, Conditions},
     users,
 };
@@ -58,7 +58,7 @@ pub(super) async fn create(
         id: ProjectId::new(&id)?,
         size_cu: check_size(size_cu.unwrap_or(state.default_size_cu))?,
         wake_timeout_ms: wake_timeout.as_deref().map(check_wake_timeout).transpose()?,
-        allowed_networks: sleep::checked_networks(allowed_networks)?,
+        allowed_networks: options::checked_networks(allowed_networks)?,
         uids: state.uids,
         user: user.as_ref().map(|checked| checked.user.clone()),
         database: database.as_deref().map(DatabaseName::new).transpose()?,
@@ -192,7 +192,7 @@ pub(super) fn changeable(project: &rest::Project) -> Result<serde_json::Value, P
 }
 
 pub(super) fn project(state: &Rest, record: &ProjectRecord) -> rest::Project {
-    let (suspend_after, pinned_idle_timeout) = sleep::told(record.sleep);
+    let (suspend_after, pinned_idle_timeout) = options::told(record.sleep);
     rest::Project {
         id: record.id.to_string(),
         size_cu: record.size_cu,
